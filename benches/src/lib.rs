@@ -1,0 +1,1 @@
+//! Benches behind the figures in README.

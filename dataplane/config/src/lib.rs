@@ -1,0 +1,1 @@
+//! Configuration: TOML to raw to checked, and the difference of two.

@@ -1,0 +1,1 @@
+//! Kernel mirror, publication, metrics and the control socket.

@@ -1,0 +1,1 @@
+//! One turn of a worker: parse, look up, rewrite, dispatch.

@@ -1,0 +1,113 @@
+//! The one table of drop reasons: it makes the enum, the metric label, the help text and the page
+//! `dataplane/DROPS.md` (which a test compares with it).
+
+/// Declares the enum and its texts from one list, so that none of them can be forgotten.
+macro_rules! drop_reasons {
+    ($($variant:ident $label:literal $help:literal)*) => {
+        /// Why a frame was dropped. Every dropped frame has exactly one reason.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of the packet's path.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The label in metrics, in `sluice status` and in replay's counters.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// What happened, in a sentence.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    FrameTruncated "frame-truncated" "The frame is shorter than an Ethernet header."
+    NotIp "not-ip" "The frame's EtherType is neither IPv4 nor IPv6."
+    LinkLayerMulticast "link-layer-multicast" "The frame was sent to a link-layer broadcast or multicast address (RFC 1812 section 5.3.4)."
+    OtherHost "other-host" "The frame was sent to another station's link-layer address."
+    Ipv4Truncated "ipv4-truncated" "The frame ends within the IPv4 header."
+    Ipv4Version "ipv4-version" "The version field of an IPv4 packet is not 4 (RFC 1812 section 5.2.2)."
+    Ipv4HeaderLength "ipv4-header-length" "The IPv4 header length is below 5 words (RFC 1812 section 5.2.2)."
+    Ipv4TotalLength "ipv4-total-length" "The IPv4 total length is below the header length or beyond the frame (RFC 1812 section 5.2.2)."
+    Ipv4Checksum "ipv4-checksum" "The IPv4 header checksum is wrong (RFC 1812 section 5.2.2)."
+    Ipv4Options "ipv4-options" "The IPv4 options are malformed."
+    Ipv4SourceRoute "ipv4-source-route" "The packet carries an IPv4 source-route option (RFC 7126 section 4.3)."
+    Ipv6Truncated "ipv6-truncated" "The frame ends within the IPv6 header."
+    Ipv6Version "ipv6-version" "The version field of an IPv6 packet is not 6."
+    Ipv6PayloadLength "ipv6-payload-length" "The IPv6 payload length is beyond the frame."
+    Ipv6ExtensionChain "ipv6-extension-chain" "The chain of IPv6 extension headers is truncated or longer than is followed (RFC 7112)."
+    Ipv6MappedAddress "ipv6-mapped-address" "An IPv6 packet has an IPv4-mapped source or destination."
+    TransportTruncated "transport-truncated" "The packet ends within its TCP, UDP or ICMP header."
+    TinyFragment "tiny-fragment" "A TCP fragment at offset 1, or a first fragment too short for ports and flags (RFC 1858, RFC 3128)."
+    MartianSource "martian-source" "The source address must not appear on a wire (RFC 1812 section 5.3.7)."
+    MartianDestination "martian-destination" "The destination address must not be forwarded to (RFC 1812 section 5.3.7)."
+    MulticastDestination "multicast-destination" "The destination is a multicast address, which is not routed here."
+    TunnelUnknownPeer "tunnel-unknown-peer" "A tunnel packet came from an address that is no node of ours."
+    TunnelMalformed "tunnel-malformed" "A tunnel packet's outer header is broken or its payload is no IP packet."
+    TunnelEcn "tunnel-ecn" "The outer header signals congestion that the inner one cannot carry (RFC 6040 section 4.2)."
+    TunnelNested "tunnel-nested" "A tunnel packet carries another tunnel packet for this node."
+    TunnelLoop "tunnel-loop" "A packet that came out of an owner tunnel would have to enter one again."
+    SpoofedSource "spoofed-source" "The source is an egress address, but the packet came from outside."
+    SliceSender "slice-sender" "The sender does not own the source address and port that it used."
+    SliceUnowned "slice-unowned" "Nobody owns the slice that the packet is addressed to."
+    SliceDefault "slice-default" "The configured default for this egress address is to drop."
+    SlicePortless "slice-portless" "The packet has no port that could name a slice of the shared address."
+    SliceFragment "slice-fragment" "A fragment other than the first, which has no port that could name a slice."
+    SliceIcmp "slice-icmp" "An ICMP message to a shared address that names no flow of any owner."
+    IcmpInnerTruncated "icmp-inner-truncated" "An ICMP error quotes too little of the packet that it is about."
+    TtlExceeded "ttl-exceeded" "The time to live or hop limit ran out here."
+    NoRoute "no-route" "No route leads to the destination."
+    Blackhole "blackhole" "The route to the destination is a blackhole."
+    Unreachable "unreachable" "The route to the destination is of type unreachable."
+    Prohibited "prohibited" "The route to the destination is of type prohibit."
+    NeighborFailed "neighbor-failed" "The next hop does not answer address resolution."
+    HoldFull "hold-full" "The next hop is being resolved, and no more packets are held for it."
+    HoldTimeout "hold-timeout" "The next hop was not resolved while the packet was held for it."
+    MtuExceeded "mtu-exceeded" "The packet is larger than the next hop's MTU and must not be fragmented."
+    FragmentationUnsupported "fragmentation-unsupported" "The packet is larger than the next hop's MTU, and IPv4 fragmentation is not done here."
+    HeadroomExhausted "headroom-exhausted" "The frame has no room for the headers to be put in front."
+    Plugin "plugin" "A plugin dropped the packet, for a reason of its own."
+    PluginDefault "plugin-default" "A plugin failed, and its default verdict is to drop."
+    TransmitFull "transmit-full" "The transmit ring is full, or the interface has its quota of frames in flight."
+    PuntFull "punt-full" "The ring to the local kernel is full."
+    PuntRefused "punt-refused" "The packet is for the local kernel, but the punt device is not configured."
+}
+
+impl DropReason {
+    /// Number of reasons: the length of an array that is indexed by them.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Position in [`Self::ALL`].
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::DropReason;
+
+    #[test]
+    fn labels_are_unique_and_positions_agree() {
+        let labels: HashSet<_> = DropReason::ALL.iter().map(|reason| reason.label()).collect();
+        assert_eq!(labels.len(), DropReason::COUNT);
+        for (position, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), position);
+            assert!(reason.help().ends_with('.'), "{reason:?} is not explained by a sentence");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! [`Hook`]: where policy meets a batch.
+
+use crate::{Batch, Nanos};
+
+/// The three points of a turn at which policy sees a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HookPoint {
+    /// After parse and decap, before any look-up.
+    Ingress,
+    /// After the look-up: the descriptor names slice and next hop.
+    Forward,
+    /// After the rewrite: the descriptor names the interface that the packet leaves by.
+    Egress,
+}
+
+impl HookPoint {
+    /// All points, in the order of a turn.
+    pub const ALL: [Self; 3] = [Self::Ingress, Self::Forward, Self::Egress];
+}
+
+/// Policy, as a worker calls it. One value per worker: nothing in it is shared on the packet path.
+pub trait Hook {
+    /// Called once at the start of each turn, before any batch: the one place where a newly
+    /// published generation may be taken over.
+    fn begin_turn(&mut self, now: Nanos);
+
+    /// Whether anything is to be called at `point`. Asked once a batch.
+    fn is_active(&self, point: HookPoint) -> bool;
+
+    /// Judges the batch: reads `batch.descriptors` and sets `batch.verdicts` of those frames whose
+    /// verdict is still [`Verdict::Continue`](crate::Verdict::Continue), to
+    /// [`Verdict::Drop`](crate::Verdict::Drop) where it refuses them.
+    fn run(&mut self, point: HookPoint, batch: &mut Batch, now: Nanos);
+}
+
+/// No policy at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoHook;
+
+impl Hook for NoHook {
+    #[inline]
+    fn begin_turn(&mut self, _: Nanos) {}
+
+    #[inline]
+    fn is_active(&self, _: HookPoint) -> bool {
+        false
+    }
+
+    #[inline]
+    fn run(&mut self, _: HookPoint, _: &mut Batch, _: Nanos) {}
+}

@@ -1,0 +1,191 @@
+//! [`Frame`]: the move-only owner of one chunk that holds a packet.
+//!
+//! ```text
+//!  0            start                  start+len              CHUNK_BYTES
+//!  +--------------+------------------------+-----------------------+
+//!  |   headroom   |         packet         |        tailroom       |
+//!  +--------------+------------------------+-----------------------+
+//!         <- prepend     trim_front ->     (set_len)
+//! ```
+//!
+//! A chunk is borrowed for `'static`: the memory behind it lives as long as the process, so that
+//! whoever holds the reference is its one owner, and moving a frame moves 16 bytes.
+
+use wire::InterfaceId;
+
+/// Size of a chunk in bytes. ENA's zero-copy mode asks for chunks of a page, and a power of two
+/// keeps address arithmetic to a shift.
+pub const CHUNK_BYTES: usize = 4096;
+
+/// Room in front of a received packet, in bytes, at the least: `XDP_PACKET_HEADROOM` of the kernel.
+/// The longest encapsulation (IPv6 and UDP, 48 bytes) fits five times.
+pub const HEADROOM_BYTES: usize = 256;
+
+/// The move-only owner of one chunk that holds a packet.
+#[derive(Debug)]
+#[must_use = "a frame that is dropped loses its chunk: give it to a queue or back to its pool"]
+pub struct Frame {
+    chunk: &'static mut [u8; CHUNK_BYTES],
+    start: u16,
+    len: u16,
+    ingress: InterfaceId,
+    home: u16,
+}
+
+const _: () = assert!(size_of::<Frame>() == 16);
+
+impl Frame {
+    /// A frame on `chunk`, empty, with [`HEADROOM_BYTES`] of headroom. `home` is the number of the
+    /// worker whose pool the chunk belongs to.
+    #[inline]
+    pub fn new(chunk: &'static mut [u8; CHUNK_BYTES], home: u16) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "a constant below 65,536")]
+        Self { chunk, start: HEADROOM_BYTES as u16, len: 0, ingress: InterfaceId(0), home }
+    }
+
+    /// Gives up the frame for its chunk.
+    #[inline]
+    #[must_use]
+    pub fn into_chunk(self) -> &'static mut [u8; CHUNK_BYTES] {
+        self.chunk
+    }
+
+    /// Address of the chunk, for rings that turn it into an offset.
+    #[inline]
+    #[must_use]
+    pub fn chunk_address(&self) -> usize {
+        self.chunk.as_ptr() as usize
+    }
+
+    /// Number of the worker whose pool the chunk belongs to.
+    #[inline]
+    #[must_use]
+    pub fn home(&self) -> u16 {
+        self.home
+    }
+
+    /// The interface that received the packet, or that an originated packet is charged to.
+    #[inline]
+    #[must_use]
+    pub fn ingress(&self) -> InterfaceId {
+        self.ingress
+    }
+
+    /// Sets the interface that received the packet.
+    #[inline]
+    pub fn set_ingress(&mut self, ingress: InterfaceId) {
+        self.ingress = ingress;
+    }
+
+    /// Offset of the packet in its chunk, in bytes.
+    #[inline]
+    #[must_use]
+    pub fn start(&self) -> usize {
+        usize::from(self.start)
+    }
+
+    /// Length of the packet in bytes.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "an empty frame is not a case")]
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Says where in the chunk the packet lies, as a ring reported it. Returns false, and leaves the
+    /// frame as it was, when that does not fit a chunk.
+    #[inline]
+    #[must_use]
+    pub fn set_bounds(&mut self, start: usize, len: usize) -> bool {
+        if start > CHUNK_BYTES || len > CHUNK_BYTES - start {
+            return false;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "both are at most CHUNK_BYTES")]
+        {
+            self.start = start as u16;
+            self.len = len as u16;
+        }
+        true
+    }
+
+    /// The packet, from its Ethernet header on.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let start = usize::from(self.start);
+        &self.chunk[start..start + usize::from(self.len)]
+    }
+
+    /// The packet, from its Ethernet header on, for writing.
+    #[inline]
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let start = usize::from(self.start);
+        &mut self.chunk[start..start + usize::from(self.len)]
+    }
+
+    /// Grows the packet by `count` bytes at its front, whose content is whatever was there, and
+    /// returns the whole packet. `None`, and no change, without that much headroom.
+    #[inline]
+    pub fn prepend(&mut self, count: usize) -> Option<&mut [u8]> {
+        let start = usize::from(self.start).checked_sub(count)?;
+        let len = usize::from(self.len) + count;
+        self.set_bounds(start, len).then(|| self.bytes_mut())
+    }
+
+    /// Cuts `count` bytes from the front of the packet. Returns false, and leaves the frame as it
+    /// was, when the packet is shorter.
+    #[inline]
+    #[must_use]
+    pub fn trim_front(&mut self, count: usize) -> bool {
+        let (start, len) = (self.start(), self.len());
+        count <= len && self.set_bounds(start + count, len - count)
+    }
+
+    /// Replaces the packet by `len` bytes at the usual headroom, whose content is whatever was
+    /// there, and returns them. `None`, and no change, when they do not fit.
+    #[inline]
+    pub fn reset(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.set_bounds(HEADROOM_BYTES, len).then(|| self.bytes_mut())
+    }
+
+    /// Cuts the packet to its first `len` bytes (it may also grow into the tailroom). Returns false,
+    /// and leaves the frame as it was, when that does not fit the chunk.
+    #[inline]
+    #[must_use]
+    pub fn set_len(&mut self, len: usize) -> bool {
+        self.set_bounds(self.start(), len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame() -> Frame {
+        Frame::new(Box::leak(Box::new([0; CHUNK_BYTES])), 3)
+    }
+
+    #[test]
+    fn bounds_outside_the_chunk_are_refused() {
+        let mut frame = frame();
+        assert!(frame.set_bounds(CHUNK_BYTES - 1, 1));
+        assert!(!frame.set_bounds(CHUNK_BYTES - 1, 2));
+        assert!(!frame.set_bounds(CHUNK_BYTES + 1, 0));
+        assert!(!frame.set_bounds(usize::MAX, 1));
+        assert_eq!((frame.start(), frame.len()), (CHUNK_BYTES - 1, 1));
+    }
+
+    #[test]
+    fn prepend_takes_headroom_and_trim_gives_it_back() {
+        let mut frame = frame();
+        frame.reset(20).expect("20 bytes fit").fill(7);
+        assert!(frame.prepend(HEADROOM_BYTES + 1).is_none());
+        assert_eq!(frame.prepend(28).expect("headroom").len(), 48);
+        assert_eq!(frame.start(), HEADROOM_BYTES - 28);
+        assert!(frame.trim_front(28));
+        assert_eq!(frame.bytes(), [7; 20]);
+        assert!(!frame.trim_front(21));
+        assert_eq!(frame.home(), 3);
+    }
+}

@@ -1,0 +1,2 @@
+//! The sluice binary: workers and wiring.
+fn main() {}

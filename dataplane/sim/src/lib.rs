@@ -1,0 +1,1 @@
+//! Rings on memory: pcap files, virtual time, seeded faults.

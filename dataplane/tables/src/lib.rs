@@ -1,0 +1,1 @@
+//! Forwarding tables and the immutable snapshot that workers read.

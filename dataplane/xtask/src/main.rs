@@ -1,0 +1,2 @@
+//! Set-up, lab, tests and CI, one command each.
+fn main() {}

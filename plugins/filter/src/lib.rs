@@ -1,0 +1,1 @@
+//! Ordered rules on prefixes, ports, protocol and TCP flags.

@@ -1,0 +1,1 @@
+//! Token bucket for each source prefix.

@@ -1,0 +1,1 @@
+//! The guest crate for authors of Sluice plugins.
