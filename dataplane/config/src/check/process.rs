@@ -1,0 +1,216 @@
+//! The tables about the process as a whole: `[router]`, `[workers]`, `[kernel]`, `[icmp]`, `[hold]`
+//! and `[tunnel]`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use wire::InterfaceId;
+
+use super::{Checker, Names, bounded, check_interface_name, check_name};
+use crate::model::{Hold, Icmp, Kernel, Router, Tunnel, TunnelKind, Workers};
+use crate::raw::{Field, RawConfig};
+use crate::reason::{Place, Reason};
+use crate::word_or::WordOr;
+
+const FRAMES_PER_WORKER_DEFAULT: u32 = 16_384;
+const BATCH_FRAMES_DEFAULT: u32 = 64;
+/// The kernel's `main` table, RT_TABLE_MAIN.
+const MAIN_TABLE: NonZeroU32 = NonZeroU32::new(254).expect("254 is not 0");
+/// More errors a second than this are no limit.
+const ERRORS_PER_S_MAX: u32 = 1_000_000;
+/// Bound of core numbers: CONFIG_NR_CPUS of distribution kernels.
+const CORES_MAX: u32 = 8192;
+const TUNNEL_PORT_DEFAULT: u32 = 6080;
+
+impl Checker<'_> {
+    pub(super) fn router(&mut self, raw: &RawConfig, links: &Names<InterfaceId>) -> Router {
+        let at = self.table("router", &raw.router);
+        let empty = crate::raw::RawRouter::default();
+        let raw_router = raw.router.as_ref().map_or(&empty, Spanned::get_ref);
+        let name = match &raw_router.name {
+            Some(name) => {
+                let at = self.key(&at, "name", &raw_router.name);
+                self.accept(&at, check_name(name.get_ref())).unwrap_or_default()
+            }
+            None => "default".to_owned(),
+        };
+        let batch_frames = self.number(
+            &at,
+            "batch_frames",
+            &raw_router.batch_frames,
+            1..=Router::BATCH_FRAMES_MAX.into(),
+            BATCH_FRAMES_DEFAULT,
+        );
+        Router {
+            poll: raw_router.poll.as_ref().map(|poll| *poll.get_ref()).unwrap_or_default(),
+            on_exit: raw_router.on_exit.as_ref().map(|exit| *exit.get_ref()).unwrap_or_default(),
+            batch_frames: u16::try_from(batch_frames).unwrap_or(Router::BATCH_FRAMES_MAX),
+            frames_per_worker: self.frames_per_worker(
+                &at,
+                &raw_router.frames_per_worker,
+                raw.interface.len(),
+            ),
+            control_socket: self.control_socket(&at, &raw_router.control_socket, &name),
+            metrics_listen: self.metrics_listen(&at, &raw_router.metrics_listen),
+            bpffs: self.absolute(&at, "bpffs", &raw_router.bpffs, "/sys/fs/bpf"),
+            punt_device: self.punt_device(&at, &raw_router.punt_device, links),
+            name,
+        }
+    }
+
+    fn frames_per_worker(&mut self, at: &Place, field: &Field<i64>, interfaces: usize) -> u32 {
+        let count = u32::try_from(interfaces).unwrap_or(u32::MAX);
+        let least = Router::FRAMES_PER_INTERFACE_MIN.saturating_mul(count);
+        let default = FRAMES_PER_WORKER_DEFAULT.max(least);
+        let bounds = Router::FRAMES_PER_INTERFACE_MIN..=Router::FRAMES_PER_WORKER_MAX;
+        let frames = self.number(at, "frames_per_worker", field, bounds, default);
+        if frames < least {
+            let at = self.key(at, "frames_per_worker", field);
+            self.refuse(&at, Reason::TooFewFrames { frames, interfaces, least });
+        }
+        frames
+    }
+
+    fn control_socket(&mut self, at: &Place, field: &Field<String>, name: &str) -> PathBuf {
+        let default = format!("/run/sluice/{name}.sock");
+        let path = self.absolute(at, "control_socket", field, &default);
+        let (bytes, most) = (path.as_os_str().len(), Router::SOCKET_PATH_BYTES_MAX);
+        if bytes > most {
+            let at = self.key(at, "control_socket", field);
+            self.refuse(&at, Reason::SocketPathTooLong { bytes, most });
+        }
+        path
+    }
+
+    fn metrics_listen(&mut self, at: &Place, field: &Field<String>) -> Option<SocketAddr> {
+        let text = field.as_ref()?.get_ref();
+        let at = self.key(at, "metrics_listen", field);
+        let listen = text.parse().ok().filter(|listen: &SocketAddr| listen.port() != 0);
+        self.accept(&at, listen.ok_or_else(|| Reason::BadListen(text.clone())))
+    }
+
+    fn absolute(
+        &mut self,
+        at: &Place,
+        name: &str,
+        field: &Field<String>,
+        default: &str,
+    ) -> PathBuf {
+        let text = field.as_ref().map_or(default, |path| path.get_ref());
+        if !Path::new(text).is_absolute() {
+            let at = self.key(at, name, field);
+            self.refuse(&at, Reason::NotAbsolute(text.to_owned()));
+        }
+        PathBuf::from(text)
+    }
+
+    fn punt_device(
+        &mut self,
+        at: &Place,
+        field: &Field<String>,
+        links: &Names<InterfaceId>,
+    ) -> String {
+        let name = field.as_ref().map_or("sluice0", |name| name.get_ref());
+        let at = self.key(at, "punt_device", field);
+        if let Some(other) = links.place(name) {
+            let (name, other) = (name.to_owned(), other.clone());
+            self.refuse(&at, Reason::PuntDeviceIsInterface { name, other });
+        }
+        self.accept(&at, check_interface_name(name)).unwrap_or_default()
+    }
+
+    pub(super) fn workers(&mut self, raw: &RawConfig) -> Workers {
+        let at = self.table("workers", &raw.workers);
+        let Some(raw) = &raw.workers else { return Workers::Auto };
+        let field = &raw.get_ref().cores;
+        let at = self.key(&at, "cores", field);
+        let list = match field.as_ref().map(Spanned::get_ref) {
+            None => return Workers::Auto,
+            Some(WordOr::Word(word)) if word == "auto" => return Workers::Auto,
+            Some(WordOr::Word(word)) => {
+                let expected = "\"auto\" or a list of core numbers";
+                self.refuse(&at, Reason::Word { value: word.clone(), expected });
+                return Workers::Auto;
+            }
+            Some(WordOr::Other(list)) => list,
+        };
+        if list.is_empty() {
+            let meaning = "at least one core, or \"auto\"";
+            self.refuse(&at, Reason::Missing(meaning.to_owned()));
+        }
+        let mut seen = Names::new("core");
+        let mut cores = Vec::with_capacity(list.len());
+        for (position, core) in list.iter().enumerate() {
+            let at = self.place(format!("{}[{position}]", at.key), core);
+            let Some(core) = self.accept(&at, bounded(*core.get_ref(), 0..=CORES_MAX - 1)) else {
+                continue;
+            };
+            let added = seen.add(&core.to_string(), (), &at);
+            self.accept(&at, added);
+            cores.extend(u16::try_from(core));
+        }
+        Workers::Cores(cores)
+    }
+
+    pub(super) fn kernel(&mut self, raw: &RawConfig) -> Kernel {
+        let at = self.table("kernel", &raw.kernel);
+        let empty = crate::raw::RawKernel::default();
+        let raw = raw.kernel.as_ref().map_or(&empty, Spanned::get_ref);
+        let table = self.number(&at, "table", &raw.table, 1..=u32::MAX, MAIN_TABLE.get());
+        Kernel {
+            routes: raw.routes.as_ref().is_none_or(|routes| *routes.get_ref()),
+            table: NonZeroU32::new(table).unwrap_or(MAIN_TABLE),
+            neighbors: raw.neighbors.as_ref().is_none_or(|neighbors| *neighbors.get_ref()),
+        }
+    }
+
+    pub(super) fn icmp(&mut self, raw: &RawConfig) -> Icmp {
+        let at = self.table("icmp", &raw.icmp);
+        let empty = crate::raw::RawIcmp::default();
+        let raw = raw.icmp.as_ref().map_or(&empty, Spanned::get_ref);
+        let mut rate =
+            |name, field, default| self.number(&at, name, field, 0..=ERRORS_PER_S_MAX, default);
+        Icmp {
+            errors_per_s: rate("errors_per_s", &raw.errors_per_s, 1000),
+            per_source_prefix_per_s: rate(
+                "per_source_prefix_per_s",
+                &raw.per_source_prefix_per_s,
+                50,
+            ),
+        }
+    }
+
+    pub(super) fn hold(&mut self, raw: &RawConfig, frames_per_worker: u32) -> Hold {
+        let at = self.table("hold", &raw.hold);
+        let empty = crate::raw::RawHold::default();
+        let raw = raw.hold.as_ref().map_or(&empty, Spanned::get_ref);
+        let per_neighbor =
+            self.number(&at, "frames_max_per_neighbor", &raw.frames_max_per_neighbor, 0..=64, 8);
+        let frames_max = self.number(&at, "frames_max", &raw.frames_max, 0..=16_384, 1024);
+        if frames_max > frames_per_worker / 2 {
+            let at = self.key(&at, "frames_max", &raw.frames_max);
+            self.refuse(&at, Reason::HoldTooBig { frames_max, frames_per_worker });
+        }
+        Hold {
+            frames_max_per_neighbor: u16::try_from(per_neighbor).unwrap_or(u16::MAX),
+            frames_max,
+            timeout_ms: self.number(&at, "timeout_ms", &raw.timeout_ms, 10..=10_000, 1000),
+        }
+    }
+
+    pub(super) fn tunnel(&mut self, raw: &RawConfig) -> Tunnel {
+        let at = self.table("tunnel", &raw.tunnel);
+        let empty = crate::raw::RawTunnel::default();
+        let raw = raw.tunnel.as_ref().map_or(&empty, Spanned::get_ref);
+        if let Some(kind) = &raw.kind
+            && kind.get_ref() != "gue"
+        {
+            let at = self.key(&at, "kind", &raw.kind);
+            self.refuse(&at, Reason::TunnelKind(kind.get_ref().clone()));
+        }
+        let port = self.number(&at, "port", &raw.port, 1..=u16::MAX.into(), TUNNEL_PORT_DEFAULT);
+        Tunnel { kind: TunnelKind::Gue, port: u16::try_from(port).unwrap_or(u16::MAX) }
+    }
+}

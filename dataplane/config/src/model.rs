@@ -1,0 +1,213 @@
+//! The checked configuration: what the router runs.
+//!
+//! Names have become ids: an [`InterfaceId`], a [`NodeId`](tables::NodeId), a
+//! [`SiteId`](tables::SiteId), a [`SliceId`](tables::SliceId) and a
+//! [`LocalOwnerId`](tables::LocalOwnerId) are positions in [`Checked::interfaces`], [`Checked::nodes`],
+//! [`Checked::sites`], [`Checked::slices`] and [`Checked::owners`]. All of them are valid, since a
+//! `Checked` is only made by a check without errors. The keys of the file, with their bounds and
+//! defaults, are described in `raw.rs`; here stands what a value means once it is checked.
+
+mod links;
+mod ownership;
+mod plugin;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use wire::InterfaceId;
+
+pub use links::{
+    Interface, MssClamp, Neighbor, ReplayFacts, Role, Route, RouteTarget, XdpMode, ZeroCopy,
+};
+pub use ownership::{Delivery, Egress, Endpoints, LocalOwner, Node, Site, SitePorts, Slice};
+pub use plugin::{Grant, OnTrap, Plugin, PluginConfig, PluginDefault, PluginHook};
+
+use crate::route_file::RouteFile;
+
+/// The whole of a configuration, checked, as seen from the node that it runs on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// The file that this was read from; only for messages.
+    pub file: PathBuf,
+    /// The process: names, polling, memory.
+    pub router: Router,
+    /// How many workers there are, and where.
+    pub workers: Workers,
+    /// What is mirrored from the kernel.
+    pub kernel: Kernel,
+    /// Limits of ICMP errors that the router sends.
+    pub icmp: Icmp,
+    /// Limits of frames that wait for a neighbor.
+    pub hold: Hold,
+    /// How packets travel between nodes and sites.
+    pub tunnel: Tunnel,
+    /// At least one; an [`InterfaceId`] is a position here.
+    pub interfaces: Vec<Interface>,
+    /// The routes of the configuration file itself. [`Checked::static_routes`] has all of them.
+    pub routes: Vec<Route>,
+    /// The routes of the files that `route_files` names, in its order.
+    pub route_files: Vec<RouteFile>,
+    /// Static neighbors; no (address, interface) occurs twice.
+    pub neighbors: Vec<Neighbor>,
+    /// A [`SiteId`](tables::SiteId) is a position here.
+    pub sites: Vec<Site>,
+    /// A [`NodeId`](tables::NodeId) is a position here.
+    pub nodes: Vec<Node>,
+    /// Which of `nodes` this machine is: a position in `nodes`, there whenever `egress` is not empty.
+    pub local_node: Option<usize>,
+    /// The owners on this node; a [`LocalOwnerId`](tables::LocalOwnerId) is a position here. The first is always
+    /// [`LocalOwner::kernel`]. Owners of other nodes are those nodes' affair: only their node is
+    /// known here.
+    pub owners: Vec<LocalOwner>,
+    /// The shared addresses. Prefixes may nest, and are never equal.
+    pub egress: Vec<Egress>,
+    /// The slices of all egress prefixes, in the order of the file; a [`SliceId`](tables::SliceId) is a position here.
+    pub slices: Vec<Slice>,
+    /// In the order in which they run within a hook.
+    pub plugins: Vec<Plugin>,
+}
+
+impl Checked {
+    /// All static routes: those of the configuration file, then those of the route files.
+    pub fn static_routes(&self) -> impl Iterator<Item = Route> + '_ {
+        self.routes.iter().copied().chain(self.route_files.iter().flat_map(RouteFile::routes))
+    }
+
+    /// The interface that has this name.
+    #[must_use]
+    pub fn interface(&self, name: &str) -> Option<InterfaceId> {
+        let position = self.interfaces.iter().position(|interface| interface.name == name)?;
+        u8::try_from(position).ok().map(InterfaceId)
+    }
+
+    /// The directory that relative paths of the configuration start from.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// The process: names, polling, memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Router {
+    /// Names the instance: 1 to 32 of a-z, 0-9 and `-`.
+    pub name: String,
+    /// What a worker does when its queues are empty.
+    pub poll: Poll,
+    /// What becomes of transit packets while no router runs.
+    pub on_exit: OnExit,
+    /// The most frames of a batch: 1 to [`Router::BATCH_FRAMES_MAX`].
+    pub batch_frames: u16,
+    /// Chunks of UMEM for each worker.
+    pub frames_per_worker: u32,
+    /// Absolute; at most [`Router::SOCKET_PATH_BYTES_MAX`] bytes.
+    pub control_socket: PathBuf,
+    /// Where metrics are served over HTTP; `None`: only over the control socket.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Absolute: where the BPF file system is mounted.
+    pub bpffs: PathBuf,
+    /// Name of the TUN device by which packets reach the local kernel.
+    pub punt_device: String,
+}
+
+impl Router {
+    /// Bound of `batch_frames`: what a plugin is given in one call.
+    pub const BATCH_FRAMES_MAX: u16 = 256;
+    /// Least `frames_per_worker` for each interface: one FILL ring (4096) of a queue must be full at
+    /// all times, or the driver drops.
+    pub const FRAMES_PER_INTERFACE_MIN: u32 = 4096;
+    /// Bound of `frames_per_worker`: 4 GiB of chunks for one worker.
+    pub const FRAMES_PER_WORKER_MAX: u32 = 1 << 20;
+    /// Bound of a control socket's path: `sun_path` of unix(7), less its final zero.
+    pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+    /// The directory of this instance's BPF pins: `BPFFS/sluice/NAME`.
+    #[must_use]
+    pub fn pin_directory(&self) -> PathBuf {
+        self.bpffs.join("sluice").join(&self.name)
+    }
+}
+
+/// What a worker does when its queues are empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Poll {
+    /// Asks again at once: least latency, a core in full use.
+    #[default]
+    Busy,
+    /// Sleeps in the kernel until a packet comes.
+    Adaptive,
+}
+
+/// What becomes of transit packets while no router runs. Packets to egress addresses are dropped
+/// either way: a kernel would answer another node's flow with a reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExit {
+    /// They are dropped: no packet goes round the policy.
+    #[default]
+    Drop,
+    /// The kernel forwards them by its own routes.
+    Kernel,
+}
+
+/// Where the workers run: one worker for each queue of the interfaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Workers {
+    /// As many workers as the interfaces have queues, on cores 0, 1, 2, …
+    #[default]
+    Auto,
+    /// Worker *i* on the *i*-th of these cores; not empty, none twice.
+    Cores(Vec<u16>),
+}
+
+/// What is mirrored from the kernel over netlink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Whether routes are taken from the kernel.
+    pub routes: bool,
+    /// Number of the routing table that they are taken from; 254 is `main`.
+    pub table: NonZeroU32,
+    /// Whether neighbors are taken from the kernel.
+    pub neighbors: bool,
+}
+
+/// Limits of the ICMP errors that the router sends: token buckets for the whole router. A
+/// tenth of a second's worth may be sent at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Icmp {
+    /// Errors a second for each receiving interface; 0 sends none at all.
+    pub errors_per_s: u32,
+    /// Errors a second to one source prefix (a /24 or a /64); 0 sends none at all.
+    pub per_source_prefix_per_s: u32,
+}
+
+/// Limits of the frames that wait for a neighbor to be resolved; for each worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Frames that may wait for one neighbor; 0 holds none, they are dropped and counted.
+    pub frames_max_per_neighbor: u16,
+    /// Frames that may wait in all; at most half of [`Router::frames_per_worker`].
+    pub frames_max: u32,
+    /// A frame that waited this long is dropped, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// How packets travel between nodes and between sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// The encapsulation.
+    pub kind: TunnelKind,
+    /// Destination UDP port of outer packets; not 0.
+    pub port: u16,
+}
+
+/// An encapsulation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TunnelKind {
+    /// IP in UDP: GUE variant 1 of draft-ietf-intarea-gue.
+    #[default]
+    Gue,
+}

@@ -1,0 +1,97 @@
+//! Policy plugins, as the configuration states them.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// A plugin. Whether its file is there and sound is found out when it is loaded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plugin {
+    /// Unique: 1 to 32 of a-z, 0-9 and `-`.
+    pub name: String,
+    /// The Wasm module; relative paths of the file have been joined to its directory.
+    pub path: PathBuf,
+    /// Where in the turn it runs.
+    pub hook: PluginHook,
+    /// What it is configured with.
+    pub config: PluginConfig,
+    /// The verdict of packets on which it gave none.
+    pub default: PluginDefault,
+    /// What a trap does to its batch.
+    pub on_trap: OnTrap,
+    /// Time that one batch may take, in microseconds, before it counts as a trap.
+    pub budget_us: u32,
+    /// Bound of its linear memory, in bytes; a multiple of a Wasm page (64 KiB).
+    pub memory_max_bytes: u32,
+    /// After this many traps within a minute it is disabled.
+    pub traps_max: u32,
+    /// What the module's bytes must hash to.
+    pub sha256: Option<[u8; 32]>,
+    /// The host functions that it may import, each once, sorted.
+    pub grants: Vec<Grant>,
+}
+
+impl Plugin {
+    /// Default of `budget_us`.
+    pub const BUDGET_US: u32 = 1000;
+    /// Default of `memory_max_bytes`.
+    pub const MEMORY_MAX_BYTES: u32 = 64 << 20;
+    /// Default of `traps_max`.
+    pub const TRAPS_MAX: u32 = 10;
+}
+
+/// Where in the turn a plugin runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginHook {
+    /// Before the look-up.
+    Ingress,
+    /// After it: route and owner are known.
+    Forward,
+    /// After the rewrite: the egress interface is known.
+    Egress,
+}
+
+/// What a plugin is configured with.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum PluginConfig {
+    /// Nothing.
+    #[default]
+    None,
+    /// The inline table `config`.
+    Inline(toml::Table),
+    /// The file `config_file`, read when the plugin is loaded.
+    File(PathBuf),
+}
+
+/// The verdict of packets on which a plugin gave none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginDefault {
+    /// They go on.
+    #[default]
+    Continue,
+    /// They are dropped.
+    Drop,
+}
+
+/// What a trap does to the batch it happened in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnTrap {
+    /// The batch goes on as if the plugin were not there.
+    Open,
+    /// The batch is dropped, and counted.
+    #[default]
+    Closed,
+}
+
+/// A group of host functions that a plugin may import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grant {
+    /// Rates that hold for the whole router.
+    Meter,
+    /// Log lines, off the worker and rate-limited.
+    Log,
+}
