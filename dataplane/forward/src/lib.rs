@@ -1,1 +1,43 @@
-//! One turn of a worker: parse, look up, rewrite, dispatch.
+//! One turn of a worker: parse, look up, rewrite, dispatch. No system calls, no clock, no
+//! allocation, no lock.
+//!
+//! ```text
+//!  receive -> parse -> decap -> [ingress] -> lookup -> [forward] -> rewrite -> [egress] -> dispatch
+//! ```
+//!
+//! Each stage goes over the whole batch before the next begins, and leaves what it learnt in the
+//! batch's descriptors (which plugins read) and paths (which they do not).
+//!
+//! Invariants: every received frame is counted once, under the interface that received it, as
+//! forwarded, given to the kernel, consumed, held, or dropped for one reason; chunks are conserved
+//! ([`Worker::frames_missing`]); a batch sees one snapshot and one generation of every plugin.
+//!
+//! Absent: fragment tracking, address translation, handoff between workers.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::panic
+    )
+)]
+
+mod address;
+mod counters;
+mod decap;
+mod hold;
+mod icmp_errors;
+mod lookup;
+mod parse;
+mod path;
+mod punt;
+mod rewrite;
+mod worker;
+
+pub use counters::{Counter, InterfaceCounters, WorkerCounters};
+pub use hold::Neighbor;
+pub use punt::{PuntReceiver, PuntSender, punt_channel};
+pub use worker::{Worker, WorkerParts};

@@ -98,6 +98,7 @@ impl DropReason {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::fmt::Write as _;
 
     use super::DropReason;
 
@@ -109,5 +110,24 @@ mod tests {
             assert_eq!(reason.index(), position);
             assert!(reason.help().ends_with('.'), "{reason:?} is not explained by a sentence");
         }
+    }
+
+    /// With `SLUICE_BLESS=1` the page is written instead of compared.
+    #[test]
+    fn the_page_of_drop_reasons_is_up_to_date() {
+        let mut page = String::from(
+            "# Drop reasons\nWhy a packet was dropped, in the order of its path. Made from \
+             `frame/src/drop_reason.rs`; `sluice drops` prints the same.\n\n| reason | what \
+             happened |\n|---|---|\n",
+        );
+        for reason in DropReason::ALL {
+            writeln!(page, "| `{}` | {} |", reason.label(), reason.help()).expect("a string");
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../DROPS.md");
+        if std::env::var_os("SLUICE_BLESS").is_some() {
+            std::fs::write(path, &page).expect("the page can be written");
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(written == page, "dataplane/DROPS.md is out of date: cargo xtask bless");
     }
 }

@@ -1,0 +1,179 @@
+//! What a worker counts: one writer, any number of readers, no locked instruction.
+//!
+//! Accounting identity, for each interface: `rx = forwarded + to_kernel + consumed + held +
+//! sum(drops)`, where everything is charged to the *receiving* interface. Beside it, for each
+//! interface that sends: `tx = forwarded out of it + originated out of it`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use frame::DropReason;
+
+/// A counter with one writer. Readers on other threads see some recent value.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`. Only the one writer may call this: two writers would lose counts.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        // A load and a store instead of a locked addition: there is one writer.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Replaces the value.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted for one interface by one worker.
+#[derive(Debug)]
+pub struct InterfaceCounters {
+    /// Packets received.
+    pub rx_packets: Counter,
+    /// Bytes received, Ethernet header included.
+    pub rx_bytes: Counter,
+    /// Packets received here and sent out of any interface.
+    pub forwarded: Counter,
+    /// Packets received here and given to the kernel.
+    pub to_kernel: Counter,
+    /// Packets received here and used up by the router.
+    pub consumed: Counter,
+    /// Packets received here that wait for their next hop now: a level, not a sum.
+    pub held: Counter,
+    /// Packets received here and dropped, by reason.
+    pub drops: [Counter; DropReason::COUNT],
+    /// Packets sent out of here: forwarded and originated.
+    pub tx_packets: Counter,
+    /// Bytes sent out of here, Ethernet header included.
+    pub tx_bytes: Counter,
+    /// Packets sent out of here that the router made itself.
+    pub originated: Counter,
+    /// ICMP errors not made because of the rate limit.
+    pub icmp_limited: Counter,
+    /// Packets that the router made itself and could not send.
+    pub originated_lost: Counter,
+    /// Packets delivered to an owner on this machine, kernel or workload.
+    pub delivered: Counter,
+    /// Packets sent on to the node or site that owns their slice.
+    pub to_owner: Counter,
+    /// Packets that came out of an owner tunnel.
+    pub decapsulated: Counter,
+}
+
+impl Default for InterfaceCounters {
+    fn default() -> Self {
+        Self {
+            rx_packets: Counter::default(),
+            rx_bytes: Counter::default(),
+            forwarded: Counter::default(),
+            to_kernel: Counter::default(),
+            consumed: Counter::default(),
+            held: Counter::default(),
+            drops: [const { Counter(AtomicU64::new(0)) }; DropReason::COUNT],
+            tx_packets: Counter::default(),
+            tx_bytes: Counter::default(),
+            originated: Counter::default(),
+            icmp_limited: Counter::default(),
+            originated_lost: Counter::default(),
+            delivered: Counter::default(),
+            to_owner: Counter::default(),
+            decapsulated: Counter::default(),
+        }
+    }
+}
+
+impl InterfaceCounters {
+    /// Counts a drop.
+    #[inline]
+    pub fn drop(&self, reason: DropReason) {
+        if let Some(counter) = self.drops.get(reason.index()) {
+            counter.add(1);
+        }
+    }
+
+    /// Every counter but the drops, with the name that it has in status, metrics and replays.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, &Counter); 14] {
+        [
+            ("rx_packets", &self.rx_packets),
+            ("rx_bytes", &self.rx_bytes),
+            ("forwarded", &self.forwarded),
+            ("to_kernel", &self.to_kernel),
+            ("consumed", &self.consumed),
+            ("held", &self.held),
+            ("tx_packets", &self.tx_packets),
+            ("tx_bytes", &self.tx_bytes),
+            ("originated", &self.originated),
+            ("originated_lost", &self.originated_lost),
+            ("icmp_limited", &self.icmp_limited),
+            ("delivered", &self.delivered),
+            ("to_owner", &self.to_owner),
+            ("decapsulated", &self.decapsulated),
+        ]
+    }
+
+    /// Received packets less all that became of them: 0 between turns.
+    #[must_use]
+    pub fn imbalance(&self) -> i64 {
+        let drops: u64 = self.drops.iter().map(Counter::get).sum();
+        let accounted = self.forwarded.get()
+            + self.to_kernel.get()
+            + self.consumed.get()
+            + self.held.get()
+            + drops;
+        self.rx_packets.get().wrapping_sub(accounted).cast_signed()
+    }
+}
+
+/// What one worker counts.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    /// By interface.
+    pub interfaces: Box<[InterfaceCounters]>,
+    /// Turns of the loop.
+    pub turns: Counter,
+    /// Turns that had at least one frame.
+    pub busy_turns: Counter,
+    /// System calls to wake the kernel, over all queues.
+    pub kicks: Counter,
+    /// Frames in the pool: a level.
+    pub frames_free: Counter,
+    /// Frames on receive rings: a level.
+    pub frames_receiving: Counter,
+    /// Frames on transmit rings: a level.
+    pub frames_transmitting: Counter,
+    /// Frames that wait for a next hop: a level.
+    pub frames_held: Counter,
+    /// Frames on their way to the kernel: a level.
+    pub frames_punting: Counter,
+    /// Publication number of the snapshot in use: a level.
+    pub epoch: Counter,
+}
+
+impl WorkerCounters {
+    /// Counters for a router with this many interfaces.
+    #[must_use]
+    pub fn new(interfaces: usize) -> Self {
+        Self {
+            interfaces: (0..interfaces).map(|_| InterfaceCounters::default()).collect(),
+            turns: Counter::default(),
+            busy_turns: Counter::default(),
+            kicks: Counter::default(),
+            frames_free: Counter::default(),
+            frames_receiving: Counter::default(),
+            frames_transmitting: Counter::default(),
+            frames_held: Counter::default(),
+            frames_punting: Counter::default(),
+            epoch: Counter::default(),
+        }
+    }
+}

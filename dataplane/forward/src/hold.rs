@@ -1,0 +1,119 @@
+//! Frames that wait for their next hop: bounded in number, in all and for each next hop, and in time.
+
+use core::net::IpAddr;
+
+use frame::{Descriptor, DropReason, Frame, Nanos};
+use tables::{AdjacencyState, HoldLimits, Snapshot};
+use wire::InterfaceId;
+
+use crate::lookup::destination;
+use crate::path::{Next, Path};
+
+/// A neighbor that is to be resolved: its address on the link of an interface.
+pub type Neighbor = (InterfaceId, IpAddr);
+
+/// A frame that waits.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) frame: Frame,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) path: Path,
+    neighbor: Neighbor,
+    deadline: Nanos,
+}
+
+/// The frames of one worker that wait.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    waiting: Vec<Held>,
+    next_deadline: Nanos,
+}
+
+impl Hold {
+    /// At most `frames_max` frames are ever held, whatever a snapshot allows.
+    pub(crate) fn new(frames_max: usize) -> Self {
+        Self { waiting: Vec::with_capacity(frames_max), next_deadline: Nanos(u64::MAX) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Makes a frame wait. Says which neighbor is to be resolved if it is the first to wait for it.
+    ///
+    /// # Errors
+    /// Gives the frame back, with the reason, when its bound is reached.
+    pub(crate) fn push(
+        &mut self,
+        frame: Frame,
+        descriptor: &Descriptor,
+        path: Path,
+        snapshot: &Snapshot,
+        now: Nanos,
+    ) -> Result<Option<Neighbor>, (Frame, DropReason)> {
+        let HoldLimits { frames_max_per_neighbor, frames_max, timeout_ms } = snapshot.hold;
+        let Some(neighbor) = sought(descriptor, &path, snapshot) else {
+            return Err((frame, DropReason::NoRoute));
+        };
+        let bound = usize::from(frames_max).min(self.waiting.capacity());
+        let ahead = self.waiting.iter().filter(|held| held.neighbor == neighbor).count();
+        if self.waiting.len() >= bound || ahead >= usize::from(frames_max_per_neighbor) {
+            return Err((frame, DropReason::HoldFull));
+        }
+        let deadline = now.plus(u64::from(timeout_ms) * 1_000_000);
+        self.next_deadline = self.next_deadline.min(deadline);
+        self.waiting.push(Held { frame, descriptor: *descriptor, path, neighbor, deadline });
+        Ok((ahead == 0).then_some(neighbor))
+    }
+
+    /// Whether a frame's time is up.
+    #[inline]
+    pub(crate) fn is_due(&self, now: Nanos) -> bool {
+        now >= self.next_deadline
+    }
+
+    /// Takes out one frame whose neighbor is no longer being resolved, or whose time is up.
+    pub(crate) fn pop_settled(&mut self, snapshot: &Snapshot, now: Nanos) -> Option<(Held, bool)> {
+        let settled = self.waiting.iter().position(|held| {
+            now >= held.deadline || state(held.neighbor, snapshot) != AdjacencyState::Unresolved
+        });
+        let Some(position) = settled else {
+            self.next_deadline =
+                self.waiting.iter().map(|held| held.deadline).min().unwrap_or(Nanos(u64::MAX));
+            return None;
+        };
+        // In order of arrival, so that a flow's packets leave as they came.
+        let held = self.waiting.remove(position);
+        let timed_out = state(held.neighbor, snapshot) == AdjacencyState::Unresolved;
+        Some((held, timed_out))
+    }
+
+    /// Takes out any frame: for the end of a worker.
+    pub(crate) fn pop(&mut self) -> Option<Held> {
+        self.waiting.pop()
+    }
+}
+
+/// The neighbor that a frame would wait for.
+pub(crate) fn sought(
+    descriptor: &Descriptor,
+    path: &Path,
+    snapshot: &Snapshot,
+) -> Option<Neighbor> {
+    match path.next {
+        Next::Await(id) | Next::Send(id) => {
+            let adjacency = snapshot.adjacency(id)?;
+            Some((adjacency.interface, adjacency.address))
+        }
+        Next::Seek(interface) => Some((interface, destination(descriptor, path, snapshot))),
+        Next::Punt => None,
+    }
+}
+
+fn state((interface, address): Neighbor, snapshot: &Snapshot) -> AdjacencyState {
+    snapshot
+        .neighbors
+        .get(interface, address)
+        .and_then(|id| snapshot.adjacency(id))
+        .map_or(AdjacencyState::Unresolved, |adjacency| adjacency.state)
+}

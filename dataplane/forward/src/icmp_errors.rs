@@ -1,0 +1,225 @@
+//! ICMP errors that the router originates: RFC 1812 section 4.3.2 and RFC 4443 section 2.4.
+//!
+//! "An ICMP error message MUST NOT be sent as the result of receiving: an ICMP error message, [...]
+//! a packet destined to an IP broadcast or IP multicast address, [...] a packet sent as a Link Layer
+//! broadcast, [...] any fragment of a datagram other than the first fragment" (RFC 1812 section
+//! 4.3.2.7). The parser refuses the addresses; the rest is asked here.
+
+use frame::{Descriptor, DropReason, Frame, Nanos, Pool};
+use sluice_abi::flags;
+use tables::{IcmpLimits, Interface, Snapshot};
+use wire::{ethernet, icmp, icmpv6};
+
+use crate::address::{v4_bits, v6_bits};
+
+/// How many source prefixes are told apart by the rate limit. Two that share an entry share its
+/// rate; fewer entries make that likelier, more take more cache.
+const PREFIXES: usize = 1024;
+
+/// How much of its rate per second a bucket can hold back for a burst: a tenth.
+const BURST_NANOS: u64 = 100_000_000;
+
+/// What is to be said about a drop.
+struct Complaint {
+    kind: u8,
+    code: u8,
+    rest: u32,
+}
+
+/// Originates ICMP errors for one worker, within limits.
+#[derive(Debug)]
+pub(crate) struct IcmpErrors {
+    interfaces: Vec<Bucket>,
+    prefixes: Box<[Bucket; PREFIXES]>,
+}
+
+/// A frame that an error may be about.
+pub(crate) struct Dropped<'a> {
+    pub(crate) frame: &'a Frame,
+    pub(crate) descriptor: &'a Descriptor,
+    pub(crate) reason: DropReason,
+    /// The MTU to report, where it was too big.
+    pub(crate) mtu: u16,
+}
+
+/// Why no error was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// The standards want none.
+    Proper,
+    /// The rate limit is reached.
+    Limited,
+    /// No chunk or no address to make it with.
+    Lost,
+}
+
+impl IcmpErrors {
+    pub(crate) fn new(interfaces: usize) -> Self {
+        Self {
+            interfaces: vec![Bucket::default(); interfaces],
+            prefixes: Box::new([Bucket::default(); PREFIXES]),
+        }
+    }
+
+    /// Makes the error for a dropped frame. It begins with room for an Ethernet header, and is
+    /// charged to the interface that received the frame.
+    pub(crate) fn originate(
+        &mut self,
+        about: &Dropped<'_>,
+        snapshot: &Snapshot,
+        pool: &mut Pool,
+        now: Nanos,
+    ) -> Result<Frame, Silence> {
+        let &Dropped { frame: dropped, descriptor, reason, mtu } = about;
+        let is_v6 = descriptor.flags & flags::IPV6 != 0;
+        let complaint = complaint(reason, is_v6, mtu).ok_or(Silence::Proper)?;
+        if descriptor.flags & (flags::ICMP_ERROR | flags::LATER_FRAGMENT) != 0 {
+            return Err(Silence::Proper);
+        }
+        let interface = snapshot.interface(dropped.ingress()).ok_or(Silence::Lost)?;
+        self.admit(descriptor, dropped, &snapshot.icmp, is_v6, now)?;
+        let mut frame = pool.take().ok_or(Silence::Lost)?;
+        frame.set_ingress(dropped.ingress());
+        let written = write(&mut frame, dropped, descriptor, interface, snapshot, &complaint);
+        match written {
+            Some(len) if frame.set_len(len) => Ok(frame),
+            _ => {
+                pool.give(frame);
+                Err(Silence::Lost)
+            }
+        }
+    }
+
+    /// RFC 4443 section 2.4 (f): "an IPv6 node MUST limit the rate of ICMPv6 error messages it
+    /// originates"; RFC 1812 section 4.3.2.8 for IPv4.
+    fn admit(
+        &mut self,
+        descriptor: &Descriptor,
+        dropped: &Frame,
+        limits: &IcmpLimits,
+        is_v6: bool,
+        now: Nanos,
+    ) -> Result<(), Silence> {
+        let prefix = if is_v6 {
+            u64::try_from(v6_bits(&descriptor.source) >> 64).unwrap_or_default()
+        } else {
+            u64::from(v4_bits(&descriptor.source) >> 8)
+        };
+        // Fibonacci hashing: the upper bits of the product are well mixed.
+        let position = prefix.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PREFIXES.ilog2());
+        let prefix = usize::try_from(position).ok().and_then(|at| self.prefixes.get_mut(at));
+        let interface = self.interfaces.get_mut(dropped.ingress().index());
+        let (Some(prefix), Some(interface)) = (prefix, interface) else {
+            return Err(Silence::Limited);
+        };
+        // The prefix first: a flood from one source must not use up the interface's rate.
+        if prefix.take(limits.prefix_per_s, now) && interface.take(limits.interface_per_s, now) {
+            Ok(())
+        } else {
+            Err(Silence::Limited)
+        }
+    }
+}
+
+/// A token bucket as a time: when it would be full again (GCRA, ITU-T I.371).
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    full_at: Nanos,
+}
+
+impl Bucket {
+    fn take(&mut self, per_s: u32, now: Nanos) -> bool {
+        let Some(cost) = 1_000_000_000_u64.checked_div(u64::from(per_s)) else {
+            return false;
+        };
+        let full_at = self.full_at.max(now).plus(cost);
+        // At least one packet always fits, however low the rate is.
+        if full_at.since(now) > BURST_NANOS.max(cost) {
+            return false;
+        }
+        self.full_at = full_at;
+        true
+    }
+}
+
+/// RFC 792, RFC 1812 section 5.2.7 and RFC 4443 section 3: which error stands for a drop.
+fn complaint(reason: DropReason, is_v6: bool, mtu: u16) -> Option<Complaint> {
+    let (v4, v6) = match reason {
+        DropReason::TtlExceeded => (
+            (icmp::TIME_EXCEEDED, icmp::CODE_TTL_EXCEEDED),
+            (icmpv6::TIME_EXCEEDED, icmpv6::CODE_HOP_LIMIT_EXCEEDED),
+        ),
+        DropReason::NoRoute => (
+            (icmp::DESTINATION_UNREACHABLE, icmp::CODE_NETWORK_UNREACHABLE),
+            (icmpv6::DESTINATION_UNREACHABLE, icmpv6::CODE_NO_ROUTE),
+        ),
+        DropReason::Unreachable => (
+            (icmp::DESTINATION_UNREACHABLE, icmp::CODE_HOST_UNREACHABLE),
+            (icmpv6::DESTINATION_UNREACHABLE, icmpv6::CODE_NO_ROUTE),
+        ),
+        DropReason::NeighborFailed | DropReason::HoldTimeout => (
+            (icmp::DESTINATION_UNREACHABLE, icmp::CODE_HOST_UNREACHABLE),
+            (icmpv6::DESTINATION_UNREACHABLE, icmpv6::CODE_ADDRESS_UNREACHABLE),
+        ),
+        DropReason::Prohibited => (
+            (icmp::DESTINATION_UNREACHABLE, icmp::CODE_PROHIBITED),
+            (icmpv6::DESTINATION_UNREACHABLE, icmpv6::CODE_PROHIBITED),
+        ),
+        DropReason::SliceSender => (
+            (icmp::DESTINATION_UNREACHABLE, icmp::CODE_PROHIBITED),
+            (icmpv6::DESTINATION_UNREACHABLE, icmpv6::CODE_SOURCE_POLICY),
+        ),
+        DropReason::MtuExceeded => (
+            (icmp::DESTINATION_UNREACHABLE, icmp::CODE_FRAGMENTATION_NEEDED),
+            (icmpv6::PACKET_TOO_BIG, 0),
+        ),
+        _ => return None,
+    };
+    let (kind, code) = if is_v6 { v6 } else { v4 };
+    let rest = if reason == DropReason::MtuExceeded { u32::from(mtu) } else { 0 };
+    Some(Complaint { kind, code, rest })
+}
+
+/// Writes the error behind room for an Ethernet header. Returns the length in all.
+fn write(
+    frame: &mut Frame,
+    dropped: &Frame,
+    descriptor: &Descriptor,
+    interface: &Interface,
+    snapshot: &Snapshot,
+    complaint: &Complaint,
+) -> Option<usize> {
+    let l3 = usize::from(descriptor.l3_offset);
+    let original = dropped.bytes().get(l3..l3 + usize::from(descriptor.length))?;
+    let out = frame.reset(ethernet::HEADER_LEN + icmpv6::ERROR_LEN_MAX)?;
+    let out = out.get_mut(ethernet::HEADER_LEN..)?;
+    let &Complaint { kind, code, rest } = complaint;
+    let len = if descriptor.flags & flags::IPV6 == 0 {
+        let source = first_of(interface, snapshot, |interface| interface.address4)?;
+        let destination = v4_bits(&descriptor.source).to_be_bytes();
+        icmp::emit_error_v4(
+            out,
+            &icmp::ErrorRepr { source: source.octets(), destination, kind, code, rest },
+            original,
+        )?
+    } else {
+        let source = first_of(interface, snapshot, |interface| interface.address6)?;
+        let destination = descriptor.source;
+        icmpv6::emit_error_v6(
+            out,
+            &icmpv6::ErrorRepr { source: source.octets(), destination, kind, code, rest },
+            original,
+        )?
+    };
+    Some(ethernet::HEADER_LEN + len)
+}
+
+/// RFC 1812 section 4.3.2.4: the address of the interface over which the error is sent; without one,
+/// any other of the router's.
+fn first_of<A>(
+    interface: &Interface,
+    snapshot: &Snapshot,
+    address: impl Fn(&Interface) -> Option<A>,
+) -> Option<A> {
+    address(interface).or_else(|| snapshot.interfaces.iter().find_map(address))
+}

@@ -1,0 +1,377 @@
+//! Where a packet goes: slices first, then the FIB, then the adjacency, each for the whole batch.
+//!
+//! ```text
+//!               source in an egress prefix? -- may this sender use it? --+
+//!                                                                       v
+//!  destination in an egress prefix? -- slice -> owner:  local  -> kernel or workload
+//!          | no                                         node   -> tunnel to that node
+//!          v                                            site   -> tunnel to that site
+//!         FIB -> next-hop group -> adjacency
+//! ```
+//!
+//! Slice keys, as in RFC 7597 section 8: the destination port; for ICMP echo the identifier; for an
+//! ICMP error the source port of the packet that it quotes, which is the one the owner sent.
+
+use core::net::IpAddr;
+
+use frame::{BATCH_MAX, Batch, Descriptor, DropReason, Frame, Verdict};
+use sluice_abi::{direction, flags};
+use tables::{
+    AdjacencyId, AdjacencyState, Delivery, EgressId, NextHopGroup, Owner, PeerId, Role, RouteId,
+    SliceHit, Snapshot,
+};
+use wire::embedded::{self, EmbeddedError, EmbeddedFlow};
+use wire::{icmp, icmpv6, protocol};
+
+use crate::address::{ip, v4_bits, v6_bits};
+use crate::path::{Next, Path};
+
+/// Lists of positions that wait for the same kind of look-up, kept between turns for their memory.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    positions4: Vec<u16>,
+    destinations4: Vec<u32>,
+    positions6: Vec<u16>,
+    destinations6: Vec<u128>,
+    routes: Box<[RouteId; BATCH_MAX]>,
+}
+
+/// What the slices say of a packet.
+enum Steering {
+    /// Nothing: routed by destination.
+    Route,
+    /// Its next step is decided.
+    Decided(Result<Next, DropReason>),
+    /// Goes where this route leads.
+    Through(RouteId),
+    /// Goes to this neighbor.
+    To(AdjacencyId),
+}
+
+impl Lookup {
+    pub(crate) fn new() -> Self {
+        Self {
+            positions4: Vec::with_capacity(BATCH_MAX),
+            destinations4: Vec::with_capacity(BATCH_MAX),
+            positions6: Vec::with_capacity(BATCH_MAX),
+            destinations6: Vec::with_capacity(BATCH_MAX),
+            routes: Box::new([RouteId::NONE; BATCH_MAX]),
+        }
+    }
+
+    /// Decides for every open frame of the batch either an adjacency or a verdict.
+    #[inline]
+    pub(crate) fn run(&mut self, batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
+        self.positions4.clear();
+        self.destinations4.clear();
+        self.positions6.clear();
+        self.destinations6.clear();
+        self.steer(batch, paths, snapshot);
+        self.route(batch, paths, snapshot);
+    }
+
+    /// Slices: who may send, and who owns.
+    fn steer(&mut self, batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
+        let Batch { frames, descriptors, verdicts } = batch;
+        let has_slices = !snapshot.slices.is_empty();
+        for (position, (((frame, descriptor), verdict), path)) in (0_u16..)
+            .zip(frames.iter().zip(descriptors.iter_mut()).zip(verdicts.iter_mut()).zip(paths))
+        {
+            if !verdict.is_open() {
+                continue;
+            }
+            descriptor.direction = direction::TRANSIT;
+            let steering = if has_slices {
+                steer_one(frame, descriptor, path, snapshot)
+            } else {
+                Steering::Route
+            };
+            match steering {
+                Steering::Route if descriptor.flags & flags::IPV6 == 0 => {
+                    self.positions4.push(position);
+                    self.destinations4.push(v4_bits(&descriptor.destination));
+                }
+                Steering::Route => {
+                    self.positions6.push(position);
+                    self.destinations6.push(v6_bits(&descriptor.destination));
+                }
+                Steering::Decided(next) => settle(next, path, verdict),
+                Steering::Through(route) => {
+                    settle(resolve(route, descriptor, path, snapshot), path, verdict);
+                }
+                Steering::To(adjacency) => {
+                    settle(resolve_to(adjacency, snapshot), path, verdict);
+                }
+            }
+        }
+    }
+
+    /// FIB, then next-hop group, then adjacency.
+    fn route(&mut self, batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
+        let Batch { descriptors, verdicts, .. } = batch;
+        let mut settle_all = |positions: &[u16], routes: &[RouteId]| {
+            for (&position, &route) in positions.iter().zip(routes) {
+                let position = usize::from(position);
+                if let (Some(descriptor), Some(verdict), Some(path)) = (
+                    descriptors.get_mut(position),
+                    verdicts.get_mut(position),
+                    paths.get_mut(position),
+                ) {
+                    settle(resolve(route, descriptor, path, snapshot), path, verdict);
+                }
+            }
+        };
+        if let Some(routes) = self.routes.get_mut(..self.destinations4.len()) {
+            snapshot.fib4.lookup_batch(&self.destinations4, routes);
+            settle_all(&self.positions4, routes);
+        }
+        if let Some(routes) = self.routes.get_mut(..self.destinations6.len()) {
+            snapshot.fib6.lookup_batch(&self.destinations6, routes);
+            settle_all(&self.positions6, routes);
+        }
+    }
+}
+
+#[inline]
+fn settle(next: Result<Next, DropReason>, path: &mut Path, verdict: &mut Verdict) {
+    match next {
+        Ok(next) => path.next = next,
+        Err(reason) => *verdict = Verdict::Drop(reason),
+    }
+}
+
+#[inline]
+fn steer_one(
+    frame: &Frame,
+    descriptor: &mut Descriptor,
+    path: &mut Path,
+    snapshot: &Snapshot,
+) -> Steering {
+    let slices = &snapshot.slices;
+    let (source, destination) = if descriptor.flags & flags::IPV6 == 0 {
+        (
+            slices.egress4(v4_bits(&descriptor.source)),
+            slices.egress4(v4_bits(&descriptor.destination)),
+        )
+    } else {
+        (
+            slices.egress6(v6_bits(&descriptor.source)),
+            slices.egress6(v6_bits(&descriptor.destination)),
+        )
+    };
+    if let Some(egress) = source {
+        descriptor.direction = direction::OUTBOUND;
+        if let Err(reason) = admit_sender(egress, frame, descriptor, path, snapshot) {
+            return Steering::Decided(Err(reason));
+        }
+    }
+    let Some(egress) = destination else { return Steering::Route };
+    if source.is_none() {
+        descriptor.direction = direction::INBOUND;
+    }
+    let hit = match find_slice(egress, End::Destination, frame, descriptor, snapshot) {
+        Ok(hit) => hit,
+        Err(reason) => return Steering::Decided(Err(reason)),
+    };
+    descriptor.slice = hit.slice.map_or(0, |slice| slice.0.saturating_add(1));
+    match hit.owner {
+        Owner::Local(owner) => {
+            path.delivered = true;
+            match snapshot.delivery(owner) {
+                Some(Delivery::NextHop { adjacency, .. }) => Steering::To(*adjacency),
+                Some(Delivery::Kernel) | None => Steering::Decided(Ok(Next::Punt)),
+            }
+        }
+        Owner::Node(node) => {
+            // A node hop is the last one; after a site hop there may be one to a node.
+            let from_node = path.decapsulated.is_some_and(|peer| !is_site(peer, snapshot));
+            into_tunnel(snapshot.node_peer(node), from_node, path, snapshot)
+        }
+        Owner::Site(site) => {
+            into_tunnel(snapshot.site_peer(site), path.decapsulated.is_some(), path, snapshot)
+        }
+        Owner::DropByDefault => Steering::Decided(Err(DropReason::SliceDefault)),
+        Owner::Unowned => Steering::Decided(Err(DropReason::SliceUnowned)),
+    }
+}
+
+fn is_site(peer: PeerId, snapshot: &Snapshot) -> bool {
+    snapshot.peer(peer).is_some_and(|peer| peer.is_site)
+}
+
+fn into_tunnel(
+    peer: Option<PeerId>,
+    would_loop: bool,
+    path: &mut Path,
+    snapshot: &Snapshot,
+) -> Steering {
+    if would_loop {
+        return Steering::Decided(Err(DropReason::TunnelLoop));
+    }
+    let Some((id, peer)) = peer.and_then(|id| Some((id, snapshot.peer(id)?))) else {
+        return Steering::Decided(Err(DropReason::NoRoute));
+    };
+    path.encapsulate = Some(id);
+    Steering::Through(peer.route)
+}
+
+/// A sender may use only an (address, port) inside its own live slice: an owner on this machine from
+/// the interface that it is behind, another node through its tunnel.
+fn admit_sender(
+    egress: EgressId,
+    frame: &Frame,
+    descriptor: &Descriptor,
+    path: &Path,
+    snapshot: &Snapshot,
+) -> Result<(), DropReason> {
+    let role = snapshot.interface(frame.ingress()).map(|interface| interface.role);
+    if path.decapsulated.is_none() && role == Some(Role::Outside) {
+        return Err(DropReason::SpoofedSource);
+    }
+    let hit = find_slice(egress, End::Source, frame, descriptor, snapshot)
+        .map_err(|_| DropReason::SliceSender)?;
+    let admitted = match (hit.owner, path.decapsulated) {
+        (Owner::Local(owner), None) => matches!(
+            snapshot.delivery(owner),
+            Some(Delivery::NextHop { interface, .. }) if *interface == frame.ingress()
+        ),
+        (Owner::Node(node), Some(peer)) => {
+            snapshot.node_peer(node) == Some(peer) || is_site(peer, snapshot)
+        }
+        (Owner::Site(site), Some(peer)) => {
+            snapshot.site_peer(site) == Some(peer) || !is_site(peer, snapshot)
+        }
+        _ => false,
+    };
+    if admitted { Ok(()) } else { Err(DropReason::SliceSender) }
+}
+
+/// Which address of a packet the slice belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Source,
+    Destination,
+}
+
+/// The slice of one end of a packet.
+#[inline]
+fn find_slice(
+    egress: EgressId,
+    end: End,
+    frame: &Frame,
+    descriptor: &Descriptor,
+    snapshot: &Snapshot,
+) -> Result<SliceHit, DropReason> {
+    if descriptor.flags & flags::PORTS != 0 {
+        let port = match end {
+            End::Source => descriptor.source_port,
+            End::Destination => descriptor.destination_port,
+        };
+        return Ok(snapshot.slices.lookup(egress, port));
+    }
+    find_slice_without_port(egress, end, frame, descriptor, snapshot)
+}
+
+#[cold]
+fn find_slice_without_port(
+    egress: EgressId,
+    end: End,
+    frame: &Frame,
+    descriptor: &Descriptor,
+    snapshot: &Snapshot,
+) -> Result<SliceHit, DropReason> {
+    let slices = &snapshot.slices;
+    if descriptor.flags & flags::LATER_FRAGMENT != 0 {
+        return Err(DropReason::SliceFragment);
+    }
+    if descriptor.flags & flags::ICMP_ERROR != 0 {
+        let flow = embedded_flow(frame, descriptor).map_err(|error| match error {
+            EmbeddedError::Truncated => DropReason::IcmpInnerTruncated,
+            _ => DropReason::SliceIcmp,
+        })?;
+        // The quoted packet was sent by the owner when the error comes in, and to the owner when
+        // the owner itself reports the error.
+        let (address, quoted, port) = match end {
+            End::Destination => (descriptor.destination, flow.source, flow.source_port),
+            End::Source => (descriptor.source, flow.destination, flow.destination_port),
+        };
+        if address != quoted {
+            return Err(DropReason::SliceIcmp);
+        }
+        return Ok(slices.lookup(egress, port));
+    }
+    match descriptor.protocol {
+        protocol::ICMP | protocol::ICMPV6 => Err(DropReason::SliceIcmp),
+        protocol::TCP | protocol::UDP | protocol::SCTP => Err(DropReason::TransportTruncated),
+        _ => match slices.portless(egress) {
+            Owner::Unowned | Owner::DropByDefault => Err(DropReason::SlicePortless),
+            owner => Ok(SliceHit { slice: None, owner }),
+        },
+    }
+}
+
+/// The flow that an ICMP error is about.
+fn embedded_flow(frame: &Frame, descriptor: &Descriptor) -> Result<EmbeddedFlow, EmbeddedError> {
+    let end = usize::from(descriptor.l3_offset) + usize::from(descriptor.length);
+    let message = frame
+        .bytes()
+        .get(usize::from(descriptor.l4_offset)..end)
+        .ok_or(EmbeddedError::Truncated)?;
+    if descriptor.flags & flags::IPV6 == 0 {
+        embedded::parse_embedded_v4(icmp::embedded(message).ok_or(EmbeddedError::Truncated)?)
+    } else {
+        embedded::parse_embedded_v6(icmpv6::embedded(message).ok_or(EmbeddedError::Truncated)?)
+    }
+}
+
+/// From a route to a next step, or to the reason that there is none.
+#[inline]
+fn resolve(
+    route: RouteId,
+    descriptor: &mut Descriptor,
+    path: &Path,
+    snapshot: &Snapshot,
+) -> Result<Next, DropReason> {
+    let group = snapshot.group(route).ok_or(DropReason::NoRoute)?;
+    descriptor.next_hop = route.0.saturating_add(1);
+    match group {
+        NextHopGroup::Adjacencies(members) => match &**members {
+            [only] => resolve_to(*only, snapshot),
+            members => {
+                // The upper half of hash times length: an even spread without a division.
+                let position = (u64::from(descriptor.hash) * members.len() as u64) >> 32;
+                let member = usize::try_from(position).ok().and_then(|at| members.get(at));
+                resolve_to(*member.ok_or(DropReason::NoRoute)?, snapshot)
+            }
+        },
+        NextHopGroup::Glean(interface) => {
+            let destination = destination(descriptor, path, snapshot);
+            match snapshot.neighbors.get(*interface, destination) {
+                Some(adjacency) => resolve_to(adjacency, snapshot),
+                None => Ok(Next::Seek(*interface)),
+            }
+        }
+        NextHopGroup::Local => Ok(Next::Punt),
+        NextHopGroup::Blackhole => Err(DropReason::Blackhole),
+        NextHopGroup::Unreachable => Err(DropReason::Unreachable),
+        NextHopGroup::Prohibit => Err(DropReason::Prohibited),
+    }
+}
+
+#[inline]
+fn resolve_to(id: AdjacencyId, snapshot: &Snapshot) -> Result<Next, DropReason> {
+    match snapshot.adjacency(id).map(|adjacency| adjacency.state) {
+        Some(AdjacencyState::Resolved) => Ok(Next::Send(id)),
+        Some(AdjacencyState::Unresolved) => Ok(Next::Await(id)),
+        Some(AdjacencyState::Failed) => Err(DropReason::NeighborFailed),
+        None => Err(DropReason::NoRoute),
+    }
+}
+
+/// The address that the frame travels to next: of the tunnel's far end, or of the packet itself.
+pub(crate) fn destination(descriptor: &Descriptor, path: &Path, snapshot: &Snapshot) -> IpAddr {
+    match path.encapsulate.and_then(|peer| snapshot.peer(peer)) {
+        Some(peer) => peer.remote,
+        None => ip(&descriptor.destination),
+    }
+}

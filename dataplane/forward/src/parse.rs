@@ -1,0 +1,243 @@
+//! Headers to descriptors: the first stage of a turn, and the only one that judges whether a frame
+//! is a packet at all.
+
+use frame::{Descriptor, DropReason};
+use sluice_abi::flags;
+use tables::Interface;
+use wire::{ethernet, flow, icmp, icmpv6, ipv4, ipv6, protocol, tcp};
+
+/// Parses a received frame into `descriptor`, whose `ingress` the caller has set.
+#[inline]
+pub(crate) fn frame(
+    bytes: &[u8],
+    interface: &Interface,
+    descriptor: &mut Descriptor,
+) -> Result<(), DropReason> {
+    let Some((header, _)) = bytes.split_first_chunk::<{ ethernet::HEADER_LEN }>() else {
+        return Err(DropReason::FrameTruncated);
+    };
+    let [d0, d1, d2, d3, d4, d5, _, _, _, _, _, _, t0, t1] = *header;
+    if [d0, d1, d2, d3, d4, d5] != interface.mac.0 {
+        return Err(if d0 & 1 == 1 {
+            DropReason::LinkLayerMulticast
+        } else {
+            DropReason::OtherHost
+        });
+    }
+    match u16::from_be_bytes([t0, t1]) {
+        ethernet::ETHERTYPE_IPV4 => packet_v4(bytes, ethernet::HEADER_LEN, 0, descriptor),
+        ethernet::ETHERTYPE_IPV6 => packet_v6(bytes, ethernet::HEADER_LEN, 0, descriptor),
+        _ => Err(DropReason::NotIp),
+    }
+}
+
+/// Parses the IPv4 packet at `l3_offset` of `bytes`.
+#[inline]
+pub(crate) fn packet_v4(
+    bytes: &[u8],
+    l3_offset: usize,
+    flags: u8,
+    descriptor: &mut Descriptor,
+) -> Result<(), DropReason> {
+    let packet = bytes.get(l3_offset..).unwrap_or_default();
+    let header = ipv4::Ipv4::parse(packet).map_err(|error| match error {
+        ipv4::Ipv4Error::Truncated => DropReason::Ipv4Truncated,
+        ipv4::Ipv4Error::Version => DropReason::Ipv4Version,
+        ipv4::Ipv4Error::HeaderLength => DropReason::Ipv4HeaderLength,
+        ipv4::Ipv4Error::TotalLength => DropReason::Ipv4TotalLength,
+        ipv4::Ipv4Error::Checksum => DropReason::Ipv4Checksum,
+    })?;
+    let (source, destination) = (header.source(), header.destination());
+    judge_v4(u32::from_be_bytes(source), u32::from_be_bytes(destination))?;
+    let mut flags = flags;
+    if header.header_len() > ipv4::HEADER_LEN {
+        match header.has_source_route() {
+            Ok(false) => flags |= flags::OPTIONS,
+            Ok(true) => return Err(DropReason::Ipv4SourceRoute),
+            Err(_) => return Err(DropReason::Ipv4Options),
+        }
+    }
+    let fragment =
+        header.is_fragment().then(|| Fragment { offset_bytes: header.fragment_offset_bytes() });
+    descriptor.source = flow::mapped(source);
+    descriptor.destination = flow::mapped(destination);
+    descriptor.protocol = header.protocol();
+    descriptor.flags = flags;
+    descriptor.length = header.total_len();
+    descriptor.ttl = header.ttl();
+    descriptor.traffic_class = header.traffic_class();
+    descriptor.l3_offset = offset(l3_offset);
+    descriptor.l4_offset = offset(l3_offset + header.header_len());
+    transport(header.payload(), fragment, descriptor)
+}
+
+/// Parses the IPv6 packet at `l3_offset` of `bytes`.
+pub(crate) fn packet_v6(
+    bytes: &[u8],
+    l3_offset: usize,
+    flags: u8,
+    descriptor: &mut Descriptor,
+) -> Result<(), DropReason> {
+    let packet = bytes.get(l3_offset..).unwrap_or_default();
+    let header = ipv6::Ipv6::parse(packet).map_err(|error| match error {
+        ipv6::Ipv6Error::Truncated => DropReason::Ipv6Truncated,
+        ipv6::Ipv6Error::Version => DropReason::Ipv6Version,
+        ipv6::Ipv6Error::PayloadLength => DropReason::Ipv6PayloadLength,
+    })?;
+    judge_v6(header.source(), header.destination())?;
+    let payload = header.payload();
+    let upper = ipv6::walk_extensions(header.next_header(), payload)
+        .map_err(|_| DropReason::Ipv6ExtensionChain)?;
+    // RFC 6946: an atomic fragment is a whole packet.
+    let fragment = upper
+        .fragment
+        .filter(|fragment| !fragment.is_atomic())
+        .map(|fragment| Fragment { offset_bytes: fragment.offset_bytes });
+    let options = if upper.offset > 0 { flags::OPTIONS } else { 0 };
+    descriptor.source = *header.source();
+    descriptor.destination = *header.destination();
+    descriptor.protocol = upper.protocol;
+    descriptor.flags = flags | flags::IPV6 | options;
+    descriptor.length = offset(ipv6::HEADER_LEN + usize::from(header.payload_len()));
+    descriptor.ttl = header.hop_limit();
+    descriptor.traffic_class = header.traffic_class();
+    descriptor.l3_offset = offset(l3_offset);
+    descriptor.l4_offset = offset(l3_offset + ipv6::HEADER_LEN + upper.offset);
+    transport(payload.get(upper.offset..).unwrap_or_default(), fragment, descriptor)
+}
+
+/// Addresses that must not be on a wire: RFC 1812 section 5.3.7.
+#[inline]
+fn judge_v4(source: u32, destination: u32) -> Result<(), DropReason> {
+    // One comparison sorts out everything from 224.0.0.0 on: multicast, class E and broadcast.
+    if source >= 0xe000_0000 || matches!(source >> 24, 0 | 127) || source == destination {
+        return Err(DropReason::MartianSource);
+    }
+    if destination >= 0xe000_0000 {
+        return Err(if destination < 0xf000_0000 {
+            DropReason::MulticastDestination
+        } else {
+            DropReason::MartianDestination
+        });
+    }
+    if matches!(destination >> 24, 0 | 127) {
+        return Err(DropReason::MartianDestination);
+    }
+    Ok(())
+}
+
+/// RFC 4291 sections 2.5.2, 2.5.3, 2.5.6 and 2.7: unspecified, loopback and link-local addresses are
+/// never forwarded, and a multicast address is never a source.
+#[inline]
+fn judge_v6(source: &[u8; 16], destination: &[u8; 16]) -> Result<(), DropReason> {
+    if ipv6::is_ipv4_mapped(source) || ipv6::is_ipv4_mapped(destination) {
+        return Err(DropReason::Ipv6MappedAddress);
+    }
+    let (from, to) = (u128::from_be_bytes(*source), u128::from_be_bytes(*destination));
+    let link_local = |address: u128| address >> 118 == 0x3fa;
+    if from >> 120 == 0xff || from <= 1 || link_local(from) || from == to {
+        return Err(DropReason::MartianSource);
+    }
+    if to >> 120 == 0xff {
+        return Err(DropReason::MulticastDestination);
+    }
+    if to <= 1 || link_local(to) {
+        return Err(DropReason::MartianDestination);
+    }
+    Ok(())
+}
+
+struct Fragment {
+    offset_bytes: u16,
+}
+
+/// Ports, flags and hash. `segment` starts at the transport header and ends with the packet.
+#[inline]
+fn transport(
+    segment: &[u8],
+    fragment: Option<Fragment>,
+    descriptor: &mut Descriptor,
+) -> Result<(), DropReason> {
+    descriptor.source_port = 0;
+    descriptor.destination_port = 0;
+    descriptor.tcp_flags = 0;
+    if let Some(fragment) = fragment {
+        descriptor.flags |= flags::FRAGMENT;
+        if fragment.offset_bytes > 0 {
+            // RFC 3128 section 2: "if the Fragment Offset is 1 and the protocol is TCP, drop".
+            if fragment.offset_bytes == 8 && descriptor.protocol == protocol::TCP {
+                return Err(DropReason::TinyFragment);
+            }
+            descriptor.flags |= flags::LATER_FRAGMENT;
+            // Without ports: the hash of what all fragments of a packet share.
+            descriptor.hash =
+                flow::hash(&descriptor.source, &descriptor.destination, 0, 0, descriptor.protocol);
+            return Ok(());
+        }
+        // RFC 1858 section 3: a first fragment that hides ports or flags.
+        let least = match descriptor.protocol {
+            protocol::TCP => 16,
+            protocol::UDP => 8,
+            _ => 0,
+        };
+        if segment.len() < least {
+            return Err(DropReason::TinyFragment);
+        }
+    }
+    match descriptor.protocol {
+        protocol::TCP => {
+            if let Some((source, destination, tcp_flags)) = tcp::ports_and_flags(segment) {
+                descriptor.source_port = source;
+                descriptor.destination_port = destination;
+                descriptor.tcp_flags = tcp_flags;
+                descriptor.flags |= flags::PORTS;
+            }
+        }
+        protocol::UDP | protocol::SCTP => {
+            if let Some(&[s0, s1, d0, d1, _, _, _, _]) = segment.first_chunk::<8>() {
+                descriptor.source_port = u16::from_be_bytes([s0, s1]);
+                descriptor.destination_port = u16::from_be_bytes([d0, d1]);
+                descriptor.flags |= flags::PORTS;
+            }
+        }
+        protocol::ICMP if descriptor.flags & flags::IPV6 == 0 => {
+            icmp_message(segment, icmp::echo_identifier, icmp::is_error, descriptor);
+        }
+        protocol::ICMPV6 if descriptor.flags & flags::IPV6 != 0 => {
+            icmp_message(segment, icmpv6::echo_identifier, icmpv6::is_error, descriptor);
+        }
+        _ => {}
+    }
+    descriptor.hash = flow::hash(
+        &descriptor.source,
+        &descriptor.destination,
+        descriptor.source_port,
+        descriptor.destination_port,
+        descriptor.protocol,
+    );
+    Ok(())
+}
+
+/// The identifier of an echo stands for both ports; an error is only marked.
+fn icmp_message(
+    message: &[u8],
+    echo_identifier: fn(&[u8]) -> Option<u16>,
+    is_error: fn(u8) -> bool,
+    descriptor: &mut Descriptor,
+) {
+    if let Some(identifier) = echo_identifier(message) {
+        descriptor.source_port = identifier;
+        descriptor.destination_port = identifier;
+        descriptor.flags |= flags::PORTS;
+    } else if message.first().is_some_and(|&kind| is_error(kind)) {
+        descriptor.flags |= flags::ICMP_ERROR;
+    }
+}
+
+/// Offsets and lengths within a chunk of 4096 bytes, or of an IP packet that fits one.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "bounded by the size of a chunk")]
+fn offset(value: usize) -> u16 {
+    debug_assert!(value <= usize::from(u16::MAX));
+    value as u16
+}

@@ -1,0 +1,240 @@
+//! What leaves: TTL, MSS, encapsulation and the link-layer header.
+//!
+//! ```text
+//!  received          | Ethernet | (outer IP | UDP |) packet
+//!  cut                                             ^ l3_offset
+//!  leaves   | Ethernet | (outer IP | UDP |)          packet
+//! ```
+//!
+//! Each forwarding step, before an encapsulation or after a decapsulation, decrements the TTL once
+//! (RFC 2003 section 3.1). What is handed to the kernel keeps its own.
+
+use frame::{Batch, Descriptor, DropReason, Frame, Verdict};
+use sluice_abi::flags;
+use tables::{Adjacency, Peer, Snapshot};
+use wire::{checksum, ecn, ethernet, ipv4, ipv6, protocol, tcp, udp};
+
+use crate::path::{Next, Path};
+
+/// Bytes that encapsulation puts in front of a packet: IPv4 and UDP, or IPv6 and UDP.
+const OVERHEAD_V4: u16 = 28;
+const OVERHEAD_V6: u16 = 48;
+
+/// TTL of packets that the router makes itself.
+pub(crate) const OWN_TTL: u8 = 64;
+
+/// Ports from which tunnel packets are sent, RFC 6335's dynamic range: 14 bits of entropy.
+const ENTROPY_PORT_FIRST: u16 = 49_152;
+const ENTROPY_PORT_MASK: u32 = 0x3fff;
+
+/// Rewrites every frame that is still open, and turns what the look-up decided into its verdict.
+#[inline]
+pub(crate) fn run(batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
+    let Batch { frames, descriptors, verdicts } = batch;
+    for (((frame, descriptor), verdict), path) in
+        frames.iter_mut().zip(descriptors.iter_mut()).zip(verdicts.iter_mut()).zip(paths)
+    {
+        if !verdict.is_open() {
+            continue;
+        }
+        *verdict = match path.next {
+            Next::Send(id) => match snapshot.adjacency(id) {
+                Some(adjacency) => forward(frame, descriptor, path, adjacency, snapshot),
+                None => Verdict::Drop(DropReason::NoRoute),
+            },
+            Next::Punt => punt(frame, descriptor, snapshot),
+            Next::Await(_) | Next::Seek(_) => Verdict::Hold,
+        };
+    }
+}
+
+#[inline]
+fn forward(
+    frame: &mut Frame,
+    descriptor: &mut Descriptor,
+    path: &mut Path,
+    adjacency: &Adjacency,
+    snapshot: &Snapshot,
+) -> Verdict {
+    let peer = path.encapsulate.and_then(|peer| snapshot.peer(peer));
+    // RFC 1812 section 5.3.1: the TTL is tested when a packet is forwarded, and only then.
+    if descriptor.ttl <= 1 && !path.originated {
+        return Verdict::Drop(DropReason::TtlExceeded);
+    }
+    let overhead = match peer {
+        None => 0,
+        Some(peer) if peer.remote.is_ipv4() => OVERHEAD_V4,
+        Some(_) => OVERHEAD_V6,
+    };
+    let mtu = adjacency.mtu.saturating_sub(overhead);
+    if descriptor.length > mtu {
+        path.mtu = mtu;
+        return Verdict::Drop(too_big(frame, descriptor));
+    }
+    if !path.originated {
+        edit_packet(frame, descriptor, adjacency, snapshot);
+    }
+    let l3_offset = usize::from(descriptor.l3_offset);
+    let written = match peer {
+        None => write_link_layer(frame, l3_offset, adjacency, descriptor.flags & flags::IPV6 != 0),
+        Some(peer) => encapsulate(frame, descriptor, peer)
+            .and_then(|()| write_link_layer(frame, 0, adjacency, peer.remote.is_ipv6())),
+    };
+    match written {
+        Ok(()) => {
+            descriptor.egress = u16::from(adjacency.interface.0) + 1;
+            Verdict::Transmit(adjacency.interface)
+        }
+        Err(reason) => Verdict::Drop(reason),
+    }
+}
+
+/// TTL and MSS of the packet itself.
+#[inline]
+fn edit_packet(
+    frame: &mut Frame,
+    descriptor: &Descriptor,
+    adjacency: &Adjacency,
+    snapshot: &Snapshot,
+) {
+    clamp_mss(frame, descriptor, Some(adjacency), snapshot);
+    let Some(packet) = frame.bytes_mut().get_mut(usize::from(descriptor.l3_offset)..) else {
+        return;
+    };
+    if descriptor.flags & flags::IPV6 == 0 {
+        if let Some(header) = packet.first_chunk_mut::<{ ipv4::HEADER_LEN }>() {
+            checksum::decrement_ttl_v4(header);
+        }
+    } else if let Some(header) = packet.first_chunk_mut::<{ ipv6::HEADER_LEN }>() {
+        ipv6::write_hop_limit(header, descriptor.ttl.saturating_sub(1));
+    }
+}
+
+/// Lowers the MSS of a SYN to what passes both the interface that it came by and the one that it
+/// leaves by.
+#[inline]
+fn clamp_mss(
+    frame: &mut Frame,
+    descriptor: &Descriptor,
+    adjacency: Option<&Adjacency>,
+    snapshot: &Snapshot,
+) {
+    if descriptor.tcp_flags & tcp::flags::SYN == 0 {
+        return;
+    }
+    let is_v6 = descriptor.flags & flags::IPV6 != 0;
+    let limit = [Some(frame.ingress()), adjacency.map(|adjacency| adjacency.interface)]
+        .into_iter()
+        .flatten()
+        .filter_map(|id| snapshot.interface(id))
+        .map(|interface| if is_v6 { interface.mss6 } else { interface.mss4 })
+        .filter(|&limit| limit != 0)
+        .min();
+    let end = usize::from(descriptor.l3_offset) + usize::from(descriptor.length);
+    if let Some(limit) = limit
+        && let Some(segment) = frame.bytes_mut().get_mut(usize::from(descriptor.l4_offset)..end)
+    {
+        tcp::clamp_mss(segment, limit);
+    }
+}
+
+/// RFC 1191 for a packet with DF, RFC 8200 section 5 for IPv6: the sender is told. An IPv4 packet
+/// without DF would have to be fragmented.
+#[cold]
+fn too_big(frame: &Frame, descriptor: &Descriptor) -> DropReason {
+    let packet = frame.bytes().get(usize::from(descriptor.l3_offset)..).unwrap_or_default();
+    let may_fragment =
+        descriptor.flags & flags::IPV6 == 0 && packet.get(6).is_some_and(|byte| byte & 0x40 == 0);
+    if may_fragment { DropReason::FragmentationUnsupported } else { DropReason::MtuExceeded }
+}
+
+/// Cuts the frame down to its packet, for the kernel.
+fn punt(frame: &mut Frame, descriptor: &Descriptor, snapshot: &Snapshot) -> Verdict {
+    clamp_mss(frame, descriptor, None, snapshot);
+    if frame.trim_front(usize::from(descriptor.l3_offset))
+        && frame.set_len(usize::from(descriptor.length))
+    {
+        Verdict::Punt
+    } else {
+        Verdict::Drop(DropReason::FrameTruncated)
+    }
+}
+
+/// Puts the outer headers in front of the packet, after cutting what stood there.
+fn encapsulate(frame: &mut Frame, descriptor: &Descriptor, peer: &Peer) -> Result<(), DropReason> {
+    // What lies behind the packet's end is link-layer padding, which must not become payload.
+    if !frame.trim_front(usize::from(descriptor.l3_offset))
+        || !frame.set_len(usize::from(descriptor.length))
+    {
+        return Err(DropReason::FrameTruncated);
+    }
+    let source_port = ENTROPY_PORT_FIRST | (descriptor.hash & ENTROPY_PORT_MASK) as u16;
+    let udp_len = descriptor.length.saturating_add(8);
+    let traffic_class = ecn::encapsulate(descriptor.traffic_class);
+    match (peer.local, peer.remote) {
+        (core::net::IpAddr::V4(local), core::net::IpAddr::V4(remote)) => {
+            let (outer, udp_header) = split_outer::<{ ipv4::HEADER_LEN }>(frame)?;
+            ipv4::Ipv4Repr {
+                source: local.octets(),
+                destination: remote.octets(),
+                protocol: protocol::UDP,
+                ttl: OWN_TTL,
+                traffic_class,
+                dont_fragment: true,
+                // RFC 6864 section 4.1: an atomic packet's identification means nothing.
+                identification: 0,
+                payload_len: udp_len,
+            }
+            .emit(outer);
+            udp::emit_header(udp_header, source_port, peer.port, udp_len, 0);
+        }
+        (core::net::IpAddr::V6(local), core::net::IpAddr::V6(remote)) => {
+            let (outer, udp_header) = split_outer::<{ ipv6::HEADER_LEN }>(frame)?;
+            ipv6::Ipv6Repr {
+                source: local.octets(),
+                destination: remote.octets(),
+                next_header: protocol::UDP,
+                hop_limit: OWN_TTL,
+                traffic_class,
+                // RFC 6438: the flow label carries the entropy too.
+                flow_label: descriptor.hash & 0x000f_ffff,
+                payload_len: udp_len,
+            }
+            .emit(outer);
+            // RFC 6935: zero checksum, for a tunnel whose inner packets carry their own.
+            udp::emit_header(udp_header, source_port, peer.port, udp_len, 0);
+        }
+        _ => return Err(DropReason::NoRoute),
+    }
+    Ok(())
+}
+
+/// Grows the frame by an IP header of `N` bytes and a UDP header.
+fn split_outer<const N: usize>(
+    frame: &mut Frame,
+) -> Result<(&mut [u8; N], &mut [u8; udp::HEADER_LEN]), DropReason> {
+    let packet = frame.prepend(N + udp::HEADER_LEN).ok_or(DropReason::HeadroomExhausted)?;
+    let (outer, rest) = packet.split_first_chunk_mut().ok_or(DropReason::HeadroomExhausted)?;
+    let udp_header = rest.first_chunk_mut().ok_or(DropReason::HeadroomExhausted)?;
+    Ok((outer, udp_header))
+}
+
+/// Writes the Ethernet header directly in front of the packet that begins at `l3_offset`.
+#[inline]
+fn write_link_layer(
+    frame: &mut Frame,
+    l3_offset: usize,
+    adjacency: &Adjacency,
+    is_v6: bool,
+) -> Result<(), DropReason> {
+    if l3_offset != ethernet::HEADER_LEN {
+        if !frame.trim_front(l3_offset) {
+            return Err(DropReason::FrameTruncated);
+        }
+        frame.prepend(ethernet::HEADER_LEN).ok_or(DropReason::HeadroomExhausted)?;
+    }
+    let header = frame.bytes_mut().first_chunk_mut().ok_or(DropReason::FrameTruncated)?;
+    let ethertype = if is_v6 { ethernet::ETHERTYPE_IPV6 } else { ethernet::ETHERTYPE_IPV4 };
+    ethernet::write_header(header, adjacency.destination, adjacency.source, ethertype);
+    Ok(())
+}

@@ -1,0 +1,649 @@
+//! [`Worker::turn`]: one pass over the rings, from RX to TX.
+
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+use frame::{
+    BATCH_MAX, Batch, Descriptor, DropReason, Frame, Hook, HookPoint, Nanos, Pool, QueueIo, Verdict,
+};
+use tables::{Reader, Snapshot};
+use wire::{IpVersion, ethernet};
+
+use crate::counters::WorkerCounters;
+use crate::hold::{Held, Hold};
+use crate::icmp_errors::{Dropped, IcmpErrors, Silence};
+use crate::lookup::Lookup;
+use crate::path::{Path, Paths};
+use crate::punt::PuntSender;
+use crate::{Neighbor, decap, parse, rewrite};
+
+/// How often, in turns, the levels (free frames and the like) are written for readers. More often
+/// costs the packet path, less often makes a status stale; at a million turns a second, 1024 is a
+/// millisecond.
+const LEVELS_EVERY_TURNS: u64 = 1024;
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct WorkerParts<Q, H> {
+    /// Number of the worker, from 0; the home of its frames.
+    pub id: u16,
+    /// One queue for each interface, by [`wire::InterfaceId`].
+    pub queues: Vec<Q>,
+    /// All the worker's chunks.
+    pub pool: Pool,
+    /// Policy.
+    pub hook: H,
+    /// Where snapshots come from.
+    pub reader: Reader,
+    /// Where to count.
+    pub counters: Arc<WorkerCounters>,
+    /// The way to the kernel of this machine; `None` refuses what is addressed to it.
+    pub punt: Option<PuntSender>,
+    /// Where to ask for a neighbor to be resolved.
+    pub wanted: Arc<ArrayQueue<Neighbor>>,
+    /// Frames received in one turn at most, up to [`BATCH_MAX`].
+    pub batch_frames: usize,
+}
+
+/// A worker: the queues with the same number of every interface, and what it takes to move frames
+/// between them. It owns everything it touches; only the snapshot is shared, and immutable.
+#[derive(Debug)]
+pub struct Worker<Q, H> {
+    io: Io<Q>,
+    hook: H,
+    reader: Reader,
+    batch: Batch,
+    paths: Paths,
+    originated: Vec<Frame>,
+    lookup: Lookup,
+    hold: Hold,
+    icmp: IcmpErrors,
+    turns: u64,
+    first_queue: usize,
+    batch_frames: usize,
+}
+
+/// The worker's rings, its free chunks and its counters: what dispatch needs.
+#[derive(Debug)]
+struct Io<Q> {
+    id: u16,
+    queues: Vec<Q>,
+    pool: Pool,
+    punt: Option<PuntSender>,
+    wanted: Arc<ArrayQueue<Neighbor>>,
+    counters: Arc<WorkerCounters>,
+}
+
+/// What the frames of a dispatched batch are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Received,
+    Originated,
+}
+
+impl<Q: QueueIo, H: Hook> Worker<Q, H> {
+    /// A worker made of `parts`.
+    #[must_use]
+    pub fn new(parts: WorkerParts<Q, H>) -> Self {
+        let hold_max = usize::from(parts.reader.snapshot().hold.frames_max).max(1024);
+        let interfaces = parts.queues.len();
+        Self {
+            io: Io {
+                id: parts.id,
+                queues: parts.queues,
+                pool: parts.pool,
+                punt: parts.punt,
+                wanted: parts.wanted,
+                counters: parts.counters,
+            },
+            hook: parts.hook,
+            reader: parts.reader,
+            batch: Batch::new(),
+            paths: Box::new([Path::default(); BATCH_MAX]),
+            originated: Vec::with_capacity(BATCH_MAX),
+            lookup: Lookup::new(),
+            hold: Hold::new(hold_max),
+            icmp: IcmpErrors::new(interfaces),
+            turns: 0,
+            first_queue: 0,
+            batch_frames: parts.batch_frames.clamp(1, BATCH_MAX),
+        }
+    }
+
+    /// One turn: takes what is on the receive rings, at most a batch, and gives every frame of it
+    /// its verdict. Returns how many frames were received.
+    #[inline]
+    pub fn turn(&mut self, now: Nanos) -> usize {
+        let changed = self.reader.refresh();
+        self.hook.begin_turn(now);
+        let snapshot = Arc::clone(self.reader.snapshot());
+        self.io.reclaim_and_refill();
+        let received = self.receive();
+        if received > 0 {
+            self.process(&snapshot, now);
+        }
+        if changed || self.hold.is_due(now) {
+            self.release_held(&snapshot, now);
+        }
+        self.io.flush();
+        self.turns += 1;
+        if self.turns.is_multiple_of(LEVELS_EVERY_TURNS) || changed {
+            self.publish_levels();
+        }
+        if received > 0 {
+            self.io.counters.busy_turns.add(1);
+        }
+        self.io.counters.turns.add(1);
+        received
+    }
+
+    /// RX to batch. The queue that comes first changes from turn to turn, so that a full one cannot
+    /// starve the others.
+    #[inline]
+    fn receive(&mut self) -> usize {
+        let Self { io, batch, first_queue, batch_frames, .. } = self;
+        let count = io.queues.len();
+        for step in 0..count {
+            let position = (*first_queue + step) % count;
+            let Some(queue) = io.queues.get_mut(position) else { continue };
+            let before = batch.len();
+            let room = batch_frames.saturating_sub(before);
+            if room == 0 {
+                break;
+            }
+            let received = queue.receive(batch, &mut io.pool, room);
+            if received == 0 {
+                continue;
+            }
+            if let Some(counters) = io.counters.interfaces.get(position) {
+                let bytes: usize = batch.frames.iter().skip(before).map(Frame::len).sum();
+                counters.rx_packets.add(received as u64);
+                counters.rx_bytes.add(bytes as u64);
+            }
+        }
+        *first_queue = if *first_queue + 1 >= count { 0 } else { *first_queue + 1 };
+        self.batch.len()
+    }
+
+    /// The stages of DESIGN's turn, in their order.
+    #[inline]
+    fn process(&mut self, snapshot: &Snapshot, now: Nanos) {
+        let count = self.batch.len();
+        if let Some(paths) = self.paths.get_mut(..count) {
+            paths.fill(Path::default());
+        }
+        parse_all(&mut self.batch, snapshot);
+        if !snapshot.peers.is_empty() {
+            decap::run(&mut self.batch, &mut *self.paths, snapshot, &self.io.counters);
+        }
+        self.call_hook(HookPoint::Ingress, now);
+        self.lookup.run(&mut self.batch, &mut *self.paths, snapshot);
+        self.call_hook(HookPoint::Forward, now);
+        rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
+        self.call_hook(HookPoint::Egress, now);
+        self.complain(snapshot, now);
+        self.dispatch(Origin::Received, snapshot, now);
+        self.send_originated(snapshot, now);
+    }
+
+    #[inline]
+    fn call_hook(&mut self, point: HookPoint, now: Nanos) {
+        if self.hook.is_active(point) {
+            self.hook.run(point, &mut self.batch, now);
+        }
+    }
+
+    /// Makes the ICMP errors for those frames of the batch that were dropped for a reason which
+    /// their senders are to be told.
+    #[inline]
+    fn complain(&mut self, snapshot: &Snapshot, now: Nanos) {
+        let count = self.batch.len();
+        let dropped = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_));
+        if self.batch.verdicts.iter().take(count).any(dropped) {
+            for position in 0..count {
+                self.complain_about(position, snapshot, now);
+            }
+        }
+    }
+
+    #[cold]
+    fn complain_about(&mut self, position: usize, snapshot: &Snapshot, now: Nanos) {
+        let Self { batch, paths, icmp, io, originated, .. } = self;
+        let (Some(frame), Some(descriptor), Some(Verdict::Drop(reason)), Some(path)) = (
+            batch.frames.get(position),
+            batch.descriptors.get(position),
+            batch.verdicts.get(position).copied(),
+            paths.get(position),
+        ) else {
+            return;
+        };
+        let about = Dropped { frame, descriptor, reason, mtu: path.mtu };
+        let made = icmp.originate(&about, snapshot, &mut io.pool, now);
+        let Some(counters) = io.counters.interfaces.get(frame.ingress().index()) else { return };
+        match made {
+            // The sender's own address names a slice that is not its own: the one way back is the
+            // one that the packet came.
+            Ok(error) if reason == DropReason::SliceSender && path.decapsulated.is_none() => {
+                io.reflect(error, frame, snapshot);
+            }
+            Ok(error) => originated.push(error),
+            Err(Silence::Proper) => {}
+            Err(Silence::Limited) => counters.icmp_limited.add(1),
+            Err(Silence::Lost) => counters.originated_lost.add(1),
+        }
+    }
+
+    /// Routes and sends what the router made itself. Called with an empty batch.
+    fn send_originated(&mut self, snapshot: &Snapshot, now: Nanos) {
+        if self.originated.is_empty() {
+            return;
+        }
+        let Self { batch, paths, originated, io, .. } = self;
+        for frame in originated.drain(..) {
+            let position = batch.len();
+            let (Some(descriptor), Some(path)) =
+                (batch.descriptors.get_mut(position), paths.get_mut(position))
+            else {
+                io.lose_originated(frame);
+                continue;
+            };
+            *path = Path { originated: true, ..Path::default() };
+            *descriptor =
+                Descriptor { ingress: u16::from(frame.ingress().0), ..Default::default() };
+            let first = frame.bytes().get(ethernet::HEADER_LEN).copied().unwrap_or_default();
+            let parsed = match IpVersion::of_first_byte(first) {
+                Some(IpVersion::V6) => {
+                    parse::packet_v6(frame.bytes(), ethernet::HEADER_LEN, 0, descriptor)
+                }
+                _ => parse::packet_v4(frame.bytes(), ethernet::HEADER_LEN, 0, descriptor),
+            };
+            let pushed = match parsed {
+                Ok(()) => batch.push(frame),
+                Err(_) => Err(frame),
+            };
+            if let Err(frame) = pushed {
+                io.lose_originated(frame);
+            }
+        }
+        self.lookup.run(&mut self.batch, &mut *self.paths, snapshot);
+        rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
+        self.dispatch(Origin::Originated, snapshot, now);
+    }
+
+    /// Gives another chance to frames whose next hop is no longer being resolved, and drops those
+    /// whose time is up.
+    #[cold]
+    fn release_held(&mut self, snapshot: &Snapshot, now: Nanos) {
+        loop {
+            let count = self.take_settled(snapshot, now);
+            if count == 0 {
+                break;
+            }
+            // What ingress and forward plugins said of these frames they said before.
+            self.lookup.run(&mut self.batch, &mut *self.paths, snapshot);
+            rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
+            self.call_hook(HookPoint::Egress, now);
+            self.complain(snapshot, now);
+            self.dispatch(Origin::Received, snapshot, now);
+            self.send_originated(snapshot, now);
+        }
+    }
+
+    /// Moves settled frames from the hold to the batch, which is empty. Returns how many.
+    fn take_settled(&mut self, snapshot: &Snapshot, now: Nanos) -> usize {
+        while self.batch.room() > 0 {
+            let Some((held, timed_out)) = self.hold.pop_settled(snapshot, now) else { break };
+            let Held { frame, descriptor, path, .. } = held;
+            if let Some(counters) = self.io.counters.interfaces.get(frame.ingress().index()) {
+                counters.held.set(counters.held.get().saturating_sub(1));
+            }
+            let position = self.batch.len();
+            if let Err(frame) = self.batch.push(frame) {
+                self.io.drop_frame(frame, DropReason::HoldFull);
+                break;
+            }
+            if let (Some(known), Some(note), Some(verdict)) = (
+                self.batch.descriptors.get_mut(position),
+                self.paths.get_mut(position),
+                self.batch.verdicts.get_mut(position),
+            ) {
+                *known = descriptor;
+                *note = path;
+                if timed_out {
+                    *verdict = Verdict::Drop(DropReason::HoldTimeout);
+                }
+            }
+        }
+        self.batch.len()
+    }
+
+    /// Gives every frame of the batch what its verdict says, and leaves the batch empty.
+    #[inline]
+    fn dispatch(&mut self, origin: Origin, snapshot: &Snapshot, now: Nanos) {
+        let Self { io, batch, paths, hold, .. } = self;
+        let mut run = Run::default();
+        let Batch { frames, descriptors, verdicts } = batch;
+        let notes = descriptors.iter().zip(verdicts.iter()).zip(paths.iter());
+        for (frame, ((descriptor, verdict), path)) in frames.drain(..).zip(notes) {
+            match *verdict {
+                Verdict::Transmit(egress) => {
+                    let (ingress, len) = (frame.ingress(), frame.len());
+                    match io.transmit(egress, frame) {
+                        Ok(()) => {
+                            run.add(&io.counters, origin, ingress.0, egress.0, len);
+                            if origin == Origin::Received {
+                                io.count_steering(ingress.index(), path);
+                            }
+                        }
+                        Err(frame) => io.refuse(frame, origin, DropReason::TransmitFull),
+                    }
+                }
+                Verdict::Drop(reason) => io.refuse(frame, origin, reason),
+                Verdict::Punt => io.punt(frame, origin, path),
+                Verdict::Hold if origin == Origin::Received => {
+                    let ingress = frame.ingress().index();
+                    match hold.push(frame, descriptor, *path, snapshot, now) {
+                        Ok(first) => {
+                            if let Some(neighbor) = first {
+                                // A full queue means that many are being resolved already; the
+                                // next frame for this one asks again.
+                                let _full = io.wanted.push(neighbor);
+                            }
+                            if let Some(counters) = io.counters.interfaces.get(ingress) {
+                                counters.held.add(1);
+                            }
+                        }
+                        Err((frame, reason)) => io.refuse(frame, origin, reason),
+                    }
+                }
+                // What the router made itself does not wait: another will be made if need be.
+                Verdict::Hold => {
+                    if let Some(neighbor) = crate::hold::sought(descriptor, path, snapshot) {
+                        let _full = io.wanted.push(neighbor);
+                    }
+                    io.refuse(frame, origin, DropReason::HoldFull);
+                }
+                Verdict::Consumed => {
+                    if let Some(counters) = io.counters.interfaces.get(frame.ingress().index()) {
+                        counters.consumed.add(1);
+                    }
+                    io.give_home(frame);
+                }
+                // No stage leaves a frame undecided; should one, it is counted rather than lost.
+                Verdict::Continue => io.refuse(frame, origin, DropReason::NoRoute),
+            }
+        }
+        run.settle(&io.counters, origin);
+    }
+
+    /// Writes the levels for readers on other threads.
+    fn publish_levels(&mut self) {
+        let Self { io, hold, reader, .. } = self;
+        let counters = &io.counters;
+        let (mut receiving, mut transmitting, mut kicks) = (0, 0, 0);
+        for queue in &io.queues {
+            let status = queue.status();
+            receiving += status.receiving;
+            transmitting += status.transmitting;
+            kicks += status.kicks;
+        }
+        counters.frames_free.set(io.pool.free() as u64);
+        counters.frames_receiving.set(receiving as u64);
+        counters.frames_transmitting.set(transmitting as u64);
+        counters.frames_held.set(hold.len() as u64);
+        counters.frames_punting.set(io.punt.as_ref().map_or(0, PuntSender::away) as u64);
+        counters.kicks.set(kicks);
+        counters.epoch.set(reader.snapshot().epoch);
+    }
+
+    /// Publishes the levels of a worker that is about to sleep or to be looked at.
+    pub fn rest(&mut self) {
+        self.publish_levels();
+    }
+
+    /// Chunks that are in no place that the worker knows of: 0 between turns, whatever happened.
+    #[must_use]
+    pub fn frames_missing(&self) -> i64 {
+        let on_rings: usize = self
+            .io
+            .queues
+            .iter()
+            .map(QueueIo::status)
+            .map(|status| status.receiving + status.transmitting)
+            .sum();
+        let away = self.io.punt.as_ref().map_or(0, PuntSender::away);
+        let known = self.io.pool.free() + on_rings + self.hold.len() + away;
+        self.io.pool.capacity() as i64 - known as i64
+    }
+
+    /// Frames that are on transmit rings, on their way to the kernel, or held: what a worker that is
+    /// to stop should wait for.
+    #[must_use]
+    pub fn frames_leaving(&self) -> usize {
+        let on_rings: usize =
+            self.io.queues.iter().map(QueueIo::status).map(|status| status.transmitting).sum();
+        on_rings + self.io.punt.as_ref().map_or(0, PuntSender::away) + self.hold.len()
+    }
+
+    /// What the worker counts.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<WorkerCounters> {
+        &self.io.counters
+    }
+
+    /// The worker's queues, by [`wire::InterfaceId`].
+    pub fn queues_mut(&mut self) -> &mut [Q] {
+        &mut self.io.queues
+    }
+
+    /// The worker's queues, by [`wire::InterfaceId`].
+    #[must_use]
+    pub fn queues(&self) -> &[Q] {
+        &self.io.queues
+    }
+
+    /// Takes the worker apart: its queues, and the free chunks, those that were held included.
+    #[must_use]
+    pub fn into_parts(mut self) -> (Vec<Q>, Pool) {
+        while let Some(held) = self.hold.pop() {
+            self.io.pool.give(held.frame);
+        }
+        (self.io.queues, self.io.pool)
+    }
+}
+
+/// Headers to descriptors, and bad frames to their verdicts.
+#[inline]
+fn parse_all(batch: &mut Batch, snapshot: &Snapshot) {
+    let Batch { frames, descriptors, verdicts } = batch;
+    for ((frame, descriptor), verdict) in
+        frames.iter().zip(descriptors.iter_mut()).zip(verdicts.iter_mut())
+    {
+        let ingress = frame.ingress();
+        descriptor.ingress = u16::from(ingress.0);
+        descriptor.vrf = 0;
+        descriptor.slice = 0;
+        descriptor.next_hop = 0;
+        descriptor.egress = 0;
+        let parsed = match snapshot.interface(ingress) {
+            Some(interface) => parse::frame(frame.bytes(), interface, descriptor),
+            None => Err(DropReason::OtherHost),
+        };
+        if let Err(reason) = parsed {
+            *verdict = Verdict::Drop(reason);
+        }
+    }
+}
+
+impl<Q: QueueIo> Io<Q> {
+    #[inline]
+    fn reclaim_and_refill(&mut self) {
+        for queue in &mut self.queues {
+            queue.reclaim(&mut self.pool);
+        }
+        if let Some(punt) = &mut self.punt {
+            punt.reclaim(&mut self.pool);
+        }
+        for queue in &mut self.queues {
+            queue.refill(&mut self.pool);
+        }
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        for queue in &mut self.queues {
+            queue.flush();
+        }
+        if let Some(punt) = &mut self.punt {
+            punt.flush();
+        }
+    }
+
+    /// One kick for a full ring, then the frame is given back.
+    #[inline]
+    fn transmit(&mut self, egress: wire::InterfaceId, frame: Frame) -> Result<(), Frame> {
+        let Some(queue) = self.queues.get_mut(egress.index()) else { return Err(frame) };
+        match queue.transmit(frame) {
+            Ok(()) => Ok(()),
+            Err(frame) => {
+                queue.flush();
+                queue.reclaim(&mut self.pool);
+                queue.transmit(frame)
+            }
+        }
+    }
+
+    #[inline]
+    fn count_steering(&self, ingress: usize, path: &Path) {
+        if !path.delivered && path.encapsulate.is_none() {
+            return;
+        }
+        if let Some(counters) = self.counters.interfaces.get(ingress) {
+            counters.delivered.add(u64::from(path.delivered));
+            counters.to_owner.add(u64::from(path.encapsulate.is_some()));
+        }
+    }
+
+    fn punt(&mut self, frame: Frame, origin: Origin, path: &Path) {
+        let ingress = frame.ingress().index();
+        let Some(punt) = &mut self.punt else {
+            return self.refuse(frame, origin, DropReason::PuntRefused);
+        };
+        match punt.send(frame) {
+            Ok(()) if origin == Origin::Received => {
+                if let Some(counters) = self.counters.interfaces.get(ingress) {
+                    counters.to_kernel.add(1);
+                }
+                self.count_steering(ingress, path);
+            }
+            Ok(()) => {}
+            Err(frame) => self.refuse(frame, origin, DropReason::PuntFull),
+        }
+    }
+
+    /// Ends a frame that does not go on.
+    #[inline]
+    fn refuse(&mut self, frame: Frame, origin: Origin, reason: DropReason) {
+        match origin {
+            Origin::Received => self.drop_frame(frame, reason),
+            Origin::Originated => self.lose_originated(frame),
+        }
+    }
+
+    #[inline]
+    fn drop_frame(&mut self, frame: Frame, reason: DropReason) {
+        if let Some(counters) = self.counters.interfaces.get(frame.ingress().index()) {
+            counters.drop(reason);
+        }
+        self.give_home(frame);
+    }
+
+    fn lose_originated(&mut self, frame: Frame) {
+        if let Some(counters) = self.counters.interfaces.get(frame.ingress().index()) {
+            counters.originated_lost.add(1);
+        }
+        self.give_home(frame);
+    }
+
+    #[inline]
+    fn give_home(&mut self, frame: Frame) {
+        debug_assert_eq!(frame.home(), self.id, "a frame of another worker");
+        self.pool.give(frame);
+    }
+
+    /// Sends `error` back the way that `original` came.
+    fn reflect(&mut self, mut error: Frame, original: &Frame, snapshot: &Snapshot) {
+        let ingress = original.ingress();
+        let back = ethernet::source(original.bytes()).zip(snapshot.interface(ingress));
+        let first = error.bytes().get(ethernet::HEADER_LEN).copied().unwrap_or_default();
+        let ethertype = match IpVersion::of_first_byte(first) {
+            Some(IpVersion::V6) => ethernet::ETHERTYPE_IPV6,
+            _ => ethernet::ETHERTYPE_IPV4,
+        };
+        let written = match (back, error.bytes_mut().first_chunk_mut()) {
+            (Some((station, interface)), Some(header)) => {
+                ethernet::write_header(header, station, interface.mac, ethertype);
+                true
+            }
+            _ => false,
+        };
+        let len = error.len();
+        let sent = if written { self.transmit(ingress, error) } else { Err(error) };
+        match sent {
+            Ok(()) => {
+                let mut run = Run::default();
+                run.add(&self.counters, Origin::Originated, ingress.0, ingress.0, len);
+                run.settle(&self.counters, Origin::Originated);
+            }
+            Err(frame) => self.lose_originated(frame),
+        }
+    }
+}
+
+/// Transmitted frames that share both interfaces, counted in one go: frames come in runs, and adding
+/// up in registers is cheaper than in memory.
+#[derive(Default)]
+struct Run {
+    ingress: u8,
+    egress: u8,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Run {
+    #[inline]
+    fn add(
+        &mut self,
+        counters: &WorkerCounters,
+        origin: Origin,
+        ingress: u8,
+        egress: u8,
+        len: usize,
+    ) {
+        if (self.ingress, self.egress) != (ingress, egress) {
+            self.settle(counters, origin);
+            *self = Self { ingress, egress, packets: 0, bytes: 0 };
+        }
+        self.packets += 1;
+        self.bytes += len as u64;
+    }
+
+    #[inline]
+    fn settle(&self, counters: &WorkerCounters, origin: Origin) {
+        if self.packets == 0 {
+            return;
+        }
+        if let Some(egress) = counters.interfaces.get(usize::from(self.egress)) {
+            egress.tx_packets.add(self.packets);
+            egress.tx_bytes.add(self.bytes);
+            if origin == Origin::Originated {
+                egress.originated.add(self.packets);
+            }
+        }
+        if origin == Origin::Received
+            && let Some(ingress) = counters.interfaces.get(usize::from(self.ingress))
+        {
+            ingress.forwarded.add(self.packets);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! [`Snapshot`]: everything that a worker looks up, immutable.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use wire::{InterfaceId, MacAddress};
+
+use crate::{
+    Adjacency, AdjacencyId, Fib4, Fib6, LocalOwnerId, Neighbors, NextHopGroup, NodeId, RouteId,
+    SiteId, SliceTable,
+};
+
+/// Which side of the router an interface is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Towards workloads: packets from egress addresses are accepted, if their slice allows it.
+    Inside,
+    /// Towards the Internet: a packet from an egress address is spoofed.
+    Outside,
+    /// One-armed: both on one link.
+    Both,
+}
+
+/// What the packet path knows of an interface.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Which side it is on.
+    pub role: Role,
+    /// Its link-layer address.
+    pub mac: MacAddress,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Address that ICMP errors leave from.
+    pub address4: Option<Ipv4Addr>,
+    /// Address that ICMPv6 errors leave from.
+    pub address6: Option<Ipv6Addr>,
+    /// Largest TCP MSS that passes over IPv4, in bytes; 0 for any.
+    pub mss4: u16,
+    /// Largest TCP MSS that passes over IPv6, in bytes; 0 for any.
+    pub mss6: u16,
+}
+
+/// How a packet reaches an owner on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Through the kernel of this machine.
+    Kernel,
+    /// To a workload's next hop on this interface.
+    NextHop {
+        /// The interface that the workload is behind.
+        interface: InterfaceId,
+        /// Where its packets go.
+        adjacency: AdjacencyId,
+    },
+}
+
+/// The far end of an owner tunnel: a node of this site, or another site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The outer destination address.
+    pub remote: IpAddr,
+    /// The outer source address, of the same family.
+    pub local: IpAddr,
+    /// The UDP port that it listens on.
+    pub port: u16,
+    /// How `remote` is reached; [`RouteId::NONE`] when it is not.
+    pub route: RouteId,
+    /// Whether it is another site, whose packets may go on to a node of this one.
+    pub is_site: bool,
+}
+
+/// Position of a [`Peer`] in its snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerId(pub u16);
+
+/// How many ICMP errors are originated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpLimits {
+    /// Errors a second that leave about packets of one interface, for one worker.
+    pub interface_per_s: u32,
+    /// Errors a second to one source prefix (/24 or /64), for one worker.
+    pub prefix_per_s: u32,
+}
+
+/// How many frames wait for unresolved next hops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldLimits {
+    /// Frames that wait for one next hop, for one worker.
+    pub frames_max_per_neighbor: u16,
+    /// Frames that wait in all, for one worker.
+    pub frames_max: u16,
+    /// How long one waits, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// Everything that a worker looks up in one turn. Immutable; a change makes another one that shares
+/// what did not change.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Publication number, greater than that of every snapshot before.
+    pub epoch: u64,
+    /// Interfaces, by [`InterfaceId`].
+    pub interfaces: Vec<Interface>,
+    /// IPv4 routes.
+    pub fib4: Arc<Fib4>,
+    /// IPv6 routes.
+    pub fib6: Arc<Fib6>,
+    /// What routes lead to, by [`RouteId`].
+    pub groups: Arc<[NextHopGroup]>,
+    /// Resolved rewrites, by [`AdjacencyId`].
+    pub adjacencies: Vec<Adjacency>,
+    /// Neighbors on connected links.
+    pub neighbors: Neighbors,
+    /// Who owns which slice.
+    pub slices: Arc<SliceTable>,
+    /// How owners on this machine are reached, by [`LocalOwnerId`].
+    pub owners: Vec<Delivery>,
+    /// Far ends of owner tunnels, by [`PeerId`].
+    pub peers: Vec<Peer>,
+    /// Peers by their outer address.
+    pub peers_by_address: HashMap<IpAddr, PeerId>,
+    /// The peer of each node of this site; `None` for this node and for unreachable ones.
+    pub nodes: Vec<Option<PeerId>>,
+    /// The peer of each site.
+    pub sites: Vec<Option<PeerId>>,
+    /// Addresses of this machine itself, egress addresses left out.
+    pub locals: HashSet<IpAddr>,
+    /// UDP port of tunnels between nodes.
+    pub tunnel_port: u16,
+    /// How many ICMP errors are originated.
+    pub icmp: IcmpLimits,
+    /// How many frames wait for unresolved next hops.
+    pub hold: HoldLimits,
+}
+
+impl Snapshot {
+    /// The interface at `id`, if the snapshot has it.
+    #[inline]
+    #[must_use]
+    pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
+        self.interfaces.get(id.index())
+    }
+
+    /// What the route leads to; `None` for [`RouteId::NONE`].
+    #[inline]
+    #[must_use]
+    pub fn group(&self, route: RouteId) -> Option<&NextHopGroup> {
+        self.groups.get(route.index())
+    }
+
+    /// The adjacency at `id`.
+    #[inline]
+    #[must_use]
+    pub fn adjacency(&self, id: AdjacencyId) -> Option<&Adjacency> {
+        self.adjacencies.get(id.0 as usize)
+    }
+
+    /// How the owner on this machine is reached.
+    #[inline]
+    #[must_use]
+    pub fn delivery(&self, owner: LocalOwnerId) -> Option<&Delivery> {
+        self.owners.get(usize::from(owner.0))
+    }
+
+    /// The far end at `id`.
+    #[inline]
+    #[must_use]
+    pub fn peer(&self, id: PeerId) -> Option<&Peer> {
+        self.peers.get(usize::from(id.0))
+    }
+
+    /// The far end whose outer address is `address`.
+    #[inline]
+    #[must_use]
+    pub fn peer_at(&self, address: IpAddr) -> Option<PeerId> {
+        self.peers_by_address.get(&address).copied()
+    }
+
+    /// The far end that stands for a node of this site.
+    #[inline]
+    #[must_use]
+    pub fn node_peer(&self, node: NodeId) -> Option<PeerId> {
+        self.nodes.get(usize::from(node.0)).copied().flatten()
+    }
+
+    /// The far end that stands for another site.
+    #[inline]
+    #[must_use]
+    pub fn site_peer(&self, site: SiteId) -> Option<PeerId> {
+        self.sites.get(usize::from(site.0)).copied().flatten()
+    }
+}

@@ -1,0 +1,187 @@
+//! The IPv6 table against a linear scan, at its limits, and over a full Internet table.
+
+mod common;
+
+use common::{Random, cases, edges6, holds6, linear, net6, real_routes};
+use ipnet::Ipv6Net;
+use proptest::prelude::*;
+use tables::{Fib6, FibError, RouteId};
+
+fn assert_same_as_linear(fib: &Fib6, routes: &[(Ipv6Net, RouteId)], addresses: &[u128]) {
+    let mut results = vec![RouteId(7); addresses.len()];
+    fib.lookup_batch(addresses, &mut results);
+    for (&address, &result) in addresses.iter().zip(&results) {
+        let want = linear(routes, address, holds6);
+        let shown = std::net::Ipv6Addr::from(address);
+        assert_eq!(result, want, "batch look-up of {shown} in {routes:?}");
+        assert_eq!(fib.lookup(address), want, "look-up of {shown} in {routes:?}");
+    }
+}
+
+const DOCUMENTATION: u128 = 0x2001_0db8 << 96;
+
+/// Routes that crowd around a few places, on both sides of the /64 boundary.
+fn crowded_routes() -> impl Strategy<Value = Vec<(Ipv6Net, RouteId)>> {
+    let anchor = prop_oneof![
+        Just(0),
+        Just(u128::MAX),
+        Just(DOCUMENTATION),
+        Just(DOCUMENTATION | u128::from(u64::MAX)),
+    ];
+    let length = prop_oneof![0..=128_u8, 60..=68_u8];
+    let route = (anchor, any::<u128>(), 0..128_u32, length, 0..6_u16);
+    let route = route.prop_map(|(anchor, noise, bits, length, id)| {
+        (net6(anchor ^ (noise & ((1 << bits) - 1)), length), RouteId(id))
+    });
+    prop::collection::vec(route, 0..60)
+}
+
+proptest! {
+    #![proptest_config(cases(2_000))]
+
+    #[test]
+    fn any_routes(routes in crowded_routes(), others in prop::collection::vec(any::<u128>(), 20)) {
+        let fib = Fib6::build(routes.iter().copied()).expect("within the limits");
+        let edges = routes.iter().flat_map(|&(prefix, _)| edges6(prefix));
+        let halves = routes.iter().flat_map(|&(prefix, _)| {
+            let upper = prefix.addr().to_bits() >> 64 << 64;
+            [upper, upper | u128::from(u64::MAX)]
+        });
+        let addresses: Vec<u128> = edges.chain(halves).chain(others.iter().copied()).collect();
+        assert_same_as_linear(&fib, &routes, &addresses);
+    }
+}
+
+#[test]
+fn nested_at_every_length() {
+    for address in [0, u128::MAX, DOCUMENTATION, DOCUMENTATION - 1, u128::MAX / 3] {
+        let mut routes: Vec<_> =
+            (0..=128).map(|length| (net6(address, length), RouteId(u16::from(length)))).collect();
+        let addresses: Vec<u128> = routes.iter().flat_map(|&(prefix, _)| edges6(prefix)).collect();
+        assert_same_as_linear(&Fib6::build(routes.clone()).unwrap(), &routes, &addresses);
+        routes.reverse();
+        assert_same_as_linear(&Fib6::build(routes.clone()).unwrap(), &routes, &addresses);
+    }
+}
+
+#[test]
+fn empty_table_misses() {
+    let fib = Fib6::build([]).unwrap();
+    assert_same_as_linear(&fib, &[], &[0, 1, DOCUMENTATION, u128::MAX]);
+    assert_eq!((fib.routes(), fib.intervals(), fib.splits()), (0, 1, 0));
+}
+
+#[test]
+fn of_equal_prefixes_the_later_counts() {
+    let prefix = net6(DOCUMENTATION, 32);
+    let fib = Fib6::build([(prefix, RouteId(1)), (prefix, RouteId(2))]).unwrap();
+    assert_eq!(fib.lookup(DOCUMENTATION + 1), RouteId(2));
+    assert_eq!(fib.routes(), 1);
+}
+
+#[test]
+fn rebuilding_forgets_what_was_there() {
+    let mut fib =
+        Fib6::build([(net6(0, 0), RouteId(1)), (net6(DOCUMENTATION, 128), RouteId(2))]).unwrap();
+    let kept = [(net6(DOCUMENTATION, 48), RouteId(9))];
+    fib.rebuild_into(kept).unwrap();
+    assert_same_as_linear(&fib, &kept, &[0, DOCUMENTATION, DOCUMENTATION + (1 << 80), u128::MAX]);
+    assert_eq!((fib.routes(), fib.splits()), (1, 0));
+}
+
+/// Neighbours with one id are one interval: what a table costs follows from what it says.
+#[test]
+fn neighbours_with_one_group_are_one() {
+    let subnets = (0..256_u128).map(|n| (net6(DOCUMENTATION | n << 64, 64), RouteId(1)));
+    let fib = Fib6::build(subnets).unwrap();
+    assert_eq!((fib.routes(), fib.intervals()), (256, 3));
+}
+
+#[test]
+fn lengths_around_a_stage() {
+    let routes =
+        [(net6(DOCUMENTATION, 32), RouteId(1)), (net6(DOCUMENTATION | 5, 127), RouteId(2))];
+    let fib = Fib6::build(routes).unwrap();
+    for length in [0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1_000] {
+        let addresses: Vec<u128> = (0..length).map(|n| DOCUMENTATION + n).collect();
+        assert_same_as_linear(&fib, &routes, &addresses);
+    }
+}
+
+/// The limit, with a split /64 and two ids in turn, so that nothing merges.
+#[test]
+fn as_many_routes_as_the_table_takes() {
+    let route = |n: usize| (net6((n as u128) << 64, 64), RouteId((n % 2) as u16));
+    let long = (net6(DOCUMENTATION, 128), RouteId(5));
+    let mut fib = Fib6::build((1..Fib6::ROUTES_MAX).map(route).chain([long])).unwrap();
+    assert_eq!((fib.routes(), fib.splits()), (Fib6::ROUTES_MAX, 1));
+    for n in (1..Fib6::ROUTES_MAX).step_by(997).chain([1, Fib6::ROUTES_MAX - 1]) {
+        assert_eq!(fib.lookup((n as u128) << 64 | 0xffff), RouteId((n % 2) as u16));
+    }
+    assert_eq!(fib.lookup((Fib6::ROUTES_MAX as u128) << 64), RouteId::NONE);
+    assert_eq!(fib.lookup(DOCUMENTATION), RouteId(5));
+
+    let error = fib.rebuild_into((0..=Fib6::ROUTES_MAX).map(route)).unwrap_err();
+    assert!(matches!(error, FibError::TooManyRoutes { max: Fib6::ROUTES_MAX }), "{error}");
+    assert_eq!(error.to_string(), "more than 2097152 IPv6 routes");
+    assert_eq!(fib.lookup(DOCUMENTATION), RouteId(5), "a refusal leaves the table as it was");
+}
+
+#[test]
+fn a_route_must_name_a_group() {
+    let error = Fib6::build([(net6(DOCUMENTATION, 32), RouteId::NONE)]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "route 2001:db8::/32 names next-hop group 65535; the highest is 65534"
+    );
+    let fib = Fib6::build([(net6(DOCUMENTATION, 32), RouteId::MAX)]).unwrap();
+    assert_eq!(fib.lookup(DOCUMENTATION), RouteId::MAX);
+}
+
+#[test]
+#[should_panic(expected = "one result for each destination")]
+fn unequal_slices() {
+    Fib6::build([]).unwrap().lookup_batch(&[1, 2], &mut [RouteId::NONE]);
+}
+
+/// The ends of each of 176,000 routes and random addresses within and without them, against a trie;
+/// a sample of them against the linear scan as well.
+#[test]
+fn full_internet_table() {
+    let Some(routes) = real_routes("full_internet_table (IPv6)", 65_535) else { return };
+    let routes = routes.v6;
+    let started = std::time::Instant::now();
+    let mut fib = Fib6::build(routes.iter().copied()).unwrap();
+    let (fresh, started) = (started.elapsed(), std::time::Instant::now());
+    fib.rebuild_into(routes.iter().copied()).unwrap();
+    eprintln!(
+        "{} routes, {} intervals, {} splits, {} bytes ({:.1} a route); built in {fresh:?}, again in {:?}",
+        fib.routes(),
+        fib.intervals(),
+        fib.splits(),
+        fib.bytes(),
+        fib.bytes() as f64 / fib.routes() as f64,
+        started.elapsed(),
+    );
+    // Of 232 such /64s, 81 hold nothing but their own origin's prefixes.
+    assert_eq!((fib.routes(), fib.splits()), (176_388, 151));
+
+    let trie: prefix_trie::PrefixMap<Ipv6Net, RouteId> =
+        routes.iter().map(|&(prefix, id)| (prefix.trunc(), id)).collect();
+    let mut random = Random(1);
+    let mut addresses: Vec<u128> = routes.iter().flat_map(|&(prefix, _)| edges6(prefix)).collect();
+    for _ in 0..500_000 {
+        let (prefix, _) = routes[random.below(routes.len() as u64) as usize];
+        addresses.push(prefix.network().to_bits() | (random.wide() & prefix.hostmask().to_bits()));
+        addresses.push(random.wide());
+    }
+    let mut results = vec![RouteId::NONE; addresses.len()];
+    fib.lookup_batch(&addresses, &mut results);
+    for (&address, &result) in addresses.iter().zip(&results) {
+        let want = trie.get_lpm(&net6(address, 128)).map_or(RouteId::NONE, |(_, &id)| id);
+        assert_eq!(result, want, "{}", std::net::Ipv6Addr::from(address));
+    }
+    let sample: Vec<u128> =
+        (0..2_000).map(|_| addresses[random.below(addresses.len() as u64) as usize]).collect();
+    assert_same_as_linear(&fib, &routes, &sample);
+}
