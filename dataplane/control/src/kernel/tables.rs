@@ -1,0 +1,487 @@
+//! The kernel's routes: for each prefix all candidates, of which the best is published, and the
+//! nexthop objects that some of them name.
+//!
+//! ```text
+//!   news, dumps -> candidates of a prefix -> best -> compared with what was told -> changes
+//!                     nexthop objects ------^
+//! ```
+//!
+//! Invariants: a prefix is in `dirty` if and only if its best route may differ from what was told;
+//! `dirty` holds what was told. Candidates that do the same share one [`Target`]. What
+//! [`Stamped`](super::stamped::Stamped) says about dumps and news holds here for each candidate.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use smallvec::SmallVec;
+
+use super::decode::{Body, RouteStatement, Selector};
+use super::model::{NextHop, Reason, Route, RouteChange, RouteKind};
+use super::objects::Objects;
+use super::stamped::{Origin, Stamp};
+
+/// How the kernel put a route among others of its prefix, type of service and metric: the flags
+/// `NLM_F_REPLACE` and `NLM_F_APPEND` of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placement {
+    First,
+    Replace,
+    Last,
+}
+
+/// What a route does, shared by all that do it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Target {
+    selector: Selector,
+    object: Option<u32>,
+    /// What it does if it names no object.
+    kind: Arc<RouteKind>,
+}
+
+impl Target {
+    fn hops(&self) -> &[NextHop] {
+        match (&self.object, self.kind.as_ref()) {
+            (None, RouteKind::NextHops(hops)) => hops,
+            _ => &[],
+        }
+    }
+}
+
+/// One of the routes of a prefix.
+#[derive(Clone, Debug)]
+struct Candidate {
+    target: Arc<Target>,
+    metric: u32,
+    stamp: Stamp,
+}
+
+impl Candidate {
+    fn is_peer(&self, metric: u32, selector: Selector) -> bool {
+        self.metric == metric && self.target.selector == selector
+    }
+}
+
+/// Nearly every prefix has one route; that one takes no allocation.
+type Candidates = SmallVec<[Candidate; 1]>;
+
+/// A prefix of one family, small enough to keep a million of.
+pub(super) trait Prefix: Copy + Eq + Hash + Debug + Into<IpNet> {
+    /// Whether the kernel joins routes of equal metric into one, as it does for IPv6.
+    const JOINS: bool;
+}
+
+impl Prefix for Ipv4Net {
+    const JOINS: bool = false;
+}
+
+impl Prefix for Ipv6Net {
+    const JOINS: bool = true;
+}
+
+/// Routes of one family.
+#[derive(Debug)]
+pub(super) struct Family<P> {
+    slots: HashMap<P, Candidates>,
+    /// What was told of prefixes that may have changed since.
+    dirty: HashMap<P, Option<Route>>,
+    generation: u32,
+    /// Present while a dump runs: the candidates that news removed since its start.
+    removed: Option<HashSet<(P, u32, Selector)>>,
+    /// Prefixes that were told, and those of them that are not expressible.
+    pub(super) told: u64,
+    pub(super) unexpressible: u64,
+}
+
+impl<P> Default for Family<P> {
+    fn default() -> Self {
+        Self {
+            slots: HashMap::new(),
+            dirty: HashMap::new(),
+            generation: 0,
+            removed: None,
+            told: 0,
+            unexpressible: 0,
+        }
+    }
+}
+
+impl<P: Prefix> Family<P> {
+    fn stamp(&self, origin: Origin) -> Stamp {
+        Stamp::new(self.generation, origin)
+    }
+
+    /// Notes what was told of `prefix`, before it changes.
+    fn touch(&mut self, prefix: P, objects: &Objects) {
+        self.dirty
+            .entry(prefix)
+            .or_insert_with(|| self.slots.get(&prefix).and_then(|slot| best(slot, objects)));
+    }
+
+    fn begin(&mut self) {
+        self.generation = self.generation.wrapping_add(1) & (u32::MAX >> 1);
+        self.removed = Some(HashSet::new());
+    }
+
+    fn finish(&mut self, objects: &Objects) {
+        let oldest = self.stamp(Origin::Dump);
+        self.removed = None;
+        let outdated: Vec<P> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.iter().any(|candidate| candidate.stamp < oldest))
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        for prefix in outdated {
+            self.touch(prefix, objects);
+            if let Some(slot) = self.slots.get_mut(&prefix) {
+                slot.retain(|candidate| candidate.stamp >= oldest);
+                if slot.is_empty() {
+                    self.slots.remove(&prefix);
+                }
+            }
+        }
+    }
+
+    /// A dump names a route. Candidates of an earlier time stay in front until the dump ends, so
+    /// that the best route does not change back and forth.
+    fn dumped(&mut self, prefix: P, metric: u32, target: Arc<Target>, objects: &Objects) {
+        let key = (prefix, metric, target.selector);
+        if self.removed.as_ref().is_none_or(|removed| removed.contains(&key)) {
+            return;
+        }
+        let (news, stamp) = (self.stamp(Origin::News), self.stamp(Origin::Dump));
+        if let Some(slot) = self.slots.get_mut(&prefix) {
+            if let [only] = slot.as_mut_slice()
+                && only.metric == metric
+                && only.stamp < stamp
+                && only.target == target
+            {
+                only.stamp = stamp;
+                return;
+            }
+            let settled = |peer: &Candidate| {
+                peer.stamp == news || (peer.stamp == stamp && peer.target == target)
+            };
+            if slot.iter().any(|peer| peer.is_peer(metric, target.selector) && settled(peer)) {
+                return;
+            }
+        }
+        self.touch(prefix, objects);
+        let slot = self.slots.entry(prefix).or_default();
+        if let Some(at) = slot
+            .iter()
+            .position(|peer| peer.metric == metric && peer.target == target && peer.stamp < stamp)
+        {
+            slot.remove(at);
+        }
+        slot.push(Candidate { target, metric, stamp });
+    }
+
+    /// The kernel tells that it has added or replaced a route.
+    fn added(
+        &mut self,
+        prefix: P,
+        metric: u32,
+        target: Arc<Target>,
+        placement: Placement,
+        objects: &Objects,
+    ) {
+        self.touch(prefix, objects);
+        let stamp = self.stamp(Origin::News);
+        let slot = self.slots.entry(prefix).or_default();
+        // The dump on the other socket, or an earlier reading, may have told of it already.
+        if let Some(same) =
+            slot.iter_mut().find(|peer| peer.metric == metric && peer.target == target)
+        {
+            same.stamp = stamp;
+            return;
+        }
+        let candidate = Candidate { target, metric, stamp };
+        let selector = candidate.target.selector;
+        if P::JOINS && placement != Placement::Replace {
+            // The message names all next hops of the joined route, also those it had before.
+            let hops = candidate.target.hops();
+            slot.retain(|peer| {
+                let known = peer.target.hops();
+                !(peer.is_peer(metric, selector)
+                    && !known.is_empty()
+                    && known.iter().all(|hop| hops.contains(hop)))
+            });
+            slot.push(candidate);
+            return;
+        }
+        let peer = slot.iter().position(|peer| peer.is_peer(metric, selector));
+        match (placement, peer) {
+            (Placement::Replace, Some(at)) => slot[at] = candidate,
+            (Placement::First, Some(at)) => slot.insert(at, candidate),
+            _ => slot.push(candidate),
+        }
+    }
+
+    /// The kernel tells that it has removed a route, or some next hops of one. False if what goes
+    /// cannot be told apart from what stays.
+    fn deleted(
+        &mut self,
+        prefix: P,
+        metric: u32,
+        target: &Target,
+        intern: impl FnOnce(Target) -> Arc<Target>,
+        objects: &Objects,
+    ) -> bool {
+        if let Some(removed) = &mut self.removed {
+            removed.insert((prefix, metric, target.selector));
+        }
+        if !self.slots.contains_key(&prefix) {
+            return true;
+        }
+        self.touch(prefix, objects);
+        let stamp = self.stamp(Origin::News);
+        let Some(slot) = self.slots.get_mut(&prefix) else { return true };
+        let peers: SmallVec<[usize; 4]> =
+            (0..slot.len()).filter(|&at| slot[at].is_peer(metric, target.selector)).collect();
+        let same = peers.iter().copied().find(|&at| *slot[at].target == *target);
+        // IPv6 tells of one next hop that leaves a joined route.
+        let part = peers.iter().copied().find(|&at| {
+            let (known, gone) = (slot[at].target.hops(), target.hops());
+            P::JOINS
+                && !gone.is_empty()
+                && gone.len() < known.len()
+                && gone.iter().all(|hop| known.contains(hop))
+        });
+        let certain = match (same, part, peers.as_slice()) {
+            (Some(at), ..) => {
+                slot.remove(at);
+                true
+            }
+            (None, Some(at), _) => {
+                let gone = target.hops();
+                let old = &slot[at].target;
+                let rest: Vec<_> =
+                    old.hops().iter().filter(|hop| !gone.contains(hop)).copied().collect();
+                let kind = Arc::new(RouteKind::NextHops(rest.into()));
+                slot[at].target = intern(Target { kind, ..Target::clone(old) });
+                slot[at].stamp = stamp;
+                true
+            }
+            // Known with other next hops, some of which were dead then or are now.
+            (None, None, [at]) => {
+                slot.remove(*at);
+                true
+            }
+            (None, None, []) => true,
+            (None, None, _) => false,
+        };
+        if slot.is_empty() {
+            self.slots.remove(&prefix);
+        }
+        certain
+    }
+
+    /// Up to `count_max` changes since they were last asked for.
+    fn take_changes(
+        &mut self,
+        count_max: usize,
+        objects: &Objects,
+        changes: &mut Vec<RouteChange>,
+    ) {
+        let prefixes: Vec<P> = self.dirty.keys().take(count_max).copied().collect();
+        for prefix in prefixes {
+            let before = self.dirty.remove(&prefix).flatten();
+            let after = self.slots.get(&prefix).and_then(|slot| best(slot, objects));
+            if before == after {
+                continue;
+            }
+            self.told += u64::from(after.is_some());
+            self.told -= u64::from(before.is_some());
+            self.unexpressible += u64::from(is_unexpressible(after.as_ref()));
+            self.unexpressible -= u64::from(is_unexpressible(before.as_ref()));
+            changes.push(RouteChange { prefix: prefix.into(), route: after });
+        }
+        if self.dirty.is_empty() {
+            // After a full table this is tens of megabytes.
+            self.dirty.shrink_to(4096);
+        }
+    }
+
+    /// Notes what was told of all prefixes that name one of `ids`.
+    fn touch_objects(&mut self, ids: &HashSet<u32>, objects: &Objects) {
+        let named = |candidate: &Candidate| {
+            candidate.target.object.is_some_and(|object| ids.contains(&object))
+        };
+        let prefixes: Vec<P> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.iter().any(named))
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        for prefix in prefixes {
+            self.touch(prefix, objects);
+        }
+    }
+}
+
+fn is_unexpressible(route: Option<&Route>) -> bool {
+    route.is_some_and(|route| matches!(*route.kind, RouteKind::NotExpressible(_)))
+}
+
+/// The route that the kernel uses: the lowest metric, of several the first. If any candidate looks
+/// at more than the destination, only the kernel can choose.
+fn best(slot: &Candidates, objects: &Objects) -> Option<Route> {
+    let best = slot.iter().min_by_key(|candidate| candidate.metric)?;
+    let selector = slot
+        .iter()
+        .map(|candidate| candidate.target.selector)
+        .find(|selector| *selector != Selector::default());
+    let kind = match (selector, best.target.object) {
+        (Some(selector), _) => Arc::new(RouteKind::NotExpressible(if selector.tos != 0 {
+            Reason::DependsOnTos
+        } else {
+            Reason::DependsOnSource
+        })),
+        (None, Some(object)) => objects.kind(object),
+        (None, None) => Arc::clone(&best.target.kind),
+    };
+    Some(Route { metric: best.metric, kind })
+}
+
+/// One copy of each target.
+#[derive(Debug, Default)]
+struct Interner {
+    targets: HashSet<Arc<Target>>,
+    /// Size at which targets that nobody uses are dropped.
+    sweep_at: usize,
+}
+
+impl Interner {
+    fn get(&mut self, target: Target) -> Arc<Target> {
+        if let Some(known) = self.targets.get(&target) {
+            return Arc::clone(known);
+        }
+        if self.targets.len() >= self.sweep_at {
+            self.targets.retain(|target| Arc::strong_count(target) > 1);
+            self.sweep_at = (2 * self.targets.len()).max(1024);
+        }
+        let target = Arc::new(target);
+        self.targets.insert(Arc::clone(&target));
+        target
+    }
+}
+
+/// Which family a dump is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    V4,
+    V6,
+}
+
+/// The routes of both families and the nexthop objects.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub(super) v4: Family<Ipv4Net>,
+    pub(super) v6: Family<Ipv6Net>,
+    objects: Objects,
+    interner: Interner,
+}
+
+impl Tables {
+    /// A dump of this family starts.
+    pub(super) fn begin(&mut self, version: Version) {
+        match version {
+            Version::V4 => self.v4.begin(),
+            Version::V6 => self.v6.begin(),
+        }
+    }
+
+    /// The dump of this family has ended.
+    pub(super) fn finish(&mut self, version: Version) {
+        match version {
+            Version::V4 => self.v4.finish(&self.objects),
+            Version::V6 => self.v6.finish(&self.objects),
+        }
+    }
+
+    /// Takes in what a dump says.
+    pub(super) fn dumped(&mut self, route: RouteStatement) {
+        if route.dead {
+            return;
+        }
+        let (prefix, metric) = (route.prefix, route.metric);
+        let target = self.interner.get(target(route));
+        match prefix {
+            IpNet::V4(prefix) => self.v4.dumped(prefix, metric, target, &self.objects),
+            IpNet::V6(prefix) => self.v6.dumped(prefix, metric, target, &self.objects),
+        }
+    }
+
+    /// Takes in that a route was added or replaced.
+    pub(super) fn added(&mut self, route: RouteStatement, placement: Placement) {
+        if route.dead {
+            self.deleted(route);
+            return;
+        }
+        let (prefix, metric) = (route.prefix, route.metric);
+        let target = self.interner.get(target(route));
+        let objects = &self.objects;
+        match prefix {
+            IpNet::V4(prefix) => self.v4.added(prefix, metric, target, placement, objects),
+            IpNet::V6(prefix) => self.v6.added(prefix, metric, target, placement, objects),
+        }
+    }
+
+    /// Takes in that a route was removed; false if a dump must tell what is left.
+    pub(super) fn deleted(&mut self, route: RouteStatement) -> bool {
+        let (prefix, metric) = (route.prefix, route.metric);
+        let target = target(route);
+        let (objects, interner) = (&self.objects, &mut self.interner);
+        let intern = |target| interner.get(target);
+        match prefix {
+            IpNet::V4(prefix) => self.v4.deleted(prefix, metric, &target, intern, objects),
+            IpNet::V6(prefix) => self.v6.deleted(prefix, metric, &target, intern, objects),
+        }
+    }
+
+    /// The nexthop objects. What they do changes with [`settle`](Self::settle).
+    pub(super) fn objects(&mut self) -> &mut Objects {
+        &mut self.objects
+    }
+
+    /// Lets changes of nexthop objects come into force. Costs a pass over all routes if an object
+    /// changed.
+    pub(super) fn settle(&mut self) {
+        let changed = self.objects.changed();
+        if !changed.is_empty() {
+            self.v4.touch_objects(&changed, &self.objects);
+            self.v6.touch_objects(&changed, &self.objects);
+            self.objects.settle();
+        }
+    }
+
+    /// Whether [`take_changes`](Self::take_changes) may find some.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.v4.dirty.is_empty() || !self.v6.dirty.is_empty() || self.objects.is_dirty()
+    }
+
+    /// Looks at up to `count_max` prefixes that may have changed, and gives those that did.
+    pub(super) fn take_changes(&mut self, count_max: usize) -> Vec<RouteChange> {
+        let mut changes = Vec::new();
+        let v4 = self.v4.dirty.len().min(count_max);
+        self.v4.take_changes(v4, &self.objects, &mut changes);
+        self.v6.take_changes(count_max - v4, &self.objects, &mut changes);
+        changes
+    }
+}
+
+fn target(route: RouteStatement) -> Target {
+    let (object, kind) = match route.body {
+        // One value for all, so that equal targets are equal.
+        Body::Object(id) => (Some(id), RouteKind::Local),
+        Body::Kind(kind) => (None, kind),
+    };
+    Target { selector: route.selector, object, kind: Arc::new(kind) }
+}
+
+#[cfg(test)]
+mod tests;

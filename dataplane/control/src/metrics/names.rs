@@ -1,0 +1,226 @@
+//! The one table of metrics: it makes the setters, the `# HELP` lines and the documentation.
+
+use std::fmt::Write as _;
+
+use metrics::{Label, Unit, describe_counter, describe_gauge};
+
+/// Whether a metric only grows (until the router restarts) or shows a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Grows until the router restarts.
+    Counter,
+    /// A state of the moment.
+    Gauge,
+}
+
+/// One row of the table of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// The name that Prometheus sees.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: MetricKind,
+    /// The labels of each of its series.
+    pub labels: &'static [&'static str],
+    /// What it counts, in one sentence with its unit.
+    pub help: &'static str,
+}
+
+/// A counter with `N` labels.
+pub(super) struct Counter<const N: usize> {
+    name: &'static str,
+    labels: [&'static str; N],
+}
+
+impl<const N: usize> Counter<N> {
+    /// Sets the series with these label values. A value below an earlier one has no effect.
+    pub(super) fn set(&self, values: [&str; N], count: u64) {
+        metrics::counter!(self.name, labels(self.labels, values)).absolute(count);
+    }
+}
+
+/// A gauge with `N` labels.
+pub(super) struct Gauge<const N: usize> {
+    name: &'static str,
+    labels: [&'static str; N],
+}
+
+impl<const N: usize> Gauge<N> {
+    /// Sets the series with these label values.
+    pub(super) fn set(&self, values: [&str; N], value: f64) {
+        metrics::gauge!(self.name, labels(self.labels, values)).set(value);
+    }
+
+    /// Sets the series with these label values to a count.
+    // Counts of things that a machine holds are far below 2^53, where f64 is exact.
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn set_count(&self, values: [&str; N], count: u64) {
+        self.set(values, count as f64);
+    }
+}
+
+fn labels<const N: usize>(names: [&'static str; N], values: [&str; N]) -> Vec<Label> {
+    names.into_iter().zip(values).map(|(name, value)| Label::new(name, value.to_owned())).collect()
+}
+
+macro_rules! metric_table {
+    ($($kind:ident $constant:ident $name:literal [$($label:literal),*] $help:literal)*) => {
+        $(pub(super) const $constant: $kind<{ count_labels(&[$($label),*]) }> =
+            $kind { name: $name, labels: [$($label),*] };)*
+
+        /// All metrics, in the order of the documentation.
+        pub const METRICS: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: MetricKind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+        }),*];
+    };
+}
+
+/// The number of labels, as a constant.
+const fn count_labels(labels: &[&str]) -> usize {
+    labels.len()
+}
+
+metric_table! {
+    Gauge INFO "sluice_info" ["name", "version", "poll"]
+        "Always 1; the labels name the node, the program's version and the way of polling."
+    Gauge UPTIME "sluice_uptime_seconds" []
+        "Seconds since the router's start."
+    Gauge CONFIGURATION "sluice_configuration_generation" []
+        "Number of the configuration in force."
+    Counter RELOADS "sluice_reloads_total" ["result"]
+        "Reloads of the configuration, by result: ok or refused."
+
+    Gauge INTERFACE "sluice_interface_info" ["interface", "role", "driver", "xdp_mode", "bind_mode"]
+        "Always 1; the labels tell how the interface is attached."
+    Gauge QUEUES "sluice_interface_queues" ["interface"]
+        "Queues of the interface, each with a socket."
+    Gauge MTU "sluice_interface_mtu_bytes" ["interface"]
+        "MTU in bytes."
+    Counter RX_PACKETS "sluice_rx_packets_total" ["interface"]
+        "Packets that workers received from the interface."
+    Counter RX_BYTES "sluice_rx_bytes_total" ["interface"]
+        "Bytes that workers received from the interface."
+    Counter TX_PACKETS "sluice_tx_packets_total" ["interface"]
+        "Packets that left through the interface."
+    Counter TX_BYTES "sluice_tx_bytes_total" ["interface"]
+        "Bytes that left through the interface."
+    Counter ORIGINATED "sluice_originated_packets_total" ["interface"]
+        "Packets that the router made and sent out of the interface; part of sluice_tx_packets_total."
+    Counter ORIGINATED_LOST "sluice_originated_lost_packets_total" ["interface"]
+        "Packets that the router made about those of the interface and could not send."
+    Counter ICMP_LIMITED "sluice_icmp_limited_total" ["interface"]
+        "ICMP errors about packets of the interface that the rate limit forbade."
+    Counter DELIVERED "sluice_delivered_packets_total" ["interface"]
+        "Packets received from the interface that were delivered to an owner on this machine."
+    Counter TO_OWNER "sluice_to_owner_packets_total" ["interface"]
+        "Packets received from the interface that were sent on to the owner of their slice."
+    Counter DECAPSULATED "sluice_decapsulated_packets_total" ["interface"]
+        "Packets received from the interface that came out of an owner tunnel."
+    Counter PUNT "sluice_punt_packets_total" ["result"]
+        "Packets given to the local kernel, by result: written or refused."
+    Counter FORWARDED "sluice_forwarded_packets_total" ["interface"]
+        "Packets received from the interface that left through some interface."
+    Counter TO_KERNEL "sluice_to_kernel_packets_total" ["interface"]
+        "Packets received from the interface that were handed to the kernel."
+    Counter CONSUMED "sluice_consumed_packets_total" ["interface"]
+        "Packets received from the interface that the router used up itself."
+    Gauge HELD "sluice_held_packets" ["interface"]
+        "Packets received from the interface that wait for a neighbor or a first fragment."
+    Counter DROPS "sluice_drops_total" ["interface", "reason"]
+        "Packets received from the interface that were dropped, by reason."
+    Gauge RX_RATE "sluice_rx_packets_per_second" ["interface"]
+        "Packets a second received from the interface, over the last second."
+    Gauge TX_RATE "sluice_tx_packets_per_second" ["interface"]
+        "Packets a second sent through the interface, over the last second."
+
+    Counter CLASSIFIER "sluice_classifier_packets_total" ["interface", "reason"]
+        "Packets that the classifier decided, by reason."
+    Counter XDP "sluice_xdp_statistics_total" ["interface", "queue", "statistic"]
+        "XDP_STATISTICS of the queue's socket, by the name in struct xdp_statistics."
+
+    Counter TURNS "sluice_worker_turns_total" ["worker"]
+        "Turns of the worker's loop."
+    Counter KICKS "sluice_worker_kicks_total" ["worker"]
+        "System calls that woke the kernel for the worker's rings."
+    Gauge BUSY "sluice_worker_busy_ratio" ["worker"]
+        "Part of the last second in which turns carried packets, 0 to 1."
+    Gauge BATCH "sluice_worker_batch_mean" ["worker"]
+        "Mean number of frames in a batch that was not empty, over the last second."
+    Gauge FRAMES "sluice_worker_frames" ["worker", "place"]
+        "Frames of the worker's pool by place: free, receiving, transmitting, held; and total."
+
+    Gauge ROUTES "sluice_routes" ["family"]
+        "Prefixes in the routing table, by family: ipv4 or ipv6."
+    Gauge UNEXPRESSIBLE "sluice_routes_unexpressible" []
+        "Prefixes whose packets go to the kernel because the router cannot express the route."
+    Gauge NEIGHBORS "sluice_neighbors" ["interface", "state"]
+        "Neighbors by the kernel's state of them."
+    Gauge SLICES "sluice_slices" ["owner", "state"]
+        "Slices by owner and state: owned, draining or none."
+
+    Gauge PLUGIN_GENERATION "sluice_plugin_generation" ["plugin"]
+        "Number of the plugin's version that is in force."
+    Counter PLUGIN_PACKETS "sluice_plugin_packets_total" ["plugin"]
+        "Packets that the plugin judged."
+    Counter PLUGIN_DROPS "sluice_plugin_drops_total" ["plugin"]
+        "Packets that the plugin dropped."
+    Counter PLUGIN_TRAPS "sluice_plugin_traps_total" ["plugin"]
+        "Traps of the plugin."
+    Gauge PLUGIN_CYCLES "sluice_plugin_cycles_per_packet" ["plugin"]
+        "Clock cycles that the plugin takes for a packet, over the last second."
+}
+
+/// Registers the help of every metric with the current recorder.
+pub(super) fn describe() {
+    for metric in METRICS {
+        // The unit is in the name, as Prometheus has it.
+        match metric.kind {
+            MetricKind::Counter => describe_counter!(metric.name, Unit::Count, metric.help),
+            MetricKind::Gauge => describe_gauge!(metric.name, Unit::Count, metric.help),
+        }
+    }
+}
+
+/// The table of all metrics in Markdown, for the documentation.
+#[must_use]
+pub fn documentation() -> String {
+    let mut page = String::from("| name | type | labels | help |\n|---|---|---|---|\n");
+    for Metric { name, kind, labels, help } in METRICS {
+        let kind = match kind {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+        };
+        // A String takes writes without an error.
+        let _ = writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(", "));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_prometheus() {
+        let names: HashSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), METRICS.len(), "names are unique");
+        for Metric { name, kind, help, .. } in METRICS {
+            assert!(name.starts_with("sluice_"), "{name}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == MetricKind::Counter, "{name}");
+            assert!(help.ends_with('.'), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_documentation_has_a_row_for_each() {
+        let page = documentation();
+        assert_eq!(page.lines().count(), METRICS.len() + 2);
+        assert!(page.contains("| `sluice_drops_total` | counter | interface, reason | Packets"));
+    }
+}

@@ -1,0 +1,212 @@
+//! From a report to series.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::names::*;
+use crate::status::{InterfaceStatus, StatusReport, WorkerStatus};
+
+/// States that a slice can have; all are set for each owner, so that a count can fall to 0.
+const SLICE_STATES: [&str; 3] = ["owned", "draining", "none"];
+
+/// States that a neighbor can have; all are set for each interface, so that a count can fall to 0.
+const NEIGHBOR_STATES: [&str; 9] =
+    ["none", "incomplete", "reachable", "stale", "delay", "probe", "failed", "noarp", "permanent"];
+
+/// Sets every metric from `report`, in the current recorder of the `metrics` crate.
+pub fn record(report: &StatusReport) {
+    let router = &report.router;
+    INFO.set([&router.name, &router.version, &router.poll], 1.0);
+    UPTIME.set_count([], router.uptime_s);
+    CONFIGURATION.set_count([], router.configuration_generation);
+    RELOADS.set(["ok"], report.reloads.ok);
+    RELOADS.set(["refused"], report.reloads.refused);
+
+    report.interfaces.iter().for_each(interface);
+    report.workers.iter().for_each(worker);
+    for row in &report.classifier {
+        CLASSIFIER.set([&row.interface, &row.reason], row.packets);
+    }
+    for row in &report.xdp {
+        let queue = row.queue.to_string();
+        for (statistic, value) in [
+            ("rx_dropped", row.rx_dropped),
+            ("rx_invalid_descs", row.rx_invalid_descs),
+            ("tx_invalid_descs", row.tx_invalid_descs),
+            ("rx_ring_full", row.rx_ring_full),
+            ("rx_fill_ring_empty_descs", row.rx_fill_ring_empty_descs),
+            ("tx_ring_empty_descs", row.tx_ring_empty_descs),
+        ] {
+            XDP.set([&row.interface, &queue, statistic], value);
+        }
+    }
+    ROUTES.set_count(["ipv4"], report.routes.v4);
+    ROUTES.set_count(["ipv6"], report.routes.v6);
+    UNEXPRESSIBLE.set_count([], report.routes.unexpressible);
+    PUNT.set(["written"], report.punt.written);
+    PUNT.set(["refused"], report.punt.refused);
+
+    let interfaces = report.interfaces.iter().map(|interface| interface.name.as_str());
+    let neighbors = report.neighbors.iter().map(|row| (row.interface.as_str(), row.state.as_str()));
+    for ((interface, state), count) in tally(interfaces, &NEIGHBOR_STATES, neighbors) {
+        NEIGHBORS.set_count([interface, state], count);
+    }
+    let nodes = report.nodes.iter().map(|node| node.name.as_str());
+    let slices = report.slices.iter().map(|row| (row.owner.as_str(), row.state.as_str()));
+    for ((owner, state), count) in tally(nodes, &SLICE_STATES, slices) {
+        SLICES.set_count([owner, state], count);
+    }
+    report.plugins.iter().for_each(plugin);
+}
+
+fn interface(row: &InterfaceStatus) {
+    let name = row.name.as_str();
+    INTERFACE.set([name, &row.role, &row.driver, &row.xdp_mode, &row.bind_mode], 1.0);
+    QUEUES.set_count([name], row.queues.into());
+    MTU.set_count([name], row.mtu.into());
+    RX_PACKETS.set([name], row.rx_packets);
+    RX_BYTES.set([name], row.rx_bytes);
+    TX_PACKETS.set([name], row.tx_packets);
+    TX_BYTES.set([name], row.tx_bytes);
+    ORIGINATED.set([name], row.originated);
+    ORIGINATED_LOST.set([name], row.originated_lost);
+    ICMP_LIMITED.set([name], row.icmp_limited);
+    DELIVERED.set([name], row.delivered);
+    TO_OWNER.set([name], row.to_owner);
+    DECAPSULATED.set([name], row.decapsulated);
+    FORWARDED.set([name], row.forwarded);
+    TO_KERNEL.set([name], row.to_kernel);
+    CONSUMED.set([name], row.consumed);
+    HELD.set_count([name], row.held);
+    for (reason, &packets) in &row.drops {
+        DROPS.set([name, reason], packets);
+    }
+    RX_RATE.set([name], row.rx_rate_pps);
+    TX_RATE.set([name], row.tx_rate_pps);
+}
+
+fn worker(row: &WorkerStatus) {
+    let id = row.id.to_string();
+    TURNS.set([&id], row.turns);
+    KICKS.set([&id], row.kicks);
+    BUSY.set([&id], row.busy_fraction);
+    BATCH.set([&id], row.batch_mean);
+    for (place, frames) in [
+        ("free", row.frames.free),
+        ("receiving", row.frames.receiving),
+        ("transmitting", row.frames.transmitting),
+        ("held", row.frames.held),
+        ("total", row.frames.total),
+    ] {
+        FRAMES.set_count([&id, place], frames);
+    }
+}
+
+/// A plugin without a name has no series; a missing number has none either.
+fn plugin(status: &Value) {
+    let Some(name) = status.get("name").and_then(Value::as_str) else { return };
+    let number = |key| status.get(key).and_then(Value::as_u64);
+    if let Some(generation) = number("generation") {
+        PLUGIN_GENERATION.set_count([name], generation);
+    }
+    if let Some(packets) = number("packets") {
+        PLUGIN_PACKETS.set([name], packets);
+    }
+    if let Some(drops) = number("drops") {
+        PLUGIN_DROPS.set([name], drops);
+    }
+    if let Some(traps) = number("traps") {
+        PLUGIN_TRAPS.set([name], traps);
+    }
+    if let Some(cycles) = status.get("cycles_per_packet").and_then(Value::as_f64) {
+        PLUGIN_CYCLES.set([name], cycles);
+    }
+}
+
+/// Counts `rows` by group and state, with a 0 for each state of each known group.
+fn tally<'a>(
+    groups: impl Iterator<Item = &'a str>,
+    states: &'a [&'a str],
+    rows: impl Iterator<Item = (&'a str, &'a str)>,
+) -> BTreeMap<(&'a str, &'a str), u64> {
+    let mut counts = BTreeMap::new();
+    for group in groups {
+        for state in states {
+            counts.insert((group, *state), 0);
+        }
+    }
+    for row in rows {
+        *counts.entry(row).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::metrics::METRICS;
+    use crate::status::sample;
+
+    fn exported(reports: &[StatusReport]) -> String {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            reports.iter().for_each(record);
+        });
+        recorder.handle().render()
+    }
+
+    #[test]
+    fn every_metric_of_the_table_is_set_and_described() {
+        let text = exported(&[sample::report()]);
+        for metric in METRICS {
+            assert!(text.contains(&format!("# HELP {} ", metric.name)), "{}\n{text}", metric.name);
+            assert!(
+                text.lines().any(|line| line
+                    .strip_prefix(metric.name)
+                    .is_some_and(|rest| rest.starts_with(' ') != rest.starts_with('{'))),
+                "no series of {} in\n{text}",
+                metric.name
+            );
+        }
+        let series = |line: &str| !line.is_empty() && !line.starts_with('#');
+        for line in text.lines().filter(|line| series(line)) {
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            assert!(METRICS.iter().any(|metric| metric.name == name), "undocumented: {line}");
+        }
+    }
+
+    #[test]
+    fn values_and_labels_are_the_reports() {
+        let text = exported(&[sample::report()]);
+        for line in [
+            r#"sluice_rx_packets_total{interface="ens5"} 12345678901"#,
+            r#"sluice_drops_total{interface="ens5",reason="ttl_expired"} 200"#,
+            r#"sluice_drops_total{interface="ens5",reason="source_route"} 0"#,
+            r#"sluice_worker_frames{worker="0",place="free"} 9000"#,
+            r#"sluice_xdp_statistics_total{interface="ens5",queue="1",statistic="tx_ring_empty_descs"} 5"#,
+            r#"sluice_neighbors{interface="ens6",state="reachable"} 1"#,
+            r#"sluice_neighbors{interface="ens5",state="reachable"} 0"#,
+            r#"sluice_slices{owner="node-a",state="owned"} 1"#,
+            r#"sluice_slices{owner="node-a",state="draining"} 0"#,
+            r#"sluice_plugin_cycles_per_packet{plugin="filter"} 11.25"#,
+            r#"sluice_routes{family="ipv4"} 1190000"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_second_report_sets_and_does_not_add() {
+        let mut later = sample::report();
+        later.interfaces[0].consumed += 1;
+        later.neighbors.clear();
+        let text = exported(&[sample::report(), later]);
+        assert!(text.contains("sluice_consumed_packets_total{interface=\"ens5\"} 101\n"), "{text}");
+        assert!(text.contains("sluice_tx_packets_total{interface=\"ens5\"} 9876543210\n"));
+        assert!(text.contains("{interface=\"ens6\",state=\"reachable\"} 0\n"), "{text}");
+    }
+}

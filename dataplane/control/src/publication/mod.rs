@@ -1,0 +1,326 @@
+//! Publication: from the configuration and the machine to the snapshot that workers read.
+//!
+//! ```text
+//!  Checked --+                 +-- Rib (FIBs, groups) --+
+//!            +--> Publication -+-- SliceTable ----------+--> Snapshot --> workers
+//!  HostView -+                 +-- Adjacencies ---------+
+//! ```
+//!
+//! Parts that did not change are shared with the snapshot before: a neighbor that changes its MAC
+//! address costs a copy of the adjacencies, not a rebuild of the FIB.
+
+mod adjacencies;
+mod host_view;
+mod rib;
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use config::{Checked, Endpoints, MssClamp};
+use tables::{
+    Delivery, FibError, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Publisher, Reader, Role,
+    RouteId, SliceTable, SliceTableError, Snapshot,
+};
+use thiserror::Error;
+use wire::InterfaceId;
+
+use adjacencies::Adjacencies;
+pub use host_view::{HostView, InterfaceView, NeighborView, NextHopView, RouteView};
+use rib::Rib;
+pub use rib::RibCounts;
+
+/// Bytes of an IPv4 and a TCP header, and of an IPv6 and a TCP header.
+const TCP_OVERHEAD_V4: u16 = 40;
+const TCP_OVERHEAD_V6: u16 = 60;
+
+/// Bytes that a tunnel puts in front of a packet: IPv4 and UDP, or IPv6 and UDP.
+const TUNNEL_OVERHEAD_V4: u16 = 28;
+const TUNNEL_OVERHEAD_V6: u16 = 48;
+
+/// Why a snapshot could not be made. The one before stays in force.
+#[derive(Debug, Error)]
+pub enum PublicationError {
+    /// The routes do not fit the FIB.
+    #[error("the routes do not fit the forwarding table: {0}")]
+    Fib(#[from] FibError),
+    /// More different sets of next hops than a route can name.
+    #[error("the routes name more than {} different sets of next hops", RouteId::MAX.0)]
+    Groups,
+    /// The slices contradict each other.
+    #[error("the slices cannot be put into force: {0}")]
+    Slices(#[from] SliceTableError),
+}
+
+/// What changed since the last publication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Routes, own addresses, or interfaces.
+    pub routes: bool,
+    /// Neighbors alone.
+    pub neighbors: bool,
+}
+
+/// Makes snapshots and publishes them.
+#[derive(Debug)]
+pub struct Publication {
+    config: Arc<Checked>,
+    workers: u32,
+    adjacencies: Adjacencies,
+    rib: Rib,
+    slices: Arc<SliceTable>,
+    publisher: Publisher,
+}
+
+impl Publication {
+    /// The first publication, for a router with this many workers.
+    ///
+    /// # Errors
+    /// [`PublicationError`] when the tables cannot be built.
+    pub fn new(
+        config: Arc<Checked>,
+        host: &HostView,
+        workers: u32,
+    ) -> Result<Self, PublicationError> {
+        let mut adjacencies = Adjacencies::default();
+        let rib = rib::build(&config, host, &mut adjacencies)?;
+        let slices = Arc::new(SliceTable::build(config.slice_blocks())?);
+        let snapshot = assemble(&config, host, workers, &mut adjacencies, &rib, &slices);
+        let publisher = Publisher::new(snapshot);
+        Ok(Self { config, workers, adjacencies, rib, slices, publisher })
+    }
+
+    /// A reading end for one worker.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.publisher.reader()
+    }
+
+    /// What is published now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.publisher.current()
+    }
+
+    /// How many routes are published.
+    #[must_use]
+    pub fn counts(&self) -> RibCounts {
+        self.rib.counts
+    }
+
+    /// The neighbors that routes, owners and tunnels lead to, which the kernel is to keep fresh.
+    pub fn required_neighbors(&self) -> impl Iterator<Item = (InterfaceId, IpAddr)> + '_ {
+        self.adjacencies.required()
+    }
+
+    /// Publishes what changed on the machine.
+    ///
+    /// # Errors
+    /// [`PublicationError`] when the tables cannot be built; what was published stays.
+    pub fn host_changed(
+        &mut self,
+        host: &HostView,
+        changes: Changes,
+    ) -> Result<(), PublicationError> {
+        if changes.routes {
+            let mut adjacencies = Adjacencies::default();
+            self.rib = rib::build(&self.config, host, &mut adjacencies)?;
+            self.adjacencies = adjacencies;
+        }
+        self.publish(host);
+        Ok(())
+    }
+
+    /// Publishes a new configuration, whole or not at all.
+    ///
+    /// # Errors
+    /// [`PublicationError`] when the tables cannot be built; what was published stays.
+    pub fn config_changed(
+        &mut self,
+        config: Arc<Checked>,
+        host: &HostView,
+    ) -> Result<(), PublicationError> {
+        let mut adjacencies = Adjacencies::default();
+        let rib = rib::build(&config, host, &mut adjacencies)?;
+        let slices = Arc::new(SliceTable::build(config.slice_blocks())?);
+        self.config = config;
+        self.adjacencies = adjacencies;
+        self.rib = rib;
+        self.slices = slices;
+        self.publish(host);
+        Ok(())
+    }
+
+    /// Frees what no worker uses any more.
+    pub fn collect(&mut self) {
+        self.publisher.collect();
+    }
+
+    fn publish(&mut self, host: &HostView) {
+        let Self { config, workers, adjacencies, rib, slices, publisher } = self;
+        publisher.publish(assemble(config, host, *workers, adjacencies, rib, slices));
+    }
+}
+
+/// Puts the parts of a snapshot together.
+fn assemble(
+    config: &Checked,
+    host: &HostView,
+    workers: u32,
+    adjacencies: &mut Adjacencies,
+    rib: &Rib,
+    slices: &Arc<SliceTable>,
+) -> Snapshot {
+    let owners = owners(config, adjacencies);
+    let Peers { list: peers, nodes, sites } = peers(config, rib);
+    let (resolved, neighbors) = adjacencies.resolve(config, host);
+    let egress =
+        |address: &IpAddr| config.egress.iter().any(|egress| egress.prefix.contains(address));
+    let locals: HashSet<IpAddr> =
+        host.locals.iter().filter(|address| !egress(address)).copied().collect();
+    Snapshot {
+        epoch: 1,
+        interfaces: interfaces(config, host, &peers),
+        fib4: Arc::clone(&rib.fib4),
+        fib6: Arc::clone(&rib.fib6),
+        groups: Arc::clone(&rib.groups),
+        adjacencies: resolved,
+        neighbors,
+        slices: Arc::clone(slices),
+        owners,
+        peers_by_address: peers
+            .iter()
+            .zip(0_u16..)
+            .map(|(peer, position)| (peer.remote, PeerId(position)))
+            .collect::<HashMap<_, _>>(),
+        peers,
+        nodes,
+        sites,
+        locals,
+        tunnel_port: config.tunnel.port,
+        // A configured rate holds for the router; each worker has its part.
+        icmp: IcmpLimits {
+            interface_per_s: config.icmp.errors_per_s.div_ceil(workers.max(1)),
+            prefix_per_s: config.icmp.per_source_prefix_per_s.div_ceil(workers.max(1)),
+        },
+        hold: HoldLimits {
+            frames_max_per_neighbor: config.hold.frames_max_per_neighbor,
+            frames_max: u16::try_from(config.hold.frames_max).unwrap_or(u16::MAX),
+            timeout_ms: config.hold.timeout_ms,
+        },
+    }
+}
+
+fn owners(config: &Checked, adjacencies: &mut Adjacencies) -> Vec<Delivery> {
+    config
+        .owners
+        .iter()
+        .map(|owner| match owner.delivery {
+            config::Delivery::Kernel => Delivery::Kernel,
+            config::Delivery::NextHop { address, interface } => {
+                Delivery::NextHop { interface, adjacency: adjacencies.require(interface, address) }
+            }
+        })
+        .collect()
+}
+
+#[derive(Default)]
+struct Peers {
+    list: Vec<Peer>,
+    nodes: Vec<Option<PeerId>>,
+    sites: Vec<Option<PeerId>>,
+}
+
+/// The far ends of tunnels: the other nodes of this site, and the other sites.
+fn peers(config: &Checked, rib: &Rib) -> Peers {
+    let mut peers = Peers::default();
+    let local = config.local_node.and_then(|position| config.nodes.get(position));
+    let Some(local) = local else { return peers };
+    for (position, node) in config.nodes.iter().enumerate() {
+        let is_other = Some(position) != config.local_node && node.site == local.site;
+        let id = if is_other {
+            add_peer(&mut peers.list, &local.endpoints, &node.endpoints, false, config, rib)
+        } else {
+            None
+        };
+        peers.nodes.push(id);
+    }
+    for (position, site) in config.sites.iter().enumerate() {
+        let is_other = local.site.is_none_or(|own| usize::from(own.0) != position);
+        let id = if is_other {
+            add_peer(&mut peers.list, &local.endpoints, &site.endpoints, true, config, rib)
+        } else {
+            None
+        };
+        peers.sites.push(id);
+    }
+    peers
+}
+
+fn add_peer(
+    list: &mut Vec<Peer>,
+    from: &Endpoints,
+    to: &Endpoints,
+    is_site: bool,
+    config: &Checked,
+    rib: &Rib,
+) -> Option<PeerId> {
+    let (local, remote) = from.outer_to(to)?;
+    let id = PeerId(u16::try_from(list.len()).ok()?);
+    let route: RouteId = match remote {
+        IpAddr::V4(address) => rib.fib4.lookup(address.to_bits()),
+        IpAddr::V6(address) => rib.fib6.lookup(address.to_bits()),
+    };
+    list.push(Peer { remote, local, port: config.tunnel.port, route, is_site });
+    Some(id)
+}
+
+/// What the packet path knows of each interface.
+fn interfaces(config: &Checked, host: &HostView, peers: &[Peer]) -> Vec<Interface> {
+    let tunnel_mtu = tunnel_mtu(host, peers);
+    config
+        .interfaces
+        .iter()
+        .zip(&host.interfaces)
+        .map(|(configured, link)| {
+            let limit = tunnel_mtu.unwrap_or(u16::MAX).min(link.mtu);
+            let (mss4, mss6) = match configured.mss_clamp {
+                MssClamp::Off => (0, 0),
+                MssClamp::Auto => {
+                    (limit.saturating_sub(TCP_OVERHEAD_V4), limit.saturating_sub(TCP_OVERHEAD_V6))
+                }
+                MssClamp::Bytes(bytes) => (bytes, bytes),
+            };
+            Interface {
+                role: match configured.role {
+                    config::Role::Inside => Role::Inside,
+                    config::Role::Outside => Role::Outside,
+                    config::Role::Both => Role::Both,
+                },
+                mac: link.mac,
+                mtu: link.mtu,
+                address4: link.addresses.iter().find_map(|net| match net.addr() {
+                    IpAddr::V4(address) => Some(address),
+                    IpAddr::V6(_) => None,
+                }),
+                address6: link.addresses.iter().find_map(|net| match net.addr() {
+                    IpAddr::V6(address) if !address.is_unicast_link_local() => Some(address),
+                    _ => None,
+                }),
+                mss4,
+                mss6,
+            }
+        })
+        .collect()
+}
+
+/// The largest packet that fits every owner tunnel: of the interface with the smallest MTU, since a
+/// tunnel's route may change to any of them.
+fn tunnel_mtu(host: &HostView, peers: &[Peer]) -> Option<u16> {
+    let overhead = peers
+        .iter()
+        .map(|peer| if peer.remote.is_ipv4() { TUNNEL_OVERHEAD_V4 } else { TUNNEL_OVERHEAD_V6 })
+        .max()?;
+    let smallest = host.interfaces.iter().map(|link| link.mtu).min()?;
+    Some(smallest.saturating_sub(overhead))
+}

@@ -1,0 +1,121 @@
+//! The control socket: how `sluice status`, `sluice reload` and the like talk to a running router.
+//!
+//! ```text
+//!   client                              server
+//!     {"request":"plugin-reload","name":"filter"}\n  ->
+//!     <-  {"ok":{"generation":5}}\n   or   {"error":{"message":"no plugin \"filter\""}}\n
+//! ```
+//!
+//! A Unix stream socket; each line is one JSON value, each request has one response, in order. A
+//! connection may carry any number of requests.
+//!
+//! Invariants: a connection, whatever it sends or leaves unsent, delays no other; lines,
+//! connections and waiting times are bounded; the socket file exists only while its server does
+//! (after a crash the next server replaces it).
+//!
+//! Deliberately absent: authentication. Who may open the file may command the router; the file's
+//! mode is the access control.
+
+mod client;
+mod lines;
+mod server;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{ClientError, ControlClient};
+pub use server::{CONNECTIONS_MAX, ControlServer, Responder, SocketError};
+
+/// Longest request in bytes. Requests name things; none comes near this bound.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest response that a client takes, in bytes: a status report with tens of thousands of rows.
+pub const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a client asks for. On the wire the variant's name stands in `request`, in kebab case, and
+/// its fields beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// The [`StatusReport`](crate::status::StatusReport).
+    Status,
+    /// Read the configuration again and put it into force.
+    Reload,
+    /// The plugins that are loaded.
+    PluginList,
+    /// Load a plugin's file again and swap it in.
+    PluginReload {
+        /// The plugin's name in the configuration.
+        name: String,
+    },
+    /// Go back to the generation of a plugin that ran before the present one.
+    PluginRollback {
+        /// The plugin's name in the configuration.
+        name: String,
+    },
+}
+
+/// What the router answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// The request was carried out; what it gives depends on the request.
+    Ok(serde_json::Value),
+    /// The request was not carried out, and nothing has changed.
+    Error {
+        /// Why, for the person who asked.
+        message: String,
+    },
+}
+
+impl Response {
+    /// An error response.
+    pub fn error(message: impl Into<String>) -> Self {
+        Self::Error { message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_format_is_stable() {
+        let requests = [
+            (Request::Status, r#"{"request":"status"}"#),
+            (Request::Reload, r#"{"request":"reload"}"#),
+            (Request::PluginList, r#"{"request":"plugin-list"}"#),
+            (
+                Request::PluginReload { name: "filter".into() },
+                r#"{"request":"plugin-reload","name":"filter"}"#,
+            ),
+            (
+                Request::PluginRollback { name: "filter".into() },
+                r#"{"request":"plugin-rollback","name":"filter"}"#,
+            ),
+        ];
+        for (request, text) in requests {
+            assert_eq!(serde_json::to_string(&request).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
+        }
+        let responses = [
+            (Response::Ok(serde_json::json!([1])), r#"{"ok":[1]}"#),
+            (Response::error("no"), r#"{"error":{"message":"no"}}"#),
+        ];
+        for (response, text) in responses {
+            assert_eq!(serde_json::to_string(&response).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Response>(text).unwrap(), response);
+        }
+    }
+
+    #[test]
+    fn unknown_requests_and_fields_are_refused() {
+        for text in [
+            r#"{"request":"explode"}"#,
+            r#"{"request":"plugin-reload"}"#,
+            r#"{"request":"plugin-reload","name":"filter","force":true}"#,
+            r#"{}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
+        }
+    }
+}

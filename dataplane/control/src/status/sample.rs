@@ -1,0 +1,111 @@
+//! A report with every kind of row, for tests.
+
+use super::*;
+
+pub(crate) fn report() -> StatusReport {
+    StatusReport {
+        router: RouterStatus {
+            name: "edge-1".into(),
+            version: "0.1.0".into(),
+            uptime_s: 93_784,
+            configuration_generation: 3,
+            poll: "busy".into(),
+        },
+        interfaces: vec![
+            InterfaceStatus {
+                name: "ens5".into(),
+                role: "outside".into(),
+                driver: "ena".into(),
+                xdp_mode: "native".into(),
+                bind_mode: "zero-copy".into(),
+                queues: 2,
+                mtu: 3498,
+                mac: "02:00:00:00:00:01".into(),
+                rx_packets: 12_345_678_901,
+                rx_bytes: 15_802_469_000_000,
+                tx_packets: 9_876_543_210,
+                tx_bytes: 1_234_567_890_123,
+                originated: 12,
+                originated_lost: 3,
+                icmp_limited: 7,
+                delivered: 400,
+                to_owner: 300,
+                decapsulated: 200,
+                forwarded: 12_345_678_000,
+                to_kernel: 500,
+                consumed: 100,
+                held: 1,
+                drops: [
+                    ("ttl_expired".into(), 200),
+                    ("no_route".into(), 100),
+                    ("source_route".into(), 0),
+                ]
+                .into(),
+                rx_rate_pps: 3_120_000.0,
+                tx_rate_pps: 2_980_000.0,
+            },
+            InterfaceStatus { name: "ens6".into(), role: "inside".into(), ..Default::default() },
+        ],
+        workers: vec![WorkerStatus {
+            id: 0,
+            core: Some(2),
+            queues: 2,
+            turns: 987_654_321,
+            busy_fraction: 0.423,
+            batch_mean: 17.25,
+            frames: FrameCounts {
+                free: 9_000,
+                receiving: 6_000,
+                transmitting: 1_300,
+                held: 84,
+                total: 16_384,
+            },
+            kicks: 1_234,
+        }],
+        classifier: vec![ClassifierCount {
+            interface: "ens5".into(),
+            reason: "arp".into(),
+            packets: 77,
+        }],
+        xdp: vec![XdpStatistics {
+            interface: "ens5".into(),
+            queue: 1,
+            tx_ring_empty_descs: 5,
+            ..Default::default()
+        }],
+        slices: vec![SliceStatus {
+            name: "web".into(),
+            egress: "192.0.2.1".into(),
+            ports: "1024-2047".into(),
+            owner: "node-a".into(),
+            state: "owned".into(),
+        }],
+        egress: vec![EgressStatus {
+            prefix: "192.0.2.0/24".into(),
+            slices: 31,
+            default: "drop".into(),
+        }],
+        nodes: vec![NodeStatus {
+            name: "node-a".into(),
+            address: "10.0.0.2".into(),
+            next_hop_state: "resolved".into(),
+        }],
+        neighbors: vec![NeighborStatus {
+            address: "10.0.0.2".into(),
+            interface: "ens6".into(),
+            mac: Some("02:00:00:00:00:02".into()),
+            state: "reachable".into(),
+            managed: true,
+        }],
+        routes: RouteCounts { v4: 1_190_000, v6: 280_000, unexpressible: 2 },
+        plugins: vec![serde_json::json!({
+            "name": "filter", "generation": 4, "packets": 1_000_000, "drops": 12, "traps": 0,
+            "cycles_per_packet": 11.25, "shadow": false,
+        })],
+        reloads: ReloadStatus {
+            ok: 2,
+            refused: 1,
+            last_error: Some("sluice.toml: slices.web.ports: overlaps slice api".into()),
+        },
+    }
+}
