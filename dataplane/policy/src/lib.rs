@@ -1,1 +1,58 @@
-//! The WebAssembly policy host.
+//! The WebAssembly policy host: plugins judge whole batches, and are swapped under load.
+//!
+//! ```text
+//!  control thread                                   worker thread (one WorkerChain each)
+//!  PluginHost                                        begin_turn: epoch changed? take the updates
+//!    prepare: read, pin, manifest, imports,   ----->   run: copy descriptors in, call, read verdicts
+//!             compile, instantiate, configure  updates
+//!    publish / reload                          <-----  retired sets and trapped instances
+//!    maintain: free, replace, log, disable     retired
+//!  ticker thread: interrupts a call that outlasts its budget
+//! ```
+//!
+//! Terms: a *plugin* is an entry of the configuration; a *generation* a loaded version of it; an
+//! *instance* one worker's copy of a generation, with a memory of its own.
+//!
+//! Invariants: every byte that comes out of a guest is checked before use, and a guest that breaks
+//! its word costs its packets its default verdict, a counter and its instance, nothing else. A batch
+//! sees one generation of each plugin. On a worker's thread nothing is compiled, freed or logged, and
+//! nothing waits. Only this crate names wasmtime.
+//!
+//! Deliberately absent: the component model (its calls cost 50 times as much), verdicts per flow,
+//! and state that is handed from one generation to the next, except counters and meters.
+#![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::panic
+    )
+)]
+
+mod chain;
+mod counters;
+mod cycles;
+mod engine;
+mod error;
+mod host;
+mod imports;
+mod instance;
+mod layout;
+mod manifest;
+mod meters;
+mod module;
+mod publish;
+mod spec;
+mod status;
+mod ticker;
+mod watch;
+
+pub use chain::WorkerChain;
+pub use error::{LayoutFault, PluginFault, PolicyError};
+pub use host::{PluginHost, PreparedSet, ReloadReport};
+pub use manifest::{CounterDeclaration, Manifest};
+pub use meters::MeterStatus;
+pub use spec::{DefaultVerdict, HostOptions, OnTrap, PluginConfig, PluginSpec};
+pub use status::{PluginState, PluginStatus, WorkerStatus};

@@ -13,6 +13,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod meter;
+
 use bytemuck::{Pod, Zeroable};
 
 /// Major version of this ABI. A host refuses a plugin of another major version.
@@ -138,3 +140,46 @@ const _: () = assert!(size_of::<Descriptor>() == 64);
 const _: () = assert!(size_of::<Verdict>() == 8);
 const _: () =
     assert!(cfg!(target_endian = "little"), "the ABI is defined for little-endian machines");
+
+/// [`Verdict::argument`] of a drop for no reason of the plugin's own: its default is to drop.
+pub const REASON_DEFAULT: u32 = u32::MAX;
+
+/// Name of the custom section that holds the manifest (TOML).
+pub const MANIFEST_SECTION: &str = "sluice.manifest";
+
+/// Module name of every function that the host offers.
+pub const IMPORT_MODULE: &str = "sluice";
+
+/// Where the guest keeps what the host reads and writes. `sluice_layout` returns its address. All
+/// addresses are offsets into the guest's memory, a multiple of 8; all areas are disjoint. The host
+/// reads it once, checks it, and never trusts it again.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Layout {
+    /// Size of this structure as the guest knows it, in bytes.
+    pub size: u32,
+    /// Packets that the two arrays below have room for; at least [`BATCH_MAX`].
+    pub batch_max: u32,
+    /// Address of the array of [`Descriptor`], which the host writes.
+    pub descriptors: u32,
+    /// Bytes from one descriptor to the next, at least 64.
+    pub descriptor_stride: u32,
+    /// Address of the array of [`Verdict`], which the host fills with the default before each call.
+    pub verdicts: u32,
+    /// Bytes from one verdict to the next, at least 8.
+    pub verdict_stride: u32,
+    /// Address of the area that the host writes the configuration to (JSON, UTF-8).
+    pub config: u32,
+    /// Size of that area in bytes.
+    pub config_capacity: u32,
+    /// Address of the area that the guest writes the text of an error to (UTF-8).
+    pub error: u32,
+    /// Size of that area in bytes.
+    pub error_capacity: u32,
+    /// Address of the guest's counters, 64 bits each, which only ever rise.
+    pub counters: u32,
+    /// Number of counters: as many as the manifest names.
+    pub counters_len: u32,
+}
+
+const _: () = assert!(size_of::<Layout>() == 48);

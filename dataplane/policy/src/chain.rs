@@ -1,0 +1,409 @@
+//! [`WorkerChain`]: the plugins of one worker, called hook by hook over whole batches.
+//!
+//! Invariants: the set changes in `begin_turn` only. The first plugin that drops a packet decides;
+//! later ones do not see it. Whatever a guest answers, each open packet gets a verdict of its own,
+//! of the plugin's default, or of `on_trap`, and each is counted once.
+
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+use frame::{BATCH_MAX, Batch, DropReason, Hook, HookPoint, Nanos, Verdict};
+use sluice_abi::{Descriptor, REASON_DEFAULT, action};
+
+use crate::{
+    DefaultVerdict, OnTrap,
+    counters::{GenerationCounters, WorkerCounters},
+    cycles,
+    instance::{Instance, Packets},
+    publish::{Mailbox, Retired, TrapReport, Update},
+    ticker::Beat,
+};
+
+/// How often the guests' counters are copied out of their memories.
+const SCRAPE_NS: u64 = 100_000_000;
+
+/// What a worker needs to know of a generation.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) generation: u64,
+    pub(crate) reasons: u32,
+    pub(crate) default: DefaultVerdict,
+    pub(crate) on_trap: OnTrap,
+}
+
+/// One plugin of one worker.
+pub(crate) struct Slot {
+    pub(crate) terms: Terms,
+    pub(crate) instance: Option<Box<Instance>>,
+    pub(crate) spare: Option<Box<Instance>>,
+    pub(crate) counters: Arc<GenerationCounters>,
+}
+
+/// A place in a set: a new plugin, or, until the worker takes the set, one to be kept from the old.
+pub(crate) struct Place {
+    pub(crate) generation: u64,
+    pub(crate) slot: Option<Slot>,
+}
+
+/// The plugins of one worker, by hook and in order.
+#[derive(Default)]
+pub(crate) struct WorkerSet {
+    pub(crate) hooks: [Vec<Place>; 3],
+}
+
+impl WorkerSet {
+    pub(crate) fn places_mut(&mut self) -> impl Iterator<Item = &mut Place> {
+        self.hooks.iter_mut().flatten()
+    }
+
+    fn slot_mut(&mut self, generation: u64) -> Option<&mut Slot> {
+        self.places_mut().find(|place| place.generation == generation)?.slot.as_mut()
+    }
+}
+
+/// The plugins of one worker: the policy that it runs its batches through.
+pub struct WorkerChain {
+    worker: usize,
+    set: Box<WorkerSet>,
+    active: [bool; 3],
+    mailbox: Arc<Mailbox>,
+    epoch: u64,
+    traps: Arc<ArrayQueue<TrapReport>>,
+    beat: Beat,
+    scrape_at: Nanos,
+    /// Positions of the packets of a call, when some of the batch are decided already.
+    open: Box<[u8; BATCH_MAX]>,
+}
+
+const fn index(point: HookPoint) -> usize {
+    match point {
+        HookPoint::Ingress => 0,
+        HookPoint::Forward => 1,
+        HookPoint::Egress => 2,
+    }
+}
+
+impl WorkerChain {
+    pub(crate) fn new(
+        worker: usize,
+        mailbox: Arc<Mailbox>,
+        traps: Arc<ArrayQueue<TrapReport>>,
+        beat: Beat,
+    ) -> Self {
+        Self {
+            worker,
+            set: Box::default(),
+            active: [false; 3],
+            mailbox,
+            epoch: 0,
+            traps,
+            beat,
+            scrape_at: Nanos(0),
+            open: Box::new([0; BATCH_MAX]),
+        }
+    }
+
+    #[cold]
+    fn take_updates(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        // What wasmtime sets up for a thread at its first call (a stack for signals) is set up here.
+        wasmtime::Engine::tls_eager_initialize();
+        while let Some(update) = self.mailbox.take_update() {
+            match update {
+                Update::Set(set) => self.install(set),
+                Update::Spare(generation, instance) => {
+                    let place = self.set.slot_mut(generation).map(|slot| {
+                        if slot.instance.is_none() { &mut slot.instance } else { &mut slot.spare }
+                    });
+                    let back = match place {
+                        Some(place) => place.replace(instance),
+                        None => Some(instance),
+                    };
+                    if let Some(instance) = back {
+                        self.mailbox.retire(Retired::Instance(instance));
+                    }
+                }
+                Update::Disable(generation) => {
+                    if let Some(slot) = self.set.slot_mut(generation) {
+                        let instances = [slot.instance.take(), slot.spare.take()];
+                        for mut instance in instances.into_iter().flatten() {
+                            scrape(&mut instance, &slot.counters, self.worker);
+                            self.mailbox.retire(Retired::Instance(instance));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn install(&mut self, mut set: Box<WorkerSet>) {
+        for place in set.places_mut().filter(|place| place.slot.is_none()) {
+            let kept = self.set.places_mut().find(|old| old.generation == place.generation);
+            place.slot = kept.and_then(|kept| kept.slot.take());
+        }
+        self.scrape();
+        self.active = [0, 1, 2].map(|hook| set.hooks.get(hook).is_some_and(|at| !at.is_empty()));
+        let old = std::mem::replace(&mut self.set, set);
+        self.mailbox.retire(Retired::Set(old));
+    }
+
+    fn scrape(&mut self) {
+        for slot in self.set.places_mut().filter_map(|place| place.slot.as_mut()) {
+            if let Some(instance) = &mut slot.instance {
+                scrape(instance, &slot.counters, self.worker);
+            }
+        }
+    }
+}
+
+fn scrape(instance: &mut Instance, counters: &GenerationCounters, worker: usize) {
+    if let Some(counters) = counters.workers.get(worker) {
+        instance.scrape(&counters.guest);
+    }
+}
+
+impl Hook for WorkerChain {
+    #[inline]
+    fn begin_turn(&mut self, now: Nanos) {
+        let epoch = self.mailbox.epoch();
+        if epoch != self.epoch {
+            self.take_updates(epoch);
+        }
+        if now >= self.scrape_at {
+            self.scrape_at = now.plus(SCRAPE_NS);
+            self.scrape();
+        }
+    }
+
+    #[inline]
+    fn is_active(&self, point: HookPoint) -> bool {
+        let [ingress, forward, egress] = self.active;
+        match point {
+            HookPoint::Ingress => ingress,
+            HookPoint::Forward => forward,
+            HookPoint::Egress => egress,
+        }
+    }
+
+    fn run(&mut self, point: HookPoint, batch: &mut Batch, now: Nanos) {
+        let Some(places) = self.set.hooks.get_mut(index(point)) else {
+            return;
+        };
+        let n = batch.len();
+        let (Some(descriptors), Some(verdicts)) =
+            (batch.descriptors.get(..n), batch.verdicts.get_mut(..n))
+        else {
+            return;
+        };
+        for place in places {
+            // A sum, unlike a search, is compiled to vector instructions.
+            let decided: usize =
+                verdicts.iter().map(|verdict| usize::from(!verdict.is_open())).sum();
+            if decided == n {
+                return;
+            }
+            let mut open_packets = Open { descriptors, verdicts, some: None };
+            if decided > 0 {
+                open_packets.some = Some(select(open_packets.verdicts, &mut self.open));
+            }
+            let Some(slot) = place.slot.as_mut() else {
+                // A place that nothing was kept for: the control side never publishes one.
+                open_packets.fail(OnTrap::Closed);
+                continue;
+            };
+            let Some(counters) = slot.counters.workers.get(self.worker) else {
+                continue;
+            };
+            let context = Context { terms: &slot.terms, counters, beat: &self.beat, now };
+            if let Err(error) = context.judge(&mut slot.instance, &mut open_packets) {
+                if let Some(mut instance) = slot.instance.take() {
+                    instance.scrape(&counters.guest);
+                    self.mailbox.retire(Retired::Instance(instance));
+                }
+                slot.instance = slot.spare.take();
+                let generation = slot.terms.generation;
+                // A full queue loses a line of the log; the counter has the trap.
+                drop(self.traps.push(TrapReport { generation, worker: self.worker, error }));
+            }
+        }
+    }
+}
+
+/// Writes the positions of the open packets, of which there are at most 256.
+fn select<'a>(verdicts: &[Verdict], open: &'a mut [u8; BATCH_MAX]) -> &'a [u8] {
+    let mut count = 0;
+    for (position, verdict) in (0..=u8::MAX).zip(verdicts) {
+        if let Some(place) = open.get_mut(count) {
+            *place = position;
+        }
+        count += usize::from(verdict.is_open());
+    }
+    open.get(..count).unwrap_or_default()
+}
+
+/// The packets of a batch that are not decided yet.
+struct Open<'a> {
+    descriptors: &'a [Descriptor],
+    verdicts: &'a mut [Verdict],
+    /// Their positions; `None` when they are all of the batch.
+    some: Option<&'a [u8]>,
+}
+
+impl Open<'_> {
+    fn len(&self) -> usize {
+        self.some.map_or(self.descriptors.len(), <[u8]>::len)
+    }
+
+    /// The verdict of the packet that is number `index` of those open.
+    #[inline]
+    fn verdict_mut(&mut self, index: usize) -> Option<&mut Verdict> {
+        let position = match self.some {
+            None => index,
+            Some(some) => usize::from(*some.get(index)?),
+        };
+        self.verdicts.get_mut(position)
+    }
+
+    /// Decides all of them as `on_trap` says; returns how many were dropped.
+    #[cold]
+    fn fail(&mut self, on_trap: OnTrap) -> usize {
+        match on_trap {
+            OnTrap::Open => 0,
+            OnTrap::Closed => {
+                for verdict in self.verdicts.iter_mut().filter(|verdict| verdict.is_open()) {
+                    *verdict = Verdict::Drop(DropReason::PluginDefault);
+                }
+                self.len()
+            }
+        }
+    }
+}
+
+/// A verdict as one little-endian word: `action | flags << 8 | lifetime << 16 | argument << 32`.
+const CONTINUE: u64 = action::CONTINUE as u64;
+const DROP: u32 = action::DROP as u32;
+const DROP_BY_DEFAULT: u64 = (REASON_DEFAULT as u64) << 32 | action::DROP as u64;
+
+/// What went wrong in a call; `None` if the guest's memory was not where it had been.
+type Failure = Option<wasmtime::Error>;
+
+/// What a call has besides the instance and its packets.
+struct Context<'a> {
+    terms: &'a Terms,
+    counters: &'a WorkerCounters,
+    beat: &'a Beat,
+    now: Nanos,
+}
+
+impl Context<'_> {
+    /// Has the instance judge the open packets. After an error they have their verdicts, and the
+    /// instance is to be retired.
+    #[inline]
+    fn judge(
+        &self,
+        instance: &mut Option<Box<Instance>>,
+        open: &mut Open<'_>,
+    ) -> Result<(), Failure> {
+        let n = open.len() as u64;
+        self.counters.packets.add(n);
+        self.counters.batches.add(1);
+        let judged = match instance {
+            None => Ok(false),
+            Some(instance) => {
+                let started = cycles::now();
+                let called = self.call(instance, open);
+                self.counters.cycles.add(cycles::now().wrapping_sub(started));
+                called.and_then(|()| self.read(instance, open).ok_or(None)).map(|()| true)
+            }
+        };
+        if !matches!(judged, Ok(true)) {
+            self.counters.traps.add(u64::from(judged.is_err()));
+            self.counters.unjudged.add(n);
+            self.counters.default_drops.add(open.fail(self.terms.on_trap) as u64);
+        }
+        judged.map(|_| ())
+    }
+
+    #[inline]
+    fn call(&self, instance: &mut Instance, open: &Open<'_>) -> Result<(), Failure> {
+        let default = match self.terms.default {
+            DefaultVerdict::Continue => CONTINUE,
+            DefaultVerdict::Drop => DROP_BY_DEFAULT,
+        };
+        let descriptors = open.descriptors;
+        let packets = match open.some {
+            None => Packets::All(descriptors),
+            Some(some) => Packets::Some(Selected { descriptors, some: some.iter() }),
+        };
+        instance.place(packets, default).ok_or(None)?;
+        instance.call(open.len(), self.now, self.beat).map_err(Some)
+    }
+
+    /// Reads and checks the answers. `None` if they are not where they should be, which
+    /// cannot happen as long as memories do not shrink.
+    #[inline]
+    fn read(&self, instance: &Instance, open: &mut Open<'_>) -> Option<()> {
+        let n = open.len();
+        if let Some(words) = instance.verdict_words(n) {
+            // Most batches are let through as a whole: one pass, and nothing is written.
+            if words.iter().fold(0, |all, word| all | word) == CONTINUE {
+                return Some(());
+            }
+            for (index, word) in words.iter().enumerate() {
+                self.apply(*word, open.verdict_mut(index)?);
+            }
+        } else {
+            for index in 0..n {
+                let word = instance.verdict_word(index)?;
+                self.apply(word, open.verdict_mut(index)?);
+            }
+        }
+        Some(())
+    }
+
+    #[inline]
+    fn apply(&self, word: u64, verdict: &mut Verdict) {
+        if word == CONTINUE {
+            return;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word")]
+        let (kind, argument) = (word as u32, (word >> 32) as u32);
+        // The plugin's own reasons come first, the default is the last.
+        let known = argument < self.terms.reasons || argument == REASON_DEFAULT;
+        let position = argument.min(self.terms.reasons) as usize;
+        match self.counters.reasons.get(position) {
+            Some(reason) if kind == DROP && known => {
+                reason.add(1);
+                *verdict = Verdict::Drop(DropReason::Plugin);
+            }
+            _ => {
+                self.counters.bad_verdicts.add(1);
+                if self.terms.default == DefaultVerdict::Drop {
+                    self.counters.default_drops.add(1);
+                    *verdict = Verdict::Drop(DropReason::PluginDefault);
+                }
+            }
+        }
+    }
+}
+
+/// The descriptors at some positions of a batch.
+struct Selected<'a> {
+    descriptors: &'a [Descriptor],
+    some: std::slice::Iter<'a, u8>,
+}
+
+impl<'a> Iterator for Selected<'a> {
+    type Item = &'a Descriptor;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.descriptors.get(usize::from(*self.some.next()?))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.some.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Selected<'_> {}

@@ -1,0 +1,115 @@
+//! Counters that one worker writes and anyone reads.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crossbeam::utils::CachePadded;
+
+/// A counter with one writer: adding is a load and a store, never a locked instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn add(&self, count: u64) {
+        self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker counts for one generation.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerCounters {
+    pub(crate) packets: Counter,
+    pub(crate) batches: Counter,
+    pub(crate) cycles: Counter,
+    pub(crate) traps: Counter,
+    pub(crate) bad_verdicts: Counter,
+    /// Packets that met no instance able to judge them, and got what `on_trap` says.
+    pub(crate) unjudged: Counter,
+    /// Those of them, and of the bad verdicts, that were dropped.
+    pub(crate) default_drops: Counter,
+    /// Drops by the plugin's reasons; the last is [`sluice_abi::REASON_DEFAULT`].
+    pub(crate) reasons: Box<[Counter]>,
+    pub(crate) guest: Box<[Counter]>,
+}
+
+/// What all workers count for one generation.
+#[derive(Debug)]
+pub(crate) struct GenerationCounters {
+    pub(crate) workers: Box<[CachePadded<WorkerCounters>]>,
+}
+
+/// Sums of one worker over generations, with names instead of positions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) packets: u64,
+    pub(crate) batches: u64,
+    pub(crate) cycles: u64,
+    pub(crate) traps: u64,
+    pub(crate) bad_verdicts: u64,
+    pub(crate) unjudged: u64,
+    pub(crate) default_drops: u64,
+    pub(crate) reasons: BTreeMap<String, u64>,
+    pub(crate) guest: BTreeMap<String, u64>,
+}
+
+impl GenerationCounters {
+    pub(crate) fn new(workers: usize, reasons: usize, guest: usize) -> Self {
+        let one = || WorkerCounters {
+            reasons: (0..=reasons).map(|_| Counter::default()).collect(),
+            guest: (0..guest).map(|_| Counter::default()).collect(),
+            ..WorkerCounters::default()
+        };
+        Self { workers: (0..workers).map(|_| CachePadded::new(one())).collect() }
+    }
+}
+
+impl Totals {
+    /// Adds what a worker counted for a generation with these names.
+    pub(crate) fn add(&mut self, counters: &WorkerCounters, reasons: &[String], guest: &[String]) {
+        self.packets += counters.packets.get();
+        self.batches += counters.batches.get();
+        self.cycles += counters.cycles.get();
+        self.traps += counters.traps.get();
+        self.bad_verdicts += counters.bad_verdicts.get();
+        self.unjudged += counters.unjudged.get();
+        self.default_drops += counters.default_drops.get();
+        let names = reasons.iter().map(String::as_str).chain(["default"]);
+        for (name, counter) in names.zip(&counters.reasons) {
+            *self.reasons.entry(name.to_owned()).or_default() += counter.get();
+        }
+        for (name, counter) in guest.iter().zip(&counters.guest) {
+            // Of an array only what was counted at all is shown: it may have room for thousands.
+            let count = counter.get();
+            if count > 0 || !name.ends_with(']') {
+                let sum = self.guest.entry(name.clone()).or_default();
+                *sum = sum.wrapping_add(count);
+            }
+        }
+    }
+
+    /// Adds another worker's sums.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.batches += other.batches;
+        self.cycles += other.cycles;
+        self.traps += other.traps;
+        self.bad_verdicts += other.bad_verdicts;
+        self.unjudged += other.unjudged;
+        self.default_drops += other.default_drops;
+        for (name, count) in &other.reasons {
+            *self.reasons.entry(name.clone()).or_default() += count;
+        }
+        for (name, count) in &other.guest {
+            let sum = self.guest.entry(name.clone()).or_default();
+            *sum = sum.wrapping_add(*count);
+        }
+    }
+}

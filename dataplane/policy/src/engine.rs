@@ -1,0 +1,30 @@
+//! How modules are compiled.
+
+use wasmtime::{Config, Engine, OptLevel};
+
+use crate::PolicyError;
+
+/// Stack of one call of a guest, in bytes. Worker threads have 2 MiB, of which the host needs
+/// little; a guest that recurses deeper traps.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Address space reserved for each memory. With all that 32 bits can reach reserved and a guard
+/// behind it, loads and stores need no comparison: dynamic checks would double the cost.
+const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
+const MEMORY_GUARD_BYTES: u64 = 32 << 20;
+
+/// The one engine of the process's host.
+pub(crate) fn engine() -> Result<Engine, PolicyError> {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .cranelift_opt_level(OptLevel::Speed)
+        .max_wasm_stack(STACK_BYTES)
+        .memory_reservation(MEMORY_RESERVATION_BYTES)
+        .memory_guard_size(MEMORY_GUARD_BYTES)
+        .memory_may_move(false)
+        .wasm_backtrace_max_frames(None)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false);
+    Engine::new(&config).map_err(|error| PolicyError::Engine(format!("{error:#}")))
+}

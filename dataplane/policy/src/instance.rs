@@ -1,0 +1,325 @@
+//! One worker's copy of a generation: a memory of its own, checked areas in it, and the call.
+
+use std::{hint::black_box, ops::Range, sync::Arc, time::Duration};
+
+use frame::Nanos;
+use nix::time::{ClockId, clock_gettime};
+use sluice_abi::Descriptor;
+use wasmtime::{
+    Memory, Store, StoreContextMut, StoreLimitsBuilder, Trap, TypedFunc, UpdateDeadline,
+};
+
+use crate::{
+    PluginFault,
+    counters::Counter,
+    imports::{HostState, LogQueue, printable},
+    layout::Areas,
+    manifest::check_version,
+    meters::MeterRegistry,
+    module::{CheckedModule, TABLE_ELEMENTS_MAX, TABLES_MAX},
+    ticker::Beat,
+};
+
+/// Pages of a memory up to this size are touched before the first batch, which would otherwise pay
+/// a page fault for each (0.2 ms in all for a small plugin).
+const TOUCH_BYTES_MAX: usize = 64 << 20;
+const PAGE_BYTES: usize = 4096;
+
+/// Calls without a packet that a new instance runs, so that its code has been run.
+const WARM_CALLS: u32 = 16;
+
+/// An instance can be called again after it trapped, but its memory is then in whatever state the
+/// trap left: whoever gets an error from [`Instance::call`] must retire it.
+pub(crate) struct Instance {
+    store: Store<HostState>,
+    memory: Memory,
+    process: TypedFunc<(i32, i64), ()>,
+    areas: Areas,
+    budget_ticks: u64,
+    counters_seen: Box<[u64]>,
+}
+
+/// What it takes to make an instance.
+pub(crate) struct Recipe<'a> {
+    pub(crate) plugin: &'a Arc<str>,
+    pub(crate) module: &'a CheckedModule,
+    pub(crate) config: &'a [u8],
+    pub(crate) budget_ticks: u64,
+    pub(crate) load_budget_ticks: u64,
+    pub(crate) log: &'a Arc<LogQueue>,
+    pub(crate) meters: &'a Arc<MeterRegistry>,
+}
+
+/// Processor time that the calling thread has used.
+fn thread_time() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Duration::from)
+}
+
+/// The budget is counted in ticks of real time. A call that is over it may only have been
+/// interrupted itself, by other work on its core; so it is stopped when it has used processor time
+/// since it was found over its budget, and else goes on for another tick.
+fn over_budget(mut context: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
+    let state = context.data_mut();
+    let now = thread_time();
+    match (state.overrun_since, now) {
+        (None, Some(now)) => {
+            state.overrun_since = Some(now);
+            Ok(UpdateDeadline::Continue(1))
+        }
+        (Some(since), Some(now)) if now.saturating_sub(since) < Duration::from_micros(50) => {
+            Ok(UpdateDeadline::Continue(1))
+        }
+        _ => Ok(UpdateDeadline::Interrupt),
+    }
+}
+
+/// What went wrong in a call, for a person.
+pub(crate) fn reason(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<Trap>() {
+        Some(trap) => trap_text(*trap),
+        None => printable(format!("{error:#}").as_bytes()),
+    }
+}
+
+/// A trap, for a person.
+pub(crate) fn trap_text(trap: Trap) -> String {
+    match trap {
+        Trap::Interrupt => "it ran longer than its budget".to_owned(),
+        Trap::StackOverflow => "it used up its stack".to_owned(),
+        Trap::UnreachableCodeReached => "it gave up (unreachable, or a panic)".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+impl Instance {
+    /// Instantiates, checks, configures and warms. Runs code of the guest, each step within the
+    /// budget for loading.
+    pub(crate) fn new(recipe: &Recipe<'_>, beat: &Beat) -> Result<Self, PluginFault> {
+        let module = recipe.module;
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(module.memory_max_bytes)
+            .table_elements(TABLE_ELEMENTS_MAX)
+            .instances(1)
+            .memories(1)
+            .tables(TABLES_MAX as usize)
+            .build();
+        let state = HostState::new(
+            Arc::clone(recipe.plugin),
+            limits,
+            Arc::clone(recipe.log),
+            Arc::clone(recipe.meters),
+        );
+        let mut store = Store::new(module.pre.module().engine(), state);
+        store.limiter(|state| &mut state.limits);
+        store.epoch_deadline_callback(over_budget);
+
+        let ticks = recipe.load_budget_ticks;
+        let begin = |store: &mut Store<HostState>| {
+            store.set_epoch_deadline(ticks);
+            store.data_mut().overrun_since = None;
+        };
+        let failed =
+            |call| move |error: wasmtime::Error| PluginFault::Call { call, reason: reason(&error) };
+
+        begin(&mut store);
+        let instance = beat.during(|| module.pre.instantiate(&mut store)).map_err(|error| {
+            if error.is::<Trap>() {
+                failed("the start function")(error)
+            } else {
+                PluginFault::Instantiate(reason(&error))
+            }
+        })?;
+        let memory = instance
+            .get_memory(&mut store, "memory")
+            .ok_or(PluginFault::ExportMissing("memory"))?;
+        store.data_mut().memory = Some(memory);
+
+        let version = instance
+            .get_typed_func::<(), i32>(&mut store, "sluice_abi_version")
+            .map_err(failed("sluice_abi_version"))?;
+        let layout = instance
+            .get_typed_func::<(), i32>(&mut store, "sluice_layout")
+            .map_err(failed("sluice_layout"))?;
+        let configure = instance
+            .get_typed_func::<i32, i32>(&mut store, "sluice_configure")
+            .map_err(failed("sluice_configure"))?;
+        let process = instance
+            .get_typed_func::<(i32, i64), ()>(&mut store, "sluice_process")
+            .map_err(failed("sluice_process"))?;
+
+        begin(&mut store);
+        let version = beat
+            .during(|| version.call(&mut store, ()))
+            .map_err(failed("sluice_abi_version"))?
+            .cast_unsigned();
+        let [minor, major] = [version.to_le_bytes(), (version >> 16).to_le_bytes()]
+            .map(|[low, high, ..]| u16::from_le_bytes([low, high]));
+        check_version(major, minor)?;
+
+        begin(&mut store);
+        let address =
+            beat.during(|| layout.call(&mut store, ())).map_err(failed("sluice_layout"))?;
+        let counters = module.manifest.counter_names().len();
+        let areas = Areas::read(memory.data(&store), address.cast_unsigned(), counters)?;
+
+        begin(&mut store);
+        let len = place_config(memory.data_mut(&mut store), &areas, recipe.config)?;
+        store.data_mut().configuring = true;
+        let answer =
+            beat.during(|| configure.call(&mut store, len)).map_err(failed("sluice_configure"))?;
+        store.data_mut().configuring = false;
+        if answer != 0 {
+            return Err(PluginFault::ConfigRefused(error_text(
+                memory.data(&store),
+                &areas.error,
+                answer,
+            )));
+        }
+
+        for _ in 0..WARM_CALLS {
+            begin(&mut store);
+            beat.during(|| process.call(&mut store, (0, 0))).map_err(failed("sluice_process"))?;
+        }
+        for page in
+            memory.data_mut(&mut store).chunks_mut(PAGE_BYTES).take(TOUCH_BYTES_MAX / PAGE_BYTES)
+        {
+            if let Some(byte) = page.first_mut() {
+                *byte = black_box(*byte);
+            }
+        }
+        let counters_seen = vec![0; counters].into_boxed_slice();
+        let budget_ticks = recipe.budget_ticks;
+        Ok(Self { store, memory, process, areas, budget_ticks, counters_seen })
+    }
+
+    /// Writes the descriptors of a batch, and the default verdict of each. The guest states the
+    /// strides; what it has more room for than the host knows is left alone.
+    ///
+    /// `None` never comes for areas that were checked; callers treat it as a trap.
+    #[inline]
+    pub(crate) fn place<'d>(
+        &mut self,
+        descriptors: Packets<'d, impl ExactSizeIterator<Item = &'d Descriptor>>,
+        default: u64,
+    ) -> Option<()> {
+        let memory = self.memory.data_mut(&mut self.store);
+        let stride = self.areas.descriptor_stride;
+        let n = match descriptors {
+            Packets::All(all) if stride == size_of::<Descriptor>() => {
+                let bytes: &[u8] = bytemuck::cast_slice(all);
+                let start = self.areas.descriptors;
+                memory.get_mut(start..start + bytes.len())?.copy_from_slice(bytes);
+                all.len()
+            }
+            Packets::All(all) => {
+                place_each(memory, self.areas.descriptors, stride, all.iter())?;
+                all.len()
+            }
+            Packets::Some(some) => {
+                let n = some.len();
+                place_each(memory, self.areas.descriptors, stride, some)?;
+                n
+            }
+        };
+        let stride = self.areas.verdict_stride;
+        let start = self.areas.verdicts;
+        let verdicts = memory.get_mut(start..start + n * stride)?;
+        if stride == size_of::<u64>() {
+            let words: &mut [u64] = bytemuck::try_cast_slice_mut(verdicts).ok()?;
+            words.fill(default);
+        } else {
+            for verdict in verdicts.chunks_exact_mut(stride) {
+                verdict.get_mut(..8)?.copy_from_slice(&default.to_le_bytes());
+            }
+        }
+        Some(())
+    }
+
+    /// Calls `sluice_process`. After an error the instance is poisoned.
+    #[inline]
+    pub(crate) fn call(&mut self, n: usize, now: Nanos, beat: &Beat) -> wasmtime::Result<()> {
+        let n = i32::try_from(n)?;
+        self.store.set_epoch_deadline(self.budget_ticks);
+        let state = self.store.data_mut();
+        state.now_ns = now.0;
+        state.overrun_since = None;
+        beat.during(|| self.process.call(&mut self.store, (n, now.0.cast_signed())))
+    }
+
+    /// The verdicts of the last call, one word each, when they lie one behind the other.
+    #[inline]
+    pub(crate) fn verdict_words(&self, n: usize) -> Option<&[u64]> {
+        if self.areas.verdict_stride != size_of::<u64>() {
+            return None;
+        }
+        let start = self.areas.verdicts;
+        let bytes = self.memory.data(&self.store).get(start..start + n * size_of::<u64>())?;
+        bytemuck::try_cast_slice(bytes).ok()
+    }
+
+    /// The verdict of packet `index` of the last call.
+    pub(crate) fn verdict_word(&self, index: usize) -> Option<u64> {
+        let start = self.areas.verdicts + index * self.areas.verdict_stride;
+        let bytes = self.memory.data(&self.store).get(start..start + size_of::<u64>())?;
+        bytes.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    /// Adds what the guest's counters rose by since the last time.
+    pub(crate) fn scrape(&mut self, into: &[Counter]) {
+        let Some(bytes) = self.memory.data(&self.store).get(self.areas.counters.clone()) else {
+            return;
+        };
+        for ((value, seen), counter) in
+            bytes.as_chunks::<8>().0.iter().zip(&mut self.counters_seen).zip(into)
+        {
+            let value = u64::from_le_bytes(*value);
+            // A counter that fell was set back by the guest: what it shows now is what is new.
+            counter.add(value.checked_sub(*seen).unwrap_or(value));
+            *seen = value;
+        }
+    }
+}
+
+/// The packets of a call: all of a batch, or some of it.
+pub(crate) enum Packets<'d, I: ExactSizeIterator<Item = &'d Descriptor>> {
+    All(&'d [Descriptor]),
+    Some(I),
+}
+
+fn place_each<'d>(
+    memory: &mut [u8],
+    start: usize,
+    stride: usize,
+    descriptors: impl ExactSizeIterator<Item = &'d Descriptor>,
+) -> Option<()> {
+    let area = memory.get_mut(start..start + descriptors.len() * stride)?;
+    for (place, descriptor) in area.chunks_exact_mut(stride).zip(descriptors) {
+        place.get_mut(..size_of::<Descriptor>())?.copy_from_slice(bytemuck::bytes_of(descriptor));
+    }
+    Some(())
+}
+
+fn place_config(memory: &mut [u8], areas: &Areas, config: &[u8]) -> Result<i32, PluginFault> {
+    let capacity = areas.config.len();
+    let place = memory
+        .get_mut(areas.config.clone())
+        .and_then(|area| area.get_mut(..config.len()))
+        .zip(i32::try_from(config.len()).ok());
+    let Some((place, len)) = place else {
+        let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
+        return Err(PluginFault::ConfigTooLarge { bytes: config.len(), capacity });
+    };
+    place.copy_from_slice(config);
+    Ok(len)
+}
+
+fn error_text(memory: &[u8], area: &Range<usize>, len: i32) -> String {
+    let text = usize::try_from(len)
+        .ok()
+        .zip(memory.get(area.clone()))
+        .and_then(|(len, area)| area.get(..len));
+    match text {
+        Some(text) => printable(text),
+        None => format!("(the plugin gave no text: it returned {len})"),
+    }
+}

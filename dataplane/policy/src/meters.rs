@@ -1,0 +1,318 @@
+//! Token buckets that all workers share, so that a configured rate holds for the whole router.
+//!
+//! ```text
+//!   key (16 bytes) --keyed hash--> set of 4 ways, one cache line:
+//!   | tag 0 | tag 1 | tag 2 | tag 3 | TAT 0 | TAT 1 | TAT 2 | TAT 3 |
+//! ```
+//!
+//! A bucket is one 64-bit number (see [`sluice_abi::meter`]) that is changed by compare-and-swap, so
+//! no token is given twice whatever the workers do. A full set gives the entry nearest to idle to
+//! the newcomer, *with its debt*: one store changes the owner, and a flood of new keys mints no
+//! tokens. A set is changed by one worker at a time, without waiting: who finds it taken looks again
+//! a few times and then charges the entry that it would have got.
+//!
+//! The hash is keyed anew in each process: nobody can aim keys at one set. Two keys of equal 64-bit
+//! hash share a bucket.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    hint::spin_loop,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use serde::Serialize;
+use sluice_abi::meter::Rate;
+
+/// Ways of a set: two arrays of four fill one cache line.
+const WAYS: usize = 4;
+/// The most entries of a table: 64 MiB.
+pub(crate) const ENTRIES_MAX: usize = 1 << 22;
+/// The most tables that one plugin may open.
+pub(crate) const METERS_MAX: usize = 16;
+/// How often a worker looks at a set that another is changing, which takes it some 20 ns.
+const CLAIM_TRIES: usize = 64;
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Set {
+    tags: [AtomicU64; WAYS],
+    tats: [AtomicU64; WAYS],
+}
+
+impl Set {
+    #[inline]
+    fn find(&self, tag: u64) -> Option<&AtomicU64> {
+        let way = self.tags.iter().position(|way| way.load(Ordering::Relaxed) == tag)?;
+        self.tats.get(way)
+    }
+
+    /// The entry that is idle already or will be soonest, with its tag and TAT.
+    fn nearest_to_idle(&self) -> (&AtomicU64, &AtomicU64, u64) {
+        let [first_tag, ..] = &self.tags;
+        let [first, ..] = &self.tats;
+        let mut nearest = (first_tag, first, first.load(Ordering::Relaxed));
+        for (tag, entry) in self.tags.iter().zip(&self.tats) {
+            let tat = entry.load(Ordering::Relaxed);
+            if tat < nearest.2 {
+                nearest = (tag, entry, tat);
+            }
+        }
+        nearest
+    }
+}
+
+/// The buckets of one meter, shared by all workers and kept across generations.
+#[derive(Debug)]
+pub(crate) struct MeterTable {
+    sets: Box<[Set]>,
+    claims: Box<[AtomicBool]>,
+    mask: usize,
+    hasher: ahash::RandomState,
+    evictions: AtomicU64,
+}
+
+impl MeterTable {
+    /// A table of at least `entries` buckets, all full.
+    pub(crate) fn new(entries: usize) -> Self {
+        let sets = sets_for(entries);
+        // The standard library's hasher is keyed by the operating system's random numbers; its
+        // output keys the quicker one.
+        let seed = RandomState::new();
+        let [a, b, c, d] = [1_u64, 2, 3, 4].map(|number| seed.hash_one(number));
+        Self {
+            sets: (0..sets).map(|_| Set::default()).collect(),
+            claims: (0..sets).map(|_| AtomicBool::default()).collect(),
+            mask: sets - 1,
+            hasher: ahash::RandomState::with_seeds(a, b, c, d),
+            evictions: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn entries(&self) -> usize {
+        self.sets.len() * WAYS
+    }
+
+    /// Entries that were given to another key while they were in debt.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, key: [u8; 16]) -> u64 {
+        self.hasher.hash_one(u128::from_le_bytes(key))
+    }
+
+    fn position(&self, hash: u64) -> usize {
+        (hash >> 32) as usize & self.mask
+    }
+
+    /// Fetches the line that [`Self::charge`] will need.
+    #[inline]
+    pub(crate) fn touch(&self, hash: u64) -> u64 {
+        self.sets.get(self.position(hash)).map_or(0, |set| {
+            let [tag, ..] = &set.tags;
+            tag.load(Ordering::Relaxed)
+        })
+    }
+
+    /// Takes `cost` tokens from the bucket of `hash` at the time `now`, in units. False when it
+    /// holds fewer.
+    #[inline]
+    pub(crate) fn charge(&self, rate: &Rate, hash: u64, now: u64, cost: u32) -> bool {
+        let position = self.position(hash);
+        let Some(set) = self.sets.get(position) else {
+            return false;
+        };
+        // Zero marks a way that nobody owns yet.
+        let tag = hash | 1;
+        let entry = match set.find(tag) {
+            Some(entry) => entry,
+            None => self.insert(set, position, tag, now),
+        };
+        let mut tat = entry.load(Ordering::Relaxed);
+        loop {
+            let Some(next) = rate.take(tat, now, cost) else {
+                return false;
+            };
+            match entry.compare_exchange_weak(tat, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(current) => tat = current,
+            }
+        }
+    }
+
+    #[cold]
+    fn insert<'a>(&'a self, set: &'a Set, position: usize, tag: u64, now: u64) -> &'a AtomicU64 {
+        if let Some(claim) = self.claims.get(position) {
+            for _ in 0..CLAIM_TRIES {
+                if !claim.swap(true, Ordering::Acquire) {
+                    // Between the first look and the claim another worker may have put it in.
+                    let entry = set.find(tag).unwrap_or_else(|| {
+                        let (owner, entry, tat) = set.nearest_to_idle();
+                        if tat > now {
+                            self.evictions.fetch_add(1, Ordering::Relaxed);
+                        }
+                        owner.store(tag, Ordering::Relaxed);
+                        entry
+                    });
+                    claim.store(false, Ordering::Release);
+                    return entry;
+                }
+                spin_loop();
+                if let Some(entry) = set.find(tag) {
+                    return entry;
+                }
+            }
+        }
+        set.nearest_to_idle().1
+    }
+}
+
+/// One meter of an instance: the shared buckets, and the rate that its generation asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Meter {
+    pub(crate) table: Arc<MeterTable>,
+    pub(crate) rate: Rate,
+}
+
+/// What `sluice status` shows of one meter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MeterStatus {
+    /// Its handle: its place in the order of opening.
+    pub handle: usize,
+    /// Buckets that it has room for.
+    pub entries: usize,
+    /// Buckets that were given to another key before they were full again. Any at all means that
+    /// `entries` is too small for the traffic.
+    pub evictions: u64,
+}
+
+/// All tables by plugin, handle and size: what makes them outlive a generation.
+#[derive(Debug, Default)]
+pub(crate) struct MeterRegistry {
+    tables: Mutex<HashMap<(String, usize, usize), Arc<MeterTable>>>,
+}
+
+impl MeterRegistry {
+    /// The table of `plugin`'s meter number `handle`: the one it had, if that has the same size.
+    /// Called while a plugin is configured, never by a worker.
+    pub(crate) fn open(&self, plugin: &str, handle: usize, entries: usize) -> Arc<MeterTable> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (plugin.to_owned(), handle, sets_for(entries));
+        Arc::clone(tables.entry(key).or_insert_with(|| Arc::new(MeterTable::new(entries))))
+    }
+
+    /// Forgets the tables that no instance uses any more.
+    pub(crate) fn prune(&self) {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.retain(|_, table| Arc::strong_count(table) > 1);
+    }
+
+    pub(crate) fn status(&self, plugin: &str) -> Vec<MeterStatus> {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut meters: Vec<_> = tables
+            .iter()
+            .filter(|((owner, ..), _)| owner == plugin)
+            .map(|((_, handle, _), table)| MeterStatus {
+                handle: *handle,
+                entries: table.entries(),
+                evictions: table.evictions(),
+            })
+            .collect();
+        meters.sort_by_key(|meter| (meter.handle, meter.entries));
+        meters
+    }
+}
+
+/// Sets of a table that is asked for `entries` buckets.
+fn sets_for(entries: usize) -> usize {
+    entries.clamp(WAYS, ENTRIES_MAX).div_ceil(WAYS).next_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use sluice_abi::meter::units;
+
+    use super::*;
+
+    const NOW: u64 = units(1_000_000_000);
+
+    fn admitted(table: &MeterTable, rate: &Rate, key: [u8; 16], now: u64, offered: u32) -> u32 {
+        let hash = table.hash(key);
+        (0..offered).map(|_| u32::from(table.charge(rate, hash, now, 1))).sum()
+    }
+
+    #[test]
+    fn threads_share_one_budget_exactly() {
+        let rate = Rate::new(1_000, 10_000).expect("a rate");
+        for round in 0..50_u8 {
+            let table = MeterTable::new(1024);
+            let barrier = Barrier::new(2);
+            let sum: u32 = thread::scope(|scope| {
+                let offer = || {
+                    barrier.wait();
+                    admitted(&table, &rate, [round; 16], NOW, 8_000)
+                };
+                let threads = [scope.spawn(offer), scope.spawn(offer)];
+                threads.map(|thread| thread.join().expect("no panic")).iter().sum()
+            });
+            assert_eq!(sum, 10_000, "round {round}");
+            assert_eq!(table.evictions(), 0);
+        }
+    }
+
+    #[test]
+    fn keys_have_buckets_of_their_own() {
+        let rate = Rate::new(1_000, 3).expect("a rate");
+        let table = MeterTable::new(4096);
+        for key in 0..64_u8 {
+            assert_eq!(admitted(&table, &rate, [key; 16], NOW, 5), 3, "key {key}");
+        }
+        assert_eq!(admitted(&table, &rate, [9; 16], NOW + units(1_000_000_000), 5), 1);
+    }
+
+    #[test]
+    fn a_flood_of_keys_evicts_and_mints_no_tokens() {
+        let rate = Rate::new(1_000, 10).expect("a rate");
+        let table = MeterTable::new(4);
+        assert_eq!(table.entries(), 4);
+        let total: u32 =
+            (0..1000_u128).map(|key| admitted(&table, &rate, key.to_le_bytes(), NOW, 1)).sum();
+        assert_eq!(total, 40, "four ways of ten tokens each");
+        assert!(table.evictions() > 900, "{}", table.evictions());
+    }
+
+    #[test]
+    fn an_idle_entry_is_reused_without_an_eviction() {
+        let rate = Rate::new(1_000_000, 10).expect("a rate");
+        let table = MeterTable::new(4);
+        for key in 0..100_u128 {
+            let now = NOW + units(1_000_000_000) * u64::try_from(key).expect("small");
+            assert_eq!(admitted(&table, &rate, key.to_le_bytes(), now, 20), 10);
+        }
+        assert_eq!(table.evictions(), 0);
+    }
+
+    #[test]
+    fn tables_outlive_generations_of_the_same_size() {
+        let registry = MeterRegistry::default();
+        let first = registry.open("a", 0, 1000);
+        assert!(Arc::ptr_eq(&first, &registry.open("a", 0, 1000)));
+        assert!(!Arc::ptr_eq(&first, &registry.open("a", 1, 1000)));
+        assert!(!Arc::ptr_eq(&first, &registry.open("b", 0, 1000)));
+        assert!(!Arc::ptr_eq(&first, &registry.open("a", 0, 5000)));
+        assert_eq!(registry.status("a").len(), 3);
+        registry.prune();
+        let kept: Vec<_> = registry.status("a").iter().map(|meter| meter.entries).collect();
+        assert_eq!(kept, [1024], "one is still used");
+        drop(first);
+        registry.prune();
+        assert!(registry.status("a").is_empty());
+    }
+}

@@ -1,0 +1,97 @@
+//! How sets and instances reach a worker, and come back from it, without a lock.
+//!
+//! ```text
+//!   control --updates--> [ArrayQueue] --begin_turn--> worker
+//!   control <---------- [ArrayQueue] <--retired------ worker
+//! ```
+//!
+//! A worker looks at one number a turn. Whatever it gives up goes back through a queue, because
+//! freeing a memory of a guest unmaps 4 GiB of address space. The control side counts what it handed
+//! out and never hands out more than the way back has room for.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::{chain::WorkerSet, instance::Instance};
+
+/// Updates that may wait for a worker.
+const UPDATES_MAX: usize = 64;
+/// Sets and instances that may be out at one worker or on their way back.
+const RETIRED_MAX: usize = 1024;
+
+/// What a worker is told.
+pub(crate) enum Update {
+    /// The plugins to run from now on.
+    Set(Box<WorkerSet>),
+    /// A warm instance for the plugin of this generation.
+    Spare(u64, Box<Instance>),
+    /// The plugin of this generation is not called again.
+    Disable(u64),
+}
+
+/// What a worker gives up.
+pub(crate) enum Retired {
+    Set(Box<WorkerSet>),
+    Instance(#[expect(dead_code, reason = "it is only freed")] Box<Instance>),
+}
+
+/// What a worker reports of a trap.
+pub(crate) struct TrapReport {
+    pub(crate) generation: u64,
+    pub(crate) worker: usize,
+    /// What the call ended with: it is put into words, and freed, off the worker's thread.
+    pub(crate) error: Option<wasmtime::Error>,
+}
+
+/// The two queues of one worker.
+pub(crate) struct Mailbox {
+    updates: ArrayQueue<Update>,
+    retired: ArrayQueue<Retired>,
+    epoch: AtomicU64,
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> Self {
+        Self {
+            updates: ArrayQueue::new(UPDATES_MAX),
+            retired: ArrayQueue::new(RETIRED_MAX),
+            epoch: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether another update fits, and with it another `handed_out` things to come back when
+    /// `out` are out already.
+    pub(crate) fn has_room(&self, out: usize, handed_out: usize) -> bool {
+        !self.updates.is_full() && out.saturating_add(handed_out) <= RETIRED_MAX
+    }
+
+    /// Control: puts an update in. False, and it is freed here, when there was no room.
+    pub(crate) fn send(&self, update: Update) -> bool {
+        let sent = self.updates.push(update).is_ok();
+        self.epoch.fetch_add(1, Ordering::Release);
+        sent
+    }
+
+    /// Control: takes what the worker gave up.
+    pub(crate) fn take_retired(&self) -> Option<Retired> {
+        self.retired.pop()
+    }
+
+    /// Worker: a number that changes with each update.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Worker: the next update.
+    pub(crate) fn take_update(&self) -> Option<Update> {
+        self.updates.pop()
+    }
+
+    /// Worker: gives something up. There is always room (see the module's invariant); if there were
+    /// none it would be freed here, which is slow and nothing worse.
+    pub(crate) fn retire(&self, retired: Retired) {
+        drop(self.retired.push(retired));
+    }
+}

@@ -1,0 +1,91 @@
+//! What the host tells of its plugins.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{MeterStatus, counters::Totals};
+
+/// Whether a plugin judges packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginState {
+    /// Every worker has an instance.
+    Running,
+    /// A worker lost its instances to traps and waits for a new one; `on_trap` applies there.
+    Backoff,
+    /// It trapped too often: `on_trap` applies until it is reloaded.
+    Disabled,
+}
+
+/// What one worker, or all together, counted for a plugin since its name was first loaded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WorkerStatus {
+    /// Packets that were shown to the plugin, or would have been, had it had an instance.
+    pub packets: u64,
+    /// Calls that those packets came in.
+    pub batches: u64,
+    /// Packets that the plugin dropped for a reason of its own.
+    pub drops: u64,
+    /// The same by the name of the reason; `default` counts those it left to a default of dropping.
+    pub drops_by_reason: BTreeMap<String, u64>,
+    /// Packets dropped because the plugin failed: after a trap, without an instance, or for a
+    /// verdict that makes no sense.
+    pub default_drops: u64,
+    /// Packets that no instance could judge.
+    pub unjudged: u64,
+    /// Calls that ended in a trap, an overrun of the budget included.
+    pub traps: u64,
+    /// Verdicts that make no sense.
+    pub bad_verdicts: u64,
+    /// Cycles of the time-stamp counter a packet, host's work included; nanoseconds on processors
+    /// without one.
+    pub cycles_per_packet: f64,
+    /// The guest's own counters by name. Of an array those elements that are not zero.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// One plugin, as `sluice status` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PluginStatus {
+    /// The operator's name for it.
+    pub name: String,
+    /// What the manifest calls it.
+    pub module: String,
+    /// `ingress`, `forward` or `egress`.
+    pub hook: &'static str,
+    /// How many versions of it were loaded under this name, this one included.
+    pub generation: u64,
+    /// SHA-256 of the module's file, in hexadecimal.
+    pub sha256: String,
+    /// Whether it judges packets.
+    pub state: PluginState,
+    /// Sums over all workers.
+    pub total: WorkerStatus,
+    /// The same for each worker.
+    pub workers: Vec<WorkerStatus>,
+    /// Its meters, which all workers share.
+    pub meters: Vec<MeterStatus>,
+}
+
+impl From<Totals> for WorkerStatus {
+    #[expect(clippy::cast_precision_loss, reason = "a mean, for people")]
+    fn from(totals: Totals) -> Self {
+        Self {
+            packets: totals.packets,
+            batches: totals.batches,
+            drops: totals.reasons.values().sum(),
+            drops_by_reason: totals.reasons,
+            default_drops: totals.default_drops,
+            unjudged: totals.unjudged,
+            traps: totals.traps,
+            bad_verdicts: totals.bad_verdicts,
+            cycles_per_packet: if totals.packets == 0 {
+                0.0
+            } else {
+                totals.cycles as f64 / totals.packets as f64
+            },
+            counters: totals.guest,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The host's functions, called with arguments that are wrong in every way.
+
+mod common;
+
+use common::{COUNTERS, Rig, Wat, batch, numbered};
+use frame::{Nanos, Verdict};
+
+/// A plugin that opens a meter of one token and, for a batch of one packet, runs `call`.
+fn caller(call: &str) -> Wat {
+    let mut wat = Wat::default();
+    wat.manifest.push_str("imports = [\"log\", \"meter\"]\n");
+    wat.imports = "(import \"sluice\" \"log\" (func $log (param i32 i32 i32)))
+        (import \"sluice\" \"meter_open\" (func $open (param i64 i64 i32) (result i32)))
+        (import \"sluice\" \"meter_batch\"
+            (func $take (param i32 i32 i32 i64 i32 i32)))"
+        .to_owned();
+    wat.configure = "(call $open (i64.const 1000) (i64.const 1) (i32.const 64))".to_owned();
+    wat.process = format!("(if (i32.eq (local.get $n) (i32.const 1)) (then {call}))");
+    wat
+}
+
+/// Whether one batch of one packet makes it trap, and its first counter afterwards.
+fn outcome(call: &str) -> (bool, u64) {
+    let mut rig = Rig::new(1);
+    let mut spec = rig.spec("caller", &caller(call));
+    spec.grants = vec!["log".to_owned(), "meter".to_owned()];
+    rig.publish(&[spec]);
+    let verdicts = rig.turn(0, &mut batch(&numbered(1)), Nanos(1_000_000_000));
+    assert_eq!(verdicts, [Verdict::Continue]);
+    rig.begin(Nanos(2_000_000_000));
+    rig.host.maintain();
+    let total = rig.host.status().remove(0).total;
+    (total.traps == 1, total.counters["one"])
+}
+
+#[test]
+fn what_is_out_of_range_is_a_trap() {
+    for call in [
+        "(call $log (i32.const 1) (i32.const -1) (i32.const 1))",
+        "(call $log (i32.const 1) (i32.const 65536) (i32.const 1))",
+        "(call $log (i32.const 1) (i32.const 0) (i32.const -1))",
+        "(call $take (i32.const 1) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 0))",
+        "(call $take (i32.const -1) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 0))",
+        "(call $take (i32.const 0) (i32.const 0) (i32.const 257) (i64.const 0) (i32.const 0) (i32.const 0))",
+        "(call $take (i32.const 0) (i32.const 0) (i32.const -1) (i64.const 0) (i32.const 0) (i32.const 0))",
+        "(call $take (i32.const 0) (i32.const 65521) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 0))",
+        "(call $take (i32.const 0) (i32.const -16) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 0))",
+        "(call $take (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 65533) (i32.const 0))",
+        "(call $take (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 65536))",
+        "(call $take (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const -1))",
+    ] {
+        assert_eq!(outcome(call), (true, 0), "{call}");
+    }
+}
+
+#[test]
+fn what_is_in_range_is_done() {
+    // Two keys, both zero, of a meter of one token: the first is admitted.
+    let take = format!(
+        "(call $log (i32.const 3) (i32.const 65535) (i32.const 1))
+         (call $take (i32.const 0) (i32.const 51200) (i32.const 2) (i64.const -1) (i32.const 0)
+           (i32.const {COUNTERS}))"
+    );
+    assert_eq!(outcome(&take), (false, 1), "little-endian bytes 1, 0");
+    let none = "(call $take (i32.const 0) (i32.const 65536) (i32.const 0) (i64.const 0)
+        (i32.const 0) (i32.const 65536))";
+    assert_eq!(outcome(none), (false, 0));
+    let late = format!(
+        "(i64.store (i32.const {COUNTERS}) (i64.extend_i32_u (i32.eq (i32.const -1)
+           (call $open (i64.const 1000) (i64.const 1) (i32.const 64)))))"
+    );
+    assert_eq!(outcome(&late), (false, 1), "meters are opened while configuring only");
+}
+
+#[test]
+fn meters_out_of_range_are_not_opened() {
+    for (arguments, code) in [
+        ("(i64.const 0) (i64.const 1) (i32.const 64)", 2),
+        ("(i64.const 1000) (i64.const -1) (i32.const 64)", 3),
+        ("(i64.const 1000) (i64.const 1) (i32.const 0)", 4),
+        ("(i64.const 1000) (i64.const 1) (i32.const -1)", 4),
+        ("(i64.const 1000) (i64.const 1) (i32.const 4194305)", 4),
+    ] {
+        let mut rig = Rig::new(1);
+        let mut wat = caller("");
+        // Its error, made positive, is the length of the text: that many zeros.
+        wat.configure = format!("(i32.sub (i32.const 0) (call $open {arguments}))");
+        let mut spec = rig.spec("opens", &wat);
+        spec.grants = vec!["log".to_owned(), "meter".to_owned()];
+        let error = rig.host.prepare(&[spec]).err().expect("refused").to_string();
+        let zeros = "\u{fffd}".repeat(code);
+        assert!(error.ends_with(&format!("refused: {zeros}")), "{arguments}: {error}");
+    }
+}

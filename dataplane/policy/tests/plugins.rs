@@ -1,0 +1,171 @@
+//! This repository's plugins as modules under the engine that the router uses.
+
+mod common;
+
+use std::{sync::Barrier, thread};
+
+use common::{Rig, batch};
+use frame::{Descriptor, DropReason, Hook as _, HookPoint, Nanos, Verdict};
+use policy::{PluginConfig, PluginSpec, PluginState};
+use sluice_abi::flags;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn ipv4(source: [u8; 4], destination_port: u16) -> Descriptor {
+    let [a, b, c, d] = source;
+    Descriptor {
+        source: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
+        destination: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1],
+        destination_port,
+        protocol: 17,
+        flags: flags::PORTS,
+        ..Descriptor::default()
+    }
+}
+
+fn spec(name: &str, config: &str) -> Option<PluginSpec> {
+    let mut spec = PluginSpec::new(name, common::plugin(name)?, HookPoint::Ingress);
+    spec.config = PluginConfig::Table(config.parse().expect("TOML"));
+    Some(spec)
+}
+
+fn rate_limit(config: &str) -> Option<PluginSpec> {
+    let mut spec = spec("rate_limit", config)?;
+    spec.grants = vec!["meter".to_owned()];
+    Some(spec)
+}
+
+#[test]
+fn the_filter_drops_counts_and_is_reconfigured() {
+    let mut rig = Rig::new(1);
+    let Some(mut spec) = spec(
+        "filter",
+        "default = \"allow\"
+         rules = [
+            { action = \"allow\", source = \"10.1.0.0/16\" },
+            { action = \"drop\", source = [\"10.0.0.0/8\"], destination_ports = [\"1000-2000\"] },
+         ]",
+    ) else {
+        return;
+    };
+    rig.publish(std::slice::from_ref(&spec));
+    let packets = [
+        ipv4([10, 1, 0, 1], 1500),
+        ipv4([10, 2, 0, 1], 1500),
+        ipv4([10, 2, 0, 1], 2001),
+        ipv4([11, 2, 0, 1], 1500),
+    ];
+    let verdicts = rig.turn(0, &mut batch(&packets), Nanos(1));
+    let dropped = Verdict::Drop(DropReason::Plugin);
+    assert_eq!(verdicts, [Verdict::Continue, dropped, Verdict::Continue, Verdict::Continue]);
+    rig.begin(Nanos(SECOND));
+    let status = rig.host.status().remove(0);
+    assert_eq!((status.name.as_str(), status.module.as_str()), ("filter", "filter"));
+    let counters: Vec<_> = status.total.counters.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+    assert_eq!(counters, [("no-rule", 2), ("rule-hits[0]", 1), ("rule-hits[1]", 1)]);
+    assert_eq!(status.total.drops_by_reason["rule"], 1);
+
+    spec.config = PluginConfig::Table("default = \"drop\"".parse().expect("TOML"));
+    rig.publish(std::slice::from_ref(&spec));
+    assert_eq!(rig.turn(0, &mut batch(&packets), Nanos(SECOND)), [dropped; 4]);
+    let status = rig.host.status().remove(0);
+    assert_eq!(status.generation, 2);
+    assert_eq!(status.total.drops_by_reason["no-rule"], 4);
+
+    let broken = "default = \"drop\"\nrules = [{ action = \"drop\", sauce = \"10.0.0.0/8\" }]";
+    spec.config = PluginConfig::Table(broken.parse().expect("TOML"));
+    let error = rig.host.prepare(&[spec]).err().expect("refused").to_string();
+    assert!(error.contains("`rules[0].sauce`: unknown key"), "{error}");
+    assert_eq!(rig.turn(0, &mut batch(&packets), Nanos(SECOND)), [dropped; 4], "the old one runs");
+}
+
+#[test]
+fn a_large_filter_loads_within_its_limits() {
+    let mut rig = Rig::new(2);
+    let rules: String = (0..1024_u32)
+        .map(|n| {
+            let (a, b) = (n / 256, n % 256);
+            format!(
+                "[[rules]]\naction = \"drop\"\nsource = [\"10.{a}.{b}.0/24\", \"2001:db8:{n:x}::/48\"]\n\
+                 destination_ports = [\"{n}-{}\"]\n",
+                n + 100
+            )
+        })
+        .collect();
+    let Some(spec) = spec("filter", &format!("default = \"allow\"\n{rules}")) else {
+        return;
+    };
+    rig.publish(&[spec]);
+    let packets = [ipv4([10, 3, 255, 9], 1023), ipv4([10, 3, 255, 9], 1022)];
+    let verdicts = rig.turn(1, &mut batch(&packets), Nanos(1));
+    assert_eq!(verdicts, [Verdict::Drop(DropReason::Plugin), Verdict::Continue]);
+    rig.begin(Nanos(SECOND));
+    assert_eq!(rig.host.status()[0].total.counters["rule-hits[1023]"], 1);
+}
+
+#[test]
+fn a_configured_rate_holds_for_all_workers_together() {
+    let mut rig = Rig::new(2);
+    let Some(spec) = rate_limit("packets_per_s = 1000\nburst = 5000") else {
+        return;
+    };
+    rig.publish(std::slice::from_ref(&spec));
+    let now = Nanos(SECOND);
+    let barrier = Barrier::new(2);
+    // Time stands still; both workers offer 6400 packets of one /24.
+    thread::scope(|scope| {
+        for chain in &mut rig.chains {
+            let barrier = &barrier;
+            scope.spawn(move || {
+                let sources: Vec<_> = (0..64).map(|host| ipv4([10, 0, 0, host], 1)).collect();
+                let mut packets = batch(&sources);
+                barrier.wait();
+                for _ in 0..100 {
+                    packets.verdicts[..64].fill(Verdict::Continue);
+                    chain.begin_turn(now);
+                    chain.run(HookPoint::Ingress, &mut packets, now);
+                }
+            });
+        }
+    });
+    rig.begin(Nanos(2 * SECOND));
+    let status = rig.host.status().remove(0);
+    assert_eq!(status.total.counters["admitted"], 5000, "the burst, for both workers together");
+    assert_eq!(status.total.counters["refused"], 7800);
+    assert_eq!(status.total.drops_by_reason["rate"], 7800);
+    for worker in &status.workers {
+        assert_eq!(worker.packets, 6400);
+    }
+    assert_eq!(status.meters.len(), 1);
+    assert_eq!((status.meters[0].entries, status.meters[0].evictions), (65_536, 0));
+
+    // A second later 1000 tokens have come back, whichever worker spends them, and a reload neither
+    // adds nor takes any.
+    rig.host.reload("rate_limit").expect("it reloads");
+    let mut packets = batch(&vec![ipv4([10, 0, 0, 7], 1); 256]);
+    let mut admitted = 0;
+    for turn in 0..8 {
+        let verdicts = rig.turn(turn % 2, &mut packets, Nanos(2 * SECOND));
+        admitted += verdicts.iter().filter(|verdict| **verdict == Verdict::Continue).count();
+    }
+    assert_eq!(admitted, 1000);
+    let mut other = batch(&[ipv4([10, 0, 1, 7], 1)]);
+    assert_eq!(rig.turn(0, &mut other, Nanos(2 * SECOND)), [Verdict::Continue]);
+    let status = rig.host.status().remove(0);
+    assert_eq!((status.generation, status.state), (2, PluginState::Running));
+    assert_eq!(status.total.traps, 0);
+}
+
+#[test]
+fn the_rate_limit_needs_its_capability() {
+    let mut rig = Rig::new(1);
+    let Some(mut spec) = rate_limit("packets_per_s = 1000\nburst = 50") else {
+        return;
+    };
+    spec.grants.clear();
+    let error = rig.host.prepare(&[spec]).err().expect("refused").to_string();
+    assert!(error.contains("does not grant it the capability `meter`"), "{error}");
+    let bad = rate_limit("packets_per_s = 1000\nburst = 0").expect("it was built");
+    let error = rig.host.prepare(&[bad]).err().expect("refused").to_string();
+    assert!(error.contains("the configuration is refused: `burst`: 0"), "{error}");
+}
