@@ -1,2 +1,81 @@
-//! The sluice binary: workers and wiring.
-fn main() {}
+//! The `sluice` binary: what an operator runs.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod client;
+mod init;
+mod plugins;
+mod preflight;
+mod replay;
+mod run;
+mod workload;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use config::Checked;
+use frame::DropReason;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command, PluginCommand, WorkloadCommand};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    match execute(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("sluice: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run(args) => run::run(&args.config)?,
+        Command::Check { file } => {
+            let config = Checked::load(&file)?;
+            println!(
+                "{}: {} interfaces, {} egress prefixes, {} slices, {} plugins: no errors",
+                file.display(),
+                config.interfaces.len(),
+                config.egress.len(),
+                config.slices.len(),
+                config.plugins.len(),
+            );
+        }
+        Command::Preflight(args) => preflight::run(&Checked::load(&args.config)?)?,
+        Command::Init => init::run()?,
+        Command::Status { socket, json } => client::status(&socket.socket, json)?,
+        Command::Reload { socket } => client::reload(&socket.socket)?,
+        Command::Plugin(PluginCommand::List { socket }) => client::plugins(&socket.socket)?,
+        Command::Plugin(PluginCommand::Reload { name, socket }) => {
+            client::reload_plugin(&socket.socket, name)?;
+        }
+        Command::Detach(args) => {
+            let config = Checked::load(&args.config)?;
+            let removed = xdp::detach(&config.router.name, &config.router.bpffs)?;
+            if removed.is_empty() {
+                println!("nothing was attached");
+            }
+            for what in removed {
+                println!("removed {what}");
+            }
+        }
+        Command::Replay(args) => replay::run(&args)?,
+        Command::Workload(WorkloadCommand::Run(args)) => return workload::run(&args),
+        Command::Drops => {
+            for reason in DropReason::ALL {
+                println!("{:<28} {}", reason.label(), reason.help());
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

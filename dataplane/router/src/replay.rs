@@ -1,0 +1,435 @@
+//! `sluice replay`: captures through the workers' own code, on memory rings and in virtual time.
+//!
+//! ```text
+//!  IFACE=a.pcap --> MemoryQueue --> Worker (the same code as on AF_XDP) --> OUT/IFACE.pcap
+//!                                     |                                     OUT/kernel.pcap
+//!                                     +--> counters ------------------------ OUT/counters.json
+//! ```
+//!
+//! The classifier is not part of a replay: a packet that it would leave to the kernel reaches the
+//! workers, which send what is addressed to this machine to the kernel themselves. The same inputs
+//! give the same outputs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use config::Checked;
+use control::publication::{
+    Changes, HostView, InterfaceView, NeighborView, NextHopView, Publication, RouteView,
+};
+use crossbeam::queue::ArrayQueue;
+use forward::{Counter, Neighbor, PuntReceiver, Worker, WorkerCounters, WorkerParts, punt_channel};
+use frame::{DropReason, Nanos};
+use policy::{HostOptions, PluginHost, WorkerChain};
+use serde_json::{Value, json};
+use sim::{MemoryQueue, Packet, VirtualClock, memory_pool, read_pcap, reclaim_pool, write_pcap};
+use tables::AdjacencyState;
+use wire::{InterfaceId, IpVersion, MacAddress, ethernet};
+
+use crate::cli::ReplayArgs;
+use crate::plugins;
+
+/// How much virtual time passes after the last packet, so that what is held times out.
+const TAIL_NANOS: u64 = 10_000_000_000;
+
+/// How finely time passes in that tail.
+const TAIL_STEP_NANOS: u64 = 100_000_000;
+
+/// What a replay does, beside what the configuration says.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) workers: u16,
+    pub(crate) keep_mac: bool,
+    pub(crate) resolve: bool,
+}
+
+/// What came out of a replay.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// What left each interface, by [`InterfaceId`].
+    pub(crate) sent: Vec<Vec<Packet>>,
+    /// What went to the kernel, with a made-up Ethernet header.
+    pub(crate) to_kernel: Vec<Packet>,
+    /// All counters.
+    pub(crate) counters: Value,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
+    let config = Checked::load(&args.config.config)?;
+    let mut inputs = Vec::new();
+    for input in &args.inputs {
+        let (name, file) = input
+            .split_once('=')
+            .with_context(|| format!("--in {input}: expected IFACE=FILE"))?;
+        let interface = config
+            .interface(name)
+            .with_context(|| format!("--in {input}: the configuration has no interface {name}"))?;
+        let capture = read_pcap(file)?;
+        if let Some(warning) = &capture.warning {
+            eprintln!("{file}: {warning}");
+        }
+        inputs.push((interface, capture.packets));
+    }
+    let options = Options {
+        workers: args.workers,
+        keep_mac: args.keep_mac,
+        resolve: !args.no_resolve,
+    };
+    let names: Vec<String> = config.interfaces.iter().map(|each| each.name.clone()).collect();
+    let outcome = replay(config, inputs, &options)?;
+    fs::create_dir_all(&args.out_dir)
+        .with_context(|| format!("{}: cannot be created", args.out_dir.display()))?;
+    write(&args.out_dir, &names, &outcome)?;
+    print_summary(&args.out_dir, &outcome.counters);
+    Ok(())
+}
+
+fn write(directory: &Path, names: &[String], outcome: &Outcome) -> Result<()> {
+    for (name, packets) in names.iter().zip(&outcome.sent) {
+        write_pcap(directory.join(format!("{name}.pcap")), packets)?;
+    }
+    write_pcap(directory.join("kernel.pcap"), &outcome.to_kernel)?;
+    let path: PathBuf = directory.join("counters.json");
+    let text = serde_json::to_string_pretty(&outcome.counters)? + "\n";
+    fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+fn print_summary(directory: &Path, counters: &Value) {
+    let of = |interface: &Value, key: &str| interface.get(key).and_then(Value::as_u64).unwrap_or(0);
+    for (name, interface) in counters["interfaces"].as_object().into_iter().flatten() {
+        println!(
+            "{name}: received {}, forwarded {}, to the kernel {}, sent {}",
+            of(interface, "rx_packets"),
+            of(interface, "forwarded"),
+            of(interface, "to_kernel"),
+            of(interface, "tx_packets"),
+        );
+        for (reason, count) in interface["drops"].as_object().into_iter().flatten() {
+            println!("  dropped {count}: {reason}");
+        }
+    }
+    println!("written to {}", directory.display());
+}
+
+/// Runs packets through the workers' code.
+pub(crate) fn replay(
+    config: Checked,
+    inputs: Vec<(InterfaceId, Vec<Packet>)>,
+    options: &Options,
+) -> Result<Outcome> {
+    Bench::new(config, options)?.run(inputs)
+}
+
+/// Workers on memory rings, with all that surrounds them.
+struct Bench {
+    config: Arc<Checked>,
+    host: HostView,
+    publication: Publication,
+    plugins: PluginHost,
+    workers: Vec<Worker<MemoryQueue, WorkerChain>>,
+    punts: Vec<PuntReceiver>,
+    wanted: Arc<ArrayQueue<Neighbor>>,
+    clock: VirtualClock,
+    keep_mac: bool,
+    resolve: bool,
+    sent: Vec<Vec<Packet>>,
+    to_kernel: Vec<Packet>,
+    lost_before_rx: u64,
+}
+
+impl Bench {
+    fn new(config: Checked, options: &Options) -> Result<Self> {
+        ensure!(options.workers >= 1, "--workers: at least 1");
+        let config = Arc::new(config);
+        let mut host = host_view(&config);
+        let mut publication =
+            Publication::new(Arc::clone(&config), &host, u32::from(options.workers))?;
+        if options.resolve {
+            let required: Vec<Neighbor> = publication.required_neighbors().collect();
+            for neighbor in required {
+                host.neighbors.insert(neighbor, invented(neighbor.1));
+            }
+            publication.host_changed(&host, Changes { routes: false, neighbors: true })?;
+        }
+        let (mut plugins, chains) =
+            PluginHost::new(HostOptions::new(usize::from(options.workers)))?;
+        let prepared = plugins.prepare(&plugins::specs(&config))?;
+        plugins.publish(prepared)?;
+        let interfaces = config.interfaces.len();
+        let wanted = Arc::new(ArrayQueue::new(1024));
+        let mut workers = Vec::new();
+        let mut punts = Vec::new();
+        for (id, hook) in (0_u16..).zip(chains) {
+            let (punt, receiver) = punt_channel(1024, || {});
+            punts.push(receiver);
+            workers.push(Worker::new(WorkerParts {
+                id,
+                queues: (0_u8..)
+                    .take(interfaces)
+                    .map(|position| MemoryQueue::new(InterfaceId(position)))
+                    .collect(),
+                pool: memory_pool(usize::try_from(config.router.frames_per_worker)?, id),
+                hook,
+                reader: publication.reader(),
+                counters: Arc::new(WorkerCounters::new(interfaces)),
+                punt: Some(punt),
+                wanted: Arc::clone(&wanted),
+                batch_frames: usize::from(config.router.batch_frames),
+            }));
+        }
+        let mut bench = Self {
+            config,
+            host,
+            publication,
+            plugins,
+            workers,
+            punts,
+            wanted,
+            clock: VirtualClock::default(),
+            keep_mac: options.keep_mac,
+            resolve: options.resolve,
+            sent: vec![Vec::new(); interfaces],
+            to_kernel: Vec::new(),
+            lost_before_rx: 0,
+        };
+        // The first turn puts chunks on the FILL rings.
+        bench.turn()?;
+        Ok(bench)
+    }
+
+    fn run(mut self, inputs: Vec<(InterfaceId, Vec<Packet>)>) -> Result<Outcome> {
+        let mut packets: Vec<(InterfaceId, Packet)> = inputs
+            .into_iter()
+            .flat_map(|(interface, packets)| packets.into_iter().map(move |one| (interface, one)))
+            .collect();
+        // A stable sort: packets of one time stay in the order of the command line.
+        packets.sort_by_key(|(_, packet)| packet.time_ns);
+        let start = packets.first().map_or(0, |(_, packet)| packet.time_ns);
+        let batch = usize::from(self.config.router.batch_frames);
+        let mut waiting = 0;
+        for (interface, packet) in packets {
+            let now = packet.time_ns - start;
+            if waiting > 0 && (now > self.clock.now().0 || waiting >= batch) {
+                self.turn()?;
+                waiting = 0;
+            }
+            self.clock.advance_to(Nanos(now));
+            self.receive(interface, packet.bytes);
+            waiting += 1;
+        }
+        self.turn()?;
+        for _ in 0..TAIL_NANOS / TAIL_STEP_NANOS {
+            self.clock.advance(TAIL_STEP_NANOS);
+            self.turn()?;
+        }
+        let counters = self.counters()?;
+        for worker in self.workers {
+            let (queues, pool) = worker.into_parts();
+            drop(queues);
+            reclaim_pool(pool);
+        }
+        Ok(Outcome { sent: self.sent, to_kernel: self.to_kernel, counters })
+    }
+
+    /// Puts a packet on the RX ring of the worker that its flow belongs to.
+    fn receive(&mut self, interface: InterfaceId, mut bytes: Vec<u8>) {
+        let mac = self.host.interfaces.get(interface.index()).map(|link| link.mac);
+        if let (false, Some(mac), Some(destination)) =
+            (self.keep_mac, mac, bytes.first_chunk_mut::<6>())
+            && !MacAddress(*destination).is_multicast()
+        {
+            *destination = mac.0;
+        }
+        let worker = spread(&bytes, self.workers.len());
+        let queue = self.workers.get_mut(worker).and_then(|worker| {
+            worker.queues_mut().get_mut(interface.index())
+        });
+        if !queue.is_some_and(|queue| queue.push_rx(&bytes)) {
+            self.lost_before_rx += 1;
+        }
+    }
+
+    /// One turn of every worker, repeated until nothing moves, and everything that goes with it.
+    fn turn(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        loop {
+            let mut moved = false;
+            for worker in &mut self.workers {
+                moved |= worker.turn(now) > 0;
+            }
+            self.collect();
+            if self.resolve_wanted()? {
+                moved = true;
+            }
+            if !moved {
+                break;
+            }
+        }
+        for worker in &self.workers {
+            let missing = worker.frames_missing();
+            ensure!(missing == 0, "{missing} chunks are missing");
+            for interface in &worker.counters().interfaces {
+                let imbalance = interface.imbalance();
+                ensure!(imbalance == 0, "the accounting is off by {imbalance} packets");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what left the interfaces and what went to the kernel.
+    fn collect(&mut self) {
+        let time_ns = self.clock.now().0;
+        for worker in &mut self.workers {
+            for (queue, sent) in worker.queues_mut().iter_mut().zip(&mut self.sent) {
+                while let Some(bytes) = queue.take_tx() {
+                    sent.push(Packet::new(time_ns, bytes));
+                }
+            }
+        }
+        for punt in &self.punts {
+            while let Some(frame) = punt.receive() {
+                self.to_kernel.push(Packet::new(time_ns, with_ethernet(frame.bytes())));
+                punt.give_back(frame);
+            }
+        }
+    }
+
+    /// Resolves the neighbors that workers asked for, as a kernel would whose neighbors all answer.
+    fn resolve_wanted(&mut self) -> Result<bool> {
+        let mut resolved = false;
+        while let Some(neighbor) = self.wanted.pop() {
+            if self.resolve && !self.host.neighbors.contains_key(&neighbor) {
+                self.host.neighbors.insert(neighbor, invented(neighbor.1));
+                resolved = true;
+            }
+        }
+        if resolved {
+            self.publication
+                .host_changed(&self.host, Changes { routes: false, neighbors: true })?;
+        }
+        Ok(resolved)
+    }
+
+    fn counters(&mut self) -> Result<Value> {
+        self.plugins.maintain();
+        let mut interfaces = serde_json::Map::new();
+        for (position, interface) in self.config.interfaces.iter().enumerate() {
+            interfaces.insert(interface.name.clone(), self.interface_counters(position)?);
+        }
+        let plugins: Vec<Value> = self
+            .plugins
+            .status()
+            .into_iter()
+            .map(|status| {
+                json!({
+                    "name": status.name,
+                    "packets": status.total.packets,
+                    "drops": status.total.drops,
+                    "traps": status.total.traps,
+                })
+            })
+            .collect();
+        Ok(json!({
+            "interfaces": interfaces,
+            "plugins": plugins,
+            "lost_before_rx": self.lost_before_rx,
+        }))
+    }
+
+    /// The sum over workers; zero counters stay in, zero drop reasons are left out.
+    fn interface_counters(&self, position: usize) -> Result<Value> {
+        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut drops: BTreeMap<&str, u64> = BTreeMap::new();
+        for worker in &self.workers {
+            let Some(counters) = worker.counters().interfaces.get(position) else {
+                bail!("interface {position} has no counters")
+            };
+            for (name, counter) in counters.named() {
+                *sums.entry(name).or_default() += counter.get();
+            }
+            for (reason, counter) in DropReason::ALL.iter().zip(&counters.drops) {
+                if counter.get() > 0 {
+                    *drops.entry(reason.label()).or_default() += Counter::get(counter);
+                }
+            }
+        }
+        let mut value = json!(sums);
+        value["drops"] = json!(drops);
+        Ok(value)
+    }
+}
+
+/// The machine as the configuration's `[interface.replay]` tables describe it.
+fn host_view(config: &Checked) -> HostView {
+    let mut host = HostView::default();
+    for interface in &config.interfaces {
+        let replay = &interface.replay;
+        host.locals.extend(replay.addresses.iter().map(|net| net.addr()));
+        host.interfaces.push(InterfaceView {
+            mac: replay.mac,
+            mtu: replay.mtu,
+            addresses: replay.addresses.clone(),
+        });
+    }
+    for (position, interface) in (0_u8..).zip(&host.interfaces) {
+        for net in &interface.addresses {
+            host.routes.insert(
+                net.trunc(),
+                Arc::new(RouteView::NextHops(vec![NextHopView {
+                    interface: InterfaceId(position),
+                    via: None,
+                    weight: 1,
+                }])),
+            );
+        }
+    }
+    host
+}
+
+/// A resolved neighbor whose locally administered MAC address holds the end of its IP address.
+fn invented(address: IpAddr) -> NeighborView {
+    let [a, b, c, d] = match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = address.octets();
+            [a, b, c, d]
+        }
+    };
+    let family = if address.is_ipv4() { 0x04 } else { 0x06 };
+    NeighborView {
+        mac: Some(MacAddress([0x02, family, a, b, c, d])),
+        state: AdjacencyState::Resolved,
+    }
+}
+
+/// The worker for a packet: by a hash of what a NIC would hash, the addresses and ports.
+fn spread(bytes: &[u8], workers: usize) -> usize {
+    if workers <= 1 {
+        return 0;
+    }
+    let hash = bytes
+        .get(ethernet::HEADER_LEN..)
+        .unwrap_or_default()
+        .iter()
+        .skip(12)
+        .take(12)
+        .fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    usize::try_from(hash).unwrap_or_default() % workers
+}
+
+/// An IP packet behind an Ethernet header of zeros, for a capture of what the kernel got.
+fn with_ethernet(packet: &[u8]) -> Vec<u8> {
+    let version = packet.first().copied().and_then(IpVersion::of_first_byte);
+    let ethertype = match version {
+        Some(IpVersion::V6) => ethernet::ETHERTYPE_IPV6,
+        _ => ethernet::ETHERTYPE_IPV4,
+    };
+    let mut header = [0; ethernet::HEADER_LEN];
+    ethernet::write_header(&mut header, MacAddress::default(), MacAddress::default(), ethertype);
+    [&header, packet].concat()
+}

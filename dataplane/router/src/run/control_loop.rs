@@ -1,0 +1,256 @@
+//! The control loop: one event at a time.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use config::{Action, Checked};
+use control::kernel::{KernelEvent, KernelMirror};
+use control::metrics::MetricsServer;
+use control::publication::{Changes, Publication};
+use control::socket::{Request, Responder, Response};
+use control::status::ReloadStatus;
+use crossbeam::channel::{Receiver, select};
+use crossbeam::queue::ArrayQueue;
+use forward::{Neighbor, WorkerCounters};
+use serde_json::json;
+use tracing::{error, info, warn};
+
+use crate::plugins;
+use crate::run::Asked;
+use crate::run::datapath::{self, Datapath};
+use crate::run::host_state::HostState;
+use crate::run::neighbors::Kept;
+use crate::run::plugin_thread::PluginThread;
+use crate::run::punt_thread::PuntThread;
+use crate::run::report::Rates;
+
+/// How often wanted neighbors are looked at: what a first packet waits for its next hop, beside the
+/// resolution itself. A hundred wakings a second cost a tenth of a percent of a core.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How long route changes are gathered before tables are built anew. A full table takes about 150 ms
+/// to build; building it more often than half of the time would starve everything else.
+const ROUTES_GATHERED: Duration = Duration::from_millis(50);
+
+/// How often rates are measured and metrics are set.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The state of a running router's control side.
+pub(crate) struct ControlLoop {
+    pub(crate) file: PathBuf,
+    pub(crate) config: Arc<Checked>,
+    pub(crate) host: HostState,
+    pub(crate) publication: Publication,
+    pub(crate) neighbors: Kept,
+    pub(crate) mirror: KernelMirror,
+    pub(crate) datapath: Datapath,
+    pub(crate) plugins: PluginThread,
+    pub(crate) punt: PuntThread,
+    pub(crate) counters: Vec<Arc<WorkerCounters>>,
+    pub(crate) metrics: Option<MetricsServer>,
+    pub(crate) start: Instant,
+    pub(crate) rates: Rates,
+    pub(crate) generation: u64,
+    pub(crate) reloads: ReloadStatus,
+}
+
+impl ControlLoop {
+    /// Runs until a signal asks for the end.
+    pub(crate) fn run(
+        &mut self,
+        events: &Receiver<KernelEvent>,
+        requests: &Receiver<(Request, Responder)>,
+        signals: &Receiver<Asked>,
+        wanted: &ArrayQueue<Neighbor>,
+    ) -> Result<()> {
+        self.neighbors.follow(&self.publication, &self.host, &self.mirror);
+        let mut gathered = Changes::default();
+        let mut gathered_since = Instant::now();
+        let mut second = Instant::now();
+        loop {
+            select! {
+                recv(events) -> event => match event {
+                    Ok(KernelEvent::Failed(error)) => bail!("{error}"),
+                    Ok(event) => {
+                        if gathered == Changes::default() {
+                            gathered_since = Instant::now();
+                        }
+                        let changes = self.take(&event);
+                        gathered.routes |= changes.routes;
+                        gathered.neighbors |= changes.neighbors;
+                    }
+                    Err(_) => bail!("the kernel mirror has ended"),
+                },
+                recv(requests) -> request => {
+                    if let Ok((request, responder)) = request {
+                        self.answer(request, responder);
+                    }
+                }
+                recv(signals) -> asked => match asked {
+                    Ok(Asked::Reload) => {
+                        let _ = self.reload();
+                    }
+                    Ok(Asked::Stop) | Err(_) => {
+                        info!("stopping");
+                        return Ok(());
+                    }
+                },
+                default(TICK) => {}
+            }
+            while let Some(neighbor) = wanted.pop() {
+                self.neighbors.seek(neighbor, &self.host, &self.mirror);
+            }
+            let due = gathered.neighbors && !gathered.routes
+                || gathered.routes && gathered_since.elapsed() >= ROUTES_GATHERED;
+            if due && events.is_empty() {
+                self.publish(gathered);
+                gathered = Changes::default();
+            }
+            if second.elapsed() >= SECOND {
+                self.every_second(second.elapsed());
+                second = Instant::now();
+            }
+        }
+    }
+
+    /// Takes news from the kernel in. The classifier learns of addresses at once.
+    fn take(&mut self, event: &KernelEvent) -> Changes {
+        let down_before = self.host.interfaces_down().len();
+        let changes = self.host.apply(event);
+        match event {
+            KernelEvent::Addresses(_) => self.update_rules(),
+            KernelEvent::Links(_) => {
+                let down = self.host.interfaces_down();
+                if !down.is_empty() {
+                    warn!(?down, "interfaces are down or gone; a new one under an old name needs a restart");
+                }
+                if down.len() < down_before {
+                    self.neighbors.renew();
+                }
+            }
+            _ => {}
+        }
+        changes
+    }
+
+    fn update_rules(&mut self) {
+        let rules = datapath::rules(&self.config, self.host.locals());
+        if let Err(error) = self.datapath.classifier.update_rules(&rules) {
+            error!(%error, "the classifier's rules are out of date");
+        }
+    }
+
+    fn publish(&mut self, changes: Changes) {
+        match self.publication.host_changed(self.host.view(), changes) {
+            Ok(()) if changes.routes => {
+                self.neighbors.follow(&self.publication, &self.host, &self.mirror);
+            }
+            Ok(()) => {}
+            Err(error) => error!(%error, "the tables in force are out of date"),
+        }
+    }
+
+    fn every_second(&mut self, elapsed: Duration) {
+        self.neighbors.tidy(&self.host, &self.mirror);
+        self.publication.collect();
+        self.rates.measure(&self.counters, elapsed);
+        if let Some(metrics) = &self.metrics {
+            metrics.record(&self.report());
+        }
+    }
+
+    fn answer(&mut self, request: Request, responder: Responder) {
+        match request {
+            Request::Status => responder.reply_with(Ok::<_, String>(self.report())),
+            Request::Reload => {
+                let result = self.reload().map(|actions| {
+                    json!({ "generation": self.generation, "changed": actions })
+                });
+                responder.reply_with(result.map_err(|error| format!("{error:#}")));
+            }
+            Request::PluginList => responder.reply_with(Ok::<_, String>(self.plugins.status())),
+            Request::PluginReload { name } => self.plugins.reload(name, responder),
+            other => responder.reply(Response::error(format!("{other:?} is not supported"))),
+        }
+    }
+
+    /// Reads the configuration again and puts it into force, whole or not at all. Returns the names
+    /// of what changed.
+    fn reload(&mut self) -> Result<Vec<String>> {
+        let result = self.try_reload();
+        match &result {
+            Ok(changed) => {
+                self.reloads.ok += 1;
+                self.reloads.last_error = None;
+                info!(?changed, generation = self.generation, "configuration reloaded");
+            }
+            Err(error) => {
+                self.reloads.refused += 1;
+                self.reloads.last_error = Some(format!("{error:#}"));
+                warn!("configuration refused, the old one stays in force: {error:#}");
+            }
+        }
+        result
+    }
+
+    fn try_reload(&mut self) -> Result<Vec<String>> {
+        let new = Arc::new(Checked::load(&self.file)?);
+        let actions = config::diff(&self.config, &new)?;
+        if actions.is_empty() {
+            return Ok(Vec::new());
+        }
+        // What can fail comes before anything is in force: plugins are compiled aside, tables are
+        // built aside; publishing plugins only hands them over.
+        let has_plugins = actions.iter().any(|action| matches!(action, Action::Plugins(_)));
+        if has_plugins {
+            self.plugins.prepare(plugins::specs(&new))?;
+        }
+        // Egress addresses that are new must never be taken for the kernel's, so the classifier
+        // learns of them first; those that go are forgotten once no worker steers them any more.
+        let mut both = datapath::rules(&new, self.host.locals());
+        let old_rules = datapath::rules(&self.config, self.host.locals());
+        both.egress.extend(old_rules.egress.iter().copied());
+        both.tunnels.extend(old_rules.tunnels.iter().copied());
+        both.egress.sort();
+        both.egress.dedup();
+        both.tunnels.sort();
+        both.tunnels.dedup();
+        let undo = |this: &mut Self| {
+            this.plugins.forget();
+            if let Err(error) = this.datapath.classifier.update_rules(&old_rules) {
+                error!(%error, "the classifier's rules are out of date");
+            }
+        };
+        if let Err(error) = self.datapath.classifier.update_rules(&both) {
+            undo(self);
+            return Err(error.into());
+        }
+        if let Err(error) = self.publication.config_changed(Arc::clone(&new), self.host.view()) {
+            undo(self);
+            return Err(error.into());
+        }
+        self.config = new;
+        self.generation += 1;
+        if has_plugins {
+            self.plugins.publish()?;
+        }
+        self.update_rules();
+        self.neighbors.follow(&self.publication, &self.host, &self.mirror);
+        Ok(actions.iter().map(name_of).collect())
+    }
+}
+
+fn name_of(action: &Action) -> String {
+    match action {
+        Action::Icmp => "icmp".to_owned(),
+        Action::Hold => "hold".to_owned(),
+        Action::Roles => "roles".to_owned(),
+        Action::MssClamp => "mss clamp".to_owned(),
+        Action::Neighbors => "neighbors".to_owned(),
+        Action::Routes => "routes".to_owned(),
+        Action::Slices => "slices".to_owned(),
+        Action::Plugins(_) => "plugins".to_owned(),
+    }
+}

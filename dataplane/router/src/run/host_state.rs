@@ -1,0 +1,225 @@
+//! The machine as the kernel mirror tells it, in the form that publication wants.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use control::kernel::{
+    KernelEvent, KernelState, Link, NeighborChange, NeighborState, RouteChange, RouteKind, Scope,
+};
+use control::publication::{
+    Changes, HostView, InterfaceView, NeighborView, NextHopView, RouteView,
+};
+use ipnet::IpNet;
+use tables::AdjacencyState;
+use wire::{InterfaceId, MacAddress};
+
+/// The kernel's state, and the view of it that is published.
+#[derive(Debug)]
+pub(crate) struct HostState {
+    names: Vec<String>,
+    kernel: KernelState,
+    view: HostView,
+    /// Routes that do the same share one value, as they do in the mirror.
+    shared: HashMap<RouteView, Arc<RouteView>>,
+    by_ifindex: HashMap<u32, InterfaceId>,
+}
+
+impl HostState {
+    /// The state of a machine of which nothing is known yet but the names of the router's interfaces.
+    pub(crate) fn new(names: Vec<String>) -> Self {
+        Self {
+            names,
+            kernel: KernelState::default(),
+            view: HostView::default(),
+            shared: HashMap::new(),
+            by_ifindex: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn view(&self) -> &HostView {
+        &self.view
+    }
+
+    pub(crate) fn kernel(&self) -> &KernelState {
+        &self.kernel
+    }
+
+    /// Whether the kernel's tables were read in full at least once.
+    pub(crate) fn is_synchronized(&self) -> bool {
+        self.kernel.synchronized
+    }
+
+    /// The kernel's number of one of the router's interfaces.
+    pub(crate) fn ifindex(&self, id: InterfaceId) -> Option<u32> {
+        let name = self.names.get(id.index())?;
+        self.kernel.links.get(name).map(|link| link.ifindex)
+    }
+
+    /// The router's interfaces that the kernel has no more, or that are down.
+    pub(crate) fn interfaces_down(&self) -> BTreeSet<&str> {
+        let is_up = |name: &&String| self.kernel.links.get(*name).is_some_and(|link| link.up);
+        self.names.iter().filter(|name| !is_up(name)).map(String::as_str).collect()
+    }
+
+    /// Every address that this machine answers for.
+    pub(crate) fn locals(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.view.locals.iter().copied()
+    }
+
+    /// Takes news in, and says what it changed.
+    pub(crate) fn apply(&mut self, event: &KernelEvent) -> Changes {
+        self.kernel.apply(event);
+        match event {
+            KernelEvent::Links(_) => {
+                self.take_links();
+                Changes { routes: true, neighbors: true }
+            }
+            KernelEvent::Addresses(_) => {
+                self.take_addresses();
+                Changes { routes: true, neighbors: false }
+            }
+            KernelEvent::Routes(changes) => {
+                for change in changes {
+                    self.take_route(change);
+                }
+                Changes { routes: true, neighbors: false }
+            }
+            KernelEvent::Neighbor(change) => {
+                Changes { routes: false, neighbors: self.take_neighbor(change) }
+            }
+            KernelEvent::Synchronized(_) | KernelEvent::Failed(_) => Changes::default(),
+        }
+    }
+
+    fn take_links(&mut self) {
+        let before = std::mem::take(&mut self.by_ifindex);
+        for (position, name) in (0_u8..).zip(&self.names) {
+            if let Some(link) = self.kernel.links.get(name) {
+                self.by_ifindex.insert(link.ifindex, InterfaceId(position));
+            }
+        }
+        self.take_addresses();
+        if before != self.by_ifindex {
+            // What was learnt under other numbers means something else now.
+            let routes: Vec<RouteChange> = self
+                .kernel
+                .routes
+                .iter()
+                .map(|(prefix, route)| RouteChange { prefix: *prefix, route: Some(route.clone()) })
+                .collect();
+            for change in &routes {
+                self.take_route(change);
+            }
+            self.view.neighbors.clear();
+            let neighbors: Vec<NeighborChange> = self
+                .kernel
+                .neighbors
+                .iter()
+                .map(|(&(ifindex, address), neighbor)| NeighborChange {
+                    ifindex,
+                    address,
+                    neighbor: Some(*neighbor),
+                })
+                .collect();
+            for change in &neighbors {
+                self.take_neighbor(change);
+            }
+        }
+    }
+
+    fn take_addresses(&mut self) {
+        let kernel = &self.kernel;
+        self.view.interfaces = self
+            .names
+            .iter()
+            .map(|name| interface_view(kernel.links.get(name), kernel))
+            .collect();
+        // Prefixes such as 127.0.0.0/8 never appear on a wire.
+        self.view.locals = kernel
+            .addresses
+            .locals
+            .keys()
+            .filter(|net| net.prefix_len() == net.max_prefix_len())
+            .map(IpNet::addr)
+            .collect();
+    }
+
+    fn take_route(&mut self, change: &RouteChange) {
+        let Some(route) = &change.route else {
+            self.view.routes.remove(&change.prefix);
+            return;
+        };
+        let view = self.route_view(&route.kind);
+        let shared = match self.shared.get(&view) {
+            Some(shared) => Arc::clone(shared),
+            None => {
+                let shared = Arc::new(view.clone());
+                self.shared.insert(view, Arc::clone(&shared));
+                shared
+            }
+        };
+        self.view.routes.insert(change.prefix, shared);
+    }
+
+    fn route_view(&self, kind: &RouteKind) -> RouteView {
+        match kind {
+            RouteKind::Blackhole => RouteView::Blackhole,
+            RouteKind::Unreachable => RouteView::Unreachable,
+            RouteKind::Prohibit => RouteView::Prohibit,
+            RouteKind::Local | RouteKind::NotExpressible(_) => RouteView::Kernel,
+            RouteKind::NextHops(hops) => {
+                let hops: Option<Vec<NextHopView>> = hops
+                    .iter()
+                    .map(|hop| {
+                        Some(NextHopView {
+                            interface: *self.by_ifindex.get(&hop.ifindex)?,
+                            via: hop.via,
+                            weight: u16::try_from(hop.weight).unwrap_or(u16::MAX),
+                        })
+                    })
+                    .collect();
+                // Over an interface that is not the router's, even in part: the kernel forwards.
+                hops.map_or(RouteView::Kernel, RouteView::NextHops)
+            }
+        }
+    }
+
+    /// Says whether anything changed that a worker sees: a neighbor that goes from reachable to
+    /// stale and back is the same to it.
+    fn take_neighbor(&mut self, change: &NeighborChange) -> bool {
+        let Some(&interface) = self.by_ifindex.get(&change.ifindex) else { return false };
+        let key = (interface, change.address);
+        let view = change.neighbor.map(|neighbor| {
+            let state = match neighbor.state {
+                NeighborState::Failed => AdjacencyState::Failed,
+                state if state.is_usable() && neighbor.mac.is_some() => AdjacencyState::Resolved,
+                _ => AdjacencyState::Unresolved,
+            };
+            NeighborView { mac: neighbor.mac.map(MacAddress), state }
+        });
+        let before = match view {
+            Some(view) => self.view.neighbors.insert(key, view),
+            None => self.view.neighbors.remove(&key),
+        };
+        before != view
+    }
+}
+
+fn interface_view(link: Option<&Link>, kernel: &KernelState) -> InterfaceView {
+    let Some(link) = link else {
+        return InterfaceView { mac: MacAddress::default(), mtu: 0, addresses: Vec::new() };
+    };
+    InterfaceView {
+        mac: MacAddress(link.mac.unwrap_or_default()),
+        mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+        addresses: kernel
+            .addresses
+            .addresses
+            .iter()
+            .filter(|address| address.ifindex == link.ifindex && !address.tentative)
+            .filter(|address| address.scope == Scope::Global || address.scope == Scope::Site)
+            .map(|address| address.network)
+            .collect(),
+    }
+}

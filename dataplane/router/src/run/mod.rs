@@ -1,0 +1,207 @@
+//! `sluice run`: set-up, and the control loop of a running router.
+//!
+//! ```text
+//!  kernel mirror ---events---+                    +--> publication --> workers
+//!  control socket --requests-+--> control loop ---+--> classifier's rules
+//!  signals ------------------+        ^           +--> managed neighbors
+//!  workers ---wanted neighbors--------+           +--> plugin thread, metrics
+//! ```
+//!
+//! The loop is one thread, so that changes land one after the other. Workers never wait for it.
+
+mod control_loop;
+mod datapath;
+mod host_state;
+mod neighbors;
+mod plugin_thread;
+mod privileges;
+mod punt_thread;
+mod report;
+mod worker_thread;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use config::Checked;
+use control::kernel::{KernelEvent, KernelMirror, MirrorOptions};
+use control::metrics::MetricsServer;
+use control::publication::Publication;
+use control::socket::ControlServer;
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam::queue::ArrayQueue;
+use forward::{WorkerCounters, punt_channel};
+use policy::{HostOptions, PluginHost};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::info;
+
+use crate::{plugins, preflight};
+use control_loop::ControlLoop;
+use datapath::{Datapath, WorkerInputs};
+use host_state::HostState;
+use plugin_thread::PluginThread;
+use punt_thread::PuntThread;
+
+pub(crate) use datapath::{cores as core_list, facts as interface_facts};
+
+/// How long reading the kernel's tables may take at start: a full Internet table takes seconds.
+const SYNCHRONIZE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Frames that may be on their way to the kernel, for each worker. More delay the kernel's share of
+/// an overload without carrying more of it.
+const PUNT_FRAMES_MAX: usize = 1024;
+
+/// Neighbors that workers may have asked for at a time.
+const WANTED_MAX: usize = 1024;
+
+/// Permissions of the control socket: its owner and group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Runs the router until it is told to stop.
+pub(crate) fn run(file: &PathBuf) -> Result<()> {
+    let config = Arc::new(Checked::load(file)?);
+    preflight::require(&config)?;
+    let start = Instant::now();
+    let facts = datapath::facts(&config)?;
+    let cores = datapath::cores(&config, &facts)?;
+
+    let (mirror, events) = start_mirror(&config)?;
+    let host = read_machine(&config, &events)?;
+    let (server, requests) = ControlServer::bind(&config.router.control_socket, SOCKET_MODE)?;
+    let metrics = config.router.metrics_listen.map(MetricsServer::start).transpose()?;
+
+    let (mut plugin_host, chains) = PluginHost::new(HostOptions::new(cores.len()))?;
+    let prepared = plugin_host.prepare(&plugins::specs(&config))?;
+    plugin_host.publish(prepared)?;
+
+    let workers = u32::try_from(cores.len())?;
+    let publication = Publication::new(Arc::clone(&config), host.view(), workers)?;
+    let stop_punt = Arc::new(AtomicBool::new(false));
+    let (send_ends, ends) = mpsc::channel();
+    let largest_mtu = facts.iter().map(|facts| facts.mtu).max().unwrap_or(1500);
+    let device = punt_thread::open(&config.router.punt_device, u16::try_from(largest_mtu)?)?;
+    let punt = PuntThread::spawn(device, ends, Arc::clone(&stop_punt))?;
+
+    let mut inputs = Vec::new();
+    let mut punt_ends = Vec::new();
+    for hook in chains {
+        let thread = punt.thread();
+        let (sender, receiver) = punt_channel(PUNT_FRAMES_MAX, move || thread.unpark());
+        punt_ends.push(receiver);
+        inputs.push(WorkerInputs { hook, reader: publication.reader(), punt: sender });
+    }
+    let wanted = Arc::new(ArrayQueue::new(WANTED_MAX));
+    let counters: Vec<Arc<WorkerCounters>> = cores
+        .iter()
+        .map(|_| Arc::new(WorkerCounters::new(config.interfaces.len())))
+        .collect();
+    let rules = datapath::rules(&config, host.locals());
+    let mut datapath =
+        Datapath::set_up(&config, facts, &rules, cores, inputs, &wanted, &counters)?;
+    report::print_start(&config, &datapath);
+
+    let signals = watch_signals()?;
+    // Everything that wants privileges is open. Threads that start from here on inherit what is left.
+    privileges::drop_to_control()?;
+    if send_ends.send(punt_ends).is_err() {
+        bail!("the punt thread has ended");
+    }
+    let plugin_thread = PluginThread::spawn(plugin_host)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let threads = datapath.start(config.router.poll, &stop, start)?;
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    info!(name = config.router.name, workers, "running");
+
+    let mut control = ControlLoop {
+        file: file.clone(),
+        config,
+        host,
+        publication,
+        neighbors: neighbors::Kept::default(),
+        mirror,
+        datapath,
+        plugins: plugin_thread,
+        punt,
+        counters,
+        metrics,
+        start,
+        rates: report::Rates::default(),
+        generation: 1,
+        reloads: control::status::ReloadStatus::default(),
+    };
+    let outcome = control.run(&events, &requests, &signals, &wanted);
+
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    control.datapath.close();
+    stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        if thread.join().is_err() {
+            bail!("a worker panicked; its last words are above");
+        }
+    }
+    stop_punt.store(true, Ordering::Relaxed);
+    control.punt.join();
+    drop(server);
+    outcome
+}
+
+fn start_mirror(config: &Checked) -> Result<(KernelMirror, Receiver<KernelEvent>)> {
+    let options = MirrorOptions {
+        table: config.kernel.table.get(),
+        routes: config.kernel.routes,
+        neighbors: config.kernel.neighbors,
+        interfaces: config.interfaces.iter().map(|interface| interface.name.clone()).collect(),
+        ..MirrorOptions::default()
+    };
+    Ok(KernelMirror::start(options)?)
+}
+
+/// Waits until the kernel's tables were read once.
+fn read_machine(config: &Checked, events: &Receiver<KernelEvent>) -> Result<HostState> {
+    let names = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
+    let mut host = HostState::new(names);
+    let deadline = Instant::now() + SYNCHRONIZE_WITHIN;
+    while !host.is_synchronized() {
+        match events.recv_deadline(deadline) {
+            Ok(KernelEvent::Failed(error)) => bail!("{error}"),
+            Ok(event) => {
+                host.apply(&event);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the kernel's tables were not read within {SYNCHRONIZE_WITHIN:?}")
+            }
+            Err(RecvTimeoutError::Disconnected) => bail!("the kernel mirror has ended"),
+        }
+    }
+    Ok(host)
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Reload,
+    Stop,
+}
+
+fn watch_signals() -> Result<Receiver<Asked>> {
+    let mut signals =
+        Signals::new([SIGHUP, SIGINT, SIGTERM]).context("signals cannot be watched")?;
+    let (sender, asked) = bounded(16);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let what = if signal == SIGHUP { Asked::Reload } else { Asked::Stop };
+                if sender.send(what).is_err() {
+                    return;
+                }
+            }
+        })
+        .context("the signal thread cannot be started")?;
+    Ok(asked)
+}

@@ -1,0 +1,95 @@
+//! The neighbors that the kernel keeps fresh for the router: those that routes, owners and tunnels
+//! lead to as long as they do, and those that packets ask for as long as they answer.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use control::kernel::KernelMirror;
+use control::publication::Publication;
+use forward::Neighbor;
+use tables::AdjacencyState;
+use tracing::warn;
+
+use crate::run::host_state::HostState;
+
+/// Neighbors that packets asked for, kept at most. A scan of a connected prefix asks for all of its
+/// addresses; more than this would fill the kernel's neighbor table (`gc_thresh3`, 1024 by default).
+const SOUGHT_MAX: usize = 512;
+
+/// How long a neighbor that does not answer is remembered as failed before it may be asked again.
+const FAILED_FOR: Duration = Duration::from_secs(3);
+
+/// What the kernel was asked to keep.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    required: HashSet<Neighbor>,
+    sought: HashMap<Neighbor, Instant>,
+}
+
+impl Kept {
+    /// Asks the kernel for every neighbor that something leads to now, and releases the others.
+    pub(crate) fn follow(
+        &mut self,
+        publication: &Publication,
+        host: &HostState,
+        mirror: &KernelMirror,
+    ) {
+        let wanted: HashSet<Neighbor> = publication.required_neighbors().collect();
+        for neighbor in wanted.difference(&self.required) {
+            install(*neighbor, host, mirror);
+        }
+        for neighbor in self.required.difference(&wanted) {
+            remove(*neighbor, host, mirror);
+        }
+        self.required = wanted;
+    }
+
+    /// Asks the kernel again for everything that it was asked for: after a link came back.
+    pub(crate) fn renew(&mut self) {
+        self.required.clear();
+    }
+
+    /// Asks the kernel for a neighbor that a packet waits for.
+    pub(crate) fn seek(&mut self, neighbor: Neighbor, host: &HostState, mirror: &KernelMirror) {
+        if self.required.contains(&neighbor) || self.sought.contains_key(&neighbor) {
+            // It is being resolved, or has just failed: the kernel goes on by itself.
+            return;
+        }
+        if self.sought.len() >= SOUGHT_MAX {
+            return;
+        }
+        self.sought.insert(neighbor, Instant::now());
+        install(neighbor, host, mirror);
+    }
+
+    /// Releases neighbors that were sought and did not answer, so that they can be sought again.
+    pub(crate) fn tidy(&mut self, host: &HostState, mirror: &KernelMirror) {
+        self.sought.retain(|neighbor, since| {
+            let state = host.view().neighbors.get(neighbor).map(|known| known.state);
+            let keep = state == Some(AdjacencyState::Resolved) || since.elapsed() < FAILED_FOR;
+            if !keep {
+                remove(*neighbor, host, mirror);
+            }
+            keep
+        });
+    }
+
+    /// Whether the kernel keeps this neighbor fresh for the router.
+    pub(crate) fn contains(&self, neighbor: &Neighbor) -> bool {
+        self.required.contains(neighbor) || self.sought.contains_key(neighbor)
+    }
+}
+
+fn install((interface, address): Neighbor, host: &HostState, mirror: &KernelMirror) {
+    let Some(ifindex) = host.ifindex(interface) else { return };
+    if let Err(error) = mirror.install_managed_neighbor(ifindex, address) {
+        warn!(%address, ifindex, %error, "the kernel does not resolve this neighbor");
+    }
+}
+
+fn remove((interface, address): Neighbor, host: &HostState, mirror: &KernelMirror) {
+    let Some(ifindex) = host.ifindex(interface) else { return };
+    if let Err(error) = mirror.remove_managed_neighbor(ifindex, address) {
+        warn!(%address, ifindex, %error, "the kernel does not let go of this neighbor");
+    }
+}

@@ -1,0 +1,139 @@
+//! The thread of the policy host: compiling takes milliseconds to seconds, during which neighbors
+//! and routes must go on being published.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use control::socket::Responder;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use policy::{PluginHost, PluginSpec, PluginStatus, PreparedSet};
+use tracing::{info, warn};
+
+/// How often trapped instances are replaced and logs are written.
+const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
+
+/// How often plugin files are looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// What the thread is asked for.
+enum Order {
+    /// Compile and configure a whole set; nothing changes yet.
+    Prepare(Vec<PluginSpec>, Sender<Result<()>>),
+    /// Put the set that was prepared last into force.
+    Publish(Sender<Result<()>>),
+    /// Forget the set that was prepared last.
+    Forget,
+    /// Load one plugin again.
+    Reload(String, Responder),
+    /// What plugins did.
+    Status(Sender<Vec<PluginStatus>>),
+}
+
+/// The policy host on its thread.
+#[derive(Debug)]
+pub(crate) struct PluginThread {
+    orders: Sender<Order>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl PluginThread {
+    /// Starts the thread.
+    pub(crate) fn spawn(host: PluginHost) -> Result<Self> {
+        let (orders, received) = bounded(64);
+        let handle = std::thread::Builder::new()
+            .name("plugins".to_owned())
+            .spawn(move || run(host, &received))
+            .context("the plugin thread cannot be started")?;
+        Ok(Self { orders, handle: Some(handle) })
+    }
+
+    /// Compiles and configures a whole set; [`publish`](Self::publish) puts it into force.
+    pub(crate) fn prepare(&self, specs: Vec<PluginSpec>) -> Result<()> {
+        self.ask(|reply| Order::Prepare(specs, reply))?
+    }
+
+    pub(crate) fn publish(&self) -> Result<()> {
+        self.ask(Order::Publish)?
+    }
+
+    pub(crate) fn forget(&self) {
+        // A thread that has ended has nothing to forget.
+        let _ = self.orders.send(Order::Forget);
+    }
+
+    /// Loads one plugin again and answers the one who asked.
+    pub(crate) fn reload(&self, name: String, responder: Responder) {
+        // Without the thread the responder is dropped, which is an answer, too.
+        let _ = self.orders.send(Order::Reload(name, responder));
+    }
+
+    pub(crate) fn status(&self) -> Vec<PluginStatus> {
+        self.ask(Order::Status).unwrap_or_default()
+    }
+
+    fn ask<T>(&self, order: impl FnOnce(Sender<T>) -> Order) -> Result<T> {
+        let (reply, answer) = bounded(1);
+        self.orders.send(order(reply)).map_err(|_| anyhow!("the plugin thread has ended"))?;
+        answer.recv().map_err(|_| anyhow!("the plugin thread has ended"))
+    }
+}
+
+impl Drop for PluginThread {
+    fn drop(&mut self) {
+        let (closed, _) = bounded(0);
+        self.orders = closed;
+        if let Some(handle) = self.handle.take() {
+            // A panic was reported by the thread itself.
+            let _ = handle.join();
+        }
+    }
+}
+
+fn run(mut host: PluginHost, orders: &Receiver<Order>) {
+    let mut prepared: Option<PreparedSet> = None;
+    let mut watched = Instant::now();
+    loop {
+        match orders.recv_timeout(MAINTAIN_EVERY) {
+            Ok(Order::Prepare(specs, reply)) => {
+                let result = host.prepare(&specs).map(|set| prepared = Some(set));
+                let _ = reply.send(result.map_err(Into::into));
+            }
+            Ok(Order::Publish(reply)) => {
+                let result = match prepared.take() {
+                    Some(set) => host.publish(set).map_err(Into::into),
+                    None => Err(anyhow!("no plugins were prepared")),
+                };
+                let _ = reply.send(result);
+            }
+            Ok(Order::Forget) => prepared = None,
+            Ok(Order::Reload(name, responder)) => {
+                let result = host.reload(&name);
+                match &result {
+                    Ok(report) => info!(plugin = name, generation = report.generation, "reloaded"),
+                    Err(error) => warn!(plugin = name, %error, "not reloaded; the old one runs on"),
+                }
+                responder.reply_with(result);
+            }
+            Ok(Order::Status(reply)) => {
+                let _ = reply.send(host.status());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        host.maintain();
+        if watched.elapsed() >= WATCH_EVERY {
+            watched = Instant::now();
+            for result in host.poll_files() {
+                match result {
+                    Ok(report) => info!(
+                        plugin = report.name,
+                        generation = report.generation,
+                        "its file changed: reloaded"
+                    ),
+                    Err(error) => warn!(%error, "not reloaded; the old one runs on"),
+                }
+            }
+        }
+    }
+}

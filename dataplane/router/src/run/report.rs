@@ -1,0 +1,419 @@
+//! What `sluice run` prints at start, and the report behind `sluice status` and the metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use config::{Checked, Delivery, Owner, Poll};
+use control::status::{
+    ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, NeighborStatus, NodeStatus,
+    PuntStatus, RouteCounts, RouterStatus, SliceStatus, StatusReport, WorkerStatus, XdpStatistics,
+};
+use forward::{Counter, InterfaceCounters, WorkerCounters};
+use frame::DropReason;
+use tables::{AdjacencyState, NextHopGroup};
+use tracing::warn;
+use xdp::AttachedMode;
+
+use crate::run::control_loop::ControlLoop;
+use crate::run::datapath::Datapath;
+
+/// Prints how each interface was set up and which worker owns which queue.
+pub(crate) fn print_start(config: &Checked, datapath: &Datapath) {
+    for (interface, attached) in config.interfaces.iter().zip(&datapath.interfaces) {
+        let facts = &attached.facts;
+        println!(
+            "{}: driver {}, XDP {}, {}, {} queues, MTU {}, role {}",
+            interface.name,
+            facts.driver,
+            attached.xdp_mode.label(),
+            attached.bind_mode,
+            attached.statistics.len(),
+            facts.mtu,
+            role(interface.role),
+        );
+        if attached.xdp_mode == AttachedMode::Generic {
+            warn!(
+                interface = interface.name,
+                "its driver has no native XDP: packets take the slow way through the kernel"
+            );
+        }
+    }
+    for (id, core) in datapath.cores.iter().enumerate() {
+        let names: Vec<&str> =
+            config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+        println!("worker {id}: core {core}, queue {id} of {}", names.join(", "));
+    }
+}
+
+fn role(role: config::Role) -> &'static str {
+    match role {
+        config::Role::Inside => "inside",
+        config::Role::Outside => "outside",
+        config::Role::Both => "both",
+    }
+}
+
+/// Rates over the last second or so.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    interfaces: Vec<(u64, u64)>,
+    /// Of each interface: packets a second received and sent.
+    interface_rates: Vec<(f64, f64)>,
+    workers: Vec<(u64, u64, u64)>,
+    /// Of each worker: part of the turns that carried packets, and mean batch.
+    worker_rates: Vec<(f64, f64)>,
+}
+
+impl Rates {
+    /// Takes the difference to the last call, `elapsed` ago.
+    pub(crate) fn measure(&mut self, counters: &[Arc<WorkerCounters>], elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+        let interfaces = counters.first().map_or(0, |first| first.interfaces.len());
+        let totals: Vec<(u64, u64)> = (0..interfaces)
+            .map(|position| {
+                (
+                    sum(counters, position, |each| each.rx_packets.get()),
+                    sum(counters, position, |each| each.tx_packets.get()),
+                )
+            })
+            .collect();
+        self.interfaces.resize(interfaces, (0, 0));
+        self.interface_rates = totals
+            .iter()
+            .zip(&self.interfaces)
+            .map(|(now, then)| {
+                let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+                (rate(now.0, then.0), rate(now.1, then.1))
+            })
+            .collect();
+        self.interfaces = totals;
+        let totals: Vec<(u64, u64, u64)> = counters
+            .iter()
+            .map(|worker| {
+                let packets = worker.interfaces.iter().map(|each| each.rx_packets.get()).sum();
+                (worker.turns.get(), worker.busy_turns.get(), packets)
+            })
+            .collect();
+        self.workers.resize(totals.len(), (0, 0, 0));
+        self.worker_rates = totals
+            .iter()
+            .zip(&self.workers)
+            .map(|(now, then)| {
+                let turns = now.0.saturating_sub(then.0);
+                let busy = now.1.saturating_sub(then.1);
+                let packets = now.2.saturating_sub(then.2);
+                let part = |part: u64, whole: u64| {
+                    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+                };
+                (part(busy, turns), part(packets, busy))
+            })
+            .collect();
+        self.workers = totals;
+    }
+}
+
+fn sum(
+    counters: &[Arc<WorkerCounters>],
+    position: usize,
+    value: impl Fn(&InterfaceCounters) -> u64,
+) -> u64 {
+    counters.iter().filter_map(|worker| worker.interfaces.get(position)).map(value).sum()
+}
+
+impl ControlLoop {
+    /// Everything that `sluice status` shows.
+    pub(crate) fn report(&self) -> StatusReport {
+        let counts = self.publication.counts();
+        StatusReport {
+            router: RouterStatus {
+                name: self.config.router.name.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                uptime_s: self.start.elapsed().as_secs(),
+                configuration_generation: self.generation,
+                poll: match self.config.router.poll {
+                    Poll::Busy => "busy".to_owned(),
+                    Poll::Adaptive => "adaptive".to_owned(),
+                },
+            },
+            interfaces: self.interfaces(),
+            workers: self.workers(),
+            classifier: self.classifier(),
+            xdp: self.xdp_statistics(),
+            slices: self.slices(),
+            egress: self.egress(),
+            nodes: self.nodes(),
+            neighbors: self.neighbor_rows(),
+            routes: RouteCounts {
+                v4: counts.v4 as u64,
+                v6: counts.v6 as u64,
+                unexpressible: counts.unexpressible as u64,
+            },
+            punt: self.punted(),
+            plugins: self
+                .plugins
+                .status()
+                .into_iter()
+                .filter_map(|status| serde_json::to_value(status).ok())
+                .collect(),
+            reloads: self.reloads.clone(),
+        }
+    }
+
+    fn interfaces(&self) -> Vec<InterfaceStatus> {
+        let rows = self.config.interfaces.iter().zip(&self.datapath.interfaces).enumerate();
+        rows.map(|(position, (interface, attached))| {
+            let total = |value: fn(&InterfaceCounters) -> &Counter| {
+                sum(&self.counters, position, |each| value(each).get())
+            };
+            let link = self.host.view().interfaces.get(position);
+            let mut drops = BTreeMap::new();
+            for reason in DropReason::ALL {
+                let dropped =
+                    sum(&self.counters, position, |each| each.drops[reason.index()].get());
+                drops.insert(reason.label().to_owned(), dropped);
+            }
+            let rates = self.rates.interface_rates.get(position).copied().unwrap_or_default();
+            InterfaceStatus {
+                name: interface.name.clone(),
+                role: role(interface.role).to_owned(),
+                driver: attached.facts.driver.clone(),
+                xdp_mode: attached.xdp_mode.label().to_owned(),
+                bind_mode: attached.bind_mode.label().to_owned(),
+                queues: u32::try_from(attached.statistics.len()).unwrap_or(u32::MAX),
+                mtu: link.map_or(attached.facts.mtu, |link| u32::from(link.mtu)),
+                mac: link.map(|link| link.mac.to_string()).unwrap_or_default(),
+                rx_packets: total(|each| &each.rx_packets),
+                rx_bytes: total(|each| &each.rx_bytes),
+                tx_packets: total(|each| &each.tx_packets),
+                tx_bytes: total(|each| &each.tx_bytes),
+                originated: total(|each| &each.originated),
+                originated_lost: total(|each| &each.originated_lost),
+                icmp_limited: total(|each| &each.icmp_limited),
+                delivered: total(|each| &each.delivered),
+                to_owner: total(|each| &each.to_owner),
+                decapsulated: total(|each| &each.decapsulated),
+                forwarded: total(|each| &each.forwarded),
+                to_kernel: total(|each| &each.to_kernel),
+                consumed: total(|each| &each.consumed),
+                held: total(|each| &each.held),
+                drops,
+                rx_rate_pps: rates.0,
+                tx_rate_pps: rates.1,
+            }
+        })
+        .collect()
+    }
+
+    fn workers(&self) -> Vec<WorkerStatus> {
+        let total = u64::from(self.config.router.frames_per_worker);
+        let queues = u32::try_from(self.config.interfaces.len()).unwrap_or(u32::MAX);
+        (0_u32..)
+            .zip(&self.counters)
+            .zip(&self.datapath.cores)
+            .map(|((id, counters), core)| {
+                let (busy_fraction, batch_mean) = self
+                    .rates
+                    .worker_rates
+                    .get(id as usize)
+                    .copied()
+                    .unwrap_or_default();
+                WorkerStatus {
+                    id,
+                    core: u32::try_from(*core).ok(),
+                    queues,
+                    turns: counters.turns.get(),
+                    busy_fraction,
+                    batch_mean,
+                    frames: FrameCounts {
+                        free: counters.frames_free.get(),
+                        receiving: counters.frames_receiving.get(),
+                        transmitting: counters.frames_transmitting.get(),
+                        held: counters.frames_held.get() + counters.frames_punting.get(),
+                        total,
+                    },
+                    kicks: counters.kicks.get(),
+                }
+            })
+            .collect()
+    }
+
+    fn classifier(&self) -> Vec<ClassifierCount> {
+        let counts = match self.datapath.classifier.counters() {
+            Ok(counts) => counts,
+            Err(error) => {
+                warn!(%error, "the classifier's counters cannot be read");
+                return Vec::new();
+            }
+        };
+        counts
+            .into_iter()
+            .filter_map(|count| {
+                Some(ClassifierCount {
+                    interface: self.config.interfaces.get(count.interface.index())?.name.clone(),
+                    reason: count.reason.label().to_owned(),
+                    packets: count.packets,
+                })
+            })
+            .collect()
+    }
+
+    fn xdp_statistics(&self) -> Vec<XdpStatistics> {
+        let mut rows = Vec::new();
+        for attached in &self.datapath.interfaces {
+            for (queue, reader) in (0_u32..).zip(&attached.statistics) {
+                // None for a socket that is closed.
+                let Ok(Some(statistics)) = reader.read() else { continue };
+                rows.push(XdpStatistics {
+                    interface: attached.facts.name.clone(),
+                    queue,
+                    rx_dropped: statistics.rx_dropped,
+                    rx_invalid_descs: statistics.rx_invalid,
+                    tx_invalid_descs: statistics.tx_invalid,
+                    rx_ring_full: statistics.rx_ring_full,
+                    rx_fill_ring_empty_descs: statistics.fill_empty,
+                    tx_ring_empty_descs: statistics.tx_empty,
+                });
+            }
+        }
+        rows
+    }
+
+    fn slices(&self) -> Vec<SliceStatus> {
+        self.config
+            .slices
+            .iter()
+            .map(|slice| SliceStatus {
+                name: slice.name.clone(),
+                egress: slice.address.to_string(),
+                ports: slice.ports.to_string(),
+                owner: match slice.owner {
+                    Owner::Local(owner) => {
+                        let owner = &self.config.owners[usize::from(owner.0)];
+                        match owner.delivery {
+                            Delivery::Kernel => format!("{} (here)", owner.name),
+                            Delivery::NextHop { address, .. } => {
+                                format!("{} (here, {address})", owner.name)
+                            }
+                        }
+                    }
+                    _ => self.config.nodes[usize::from(slice.node.0)].name.clone(),
+                },
+                state: "owned".to_owned(),
+            })
+            .collect()
+    }
+
+    fn egress(&self) -> Vec<EgressStatus> {
+        self.config
+            .egress
+            .iter()
+            .enumerate()
+            .map(|(position, egress)| EgressStatus {
+                prefix: egress.prefix.to_string(),
+                slices: self.config.slices.iter().filter(|slice| slice.egress == position).count()
+                    as u64,
+                default: match egress.rest {
+                    Owner::Unowned => "none".to_owned(),
+                    Owner::DropByDefault => "drop".to_owned(),
+                    Owner::Local(owner) => self.config.owners[usize::from(owner.0)].name.clone(),
+                    Owner::Node(node) => self.config.nodes[usize::from(node.0)].name.clone(),
+                    Owner::Site(site) => self.config.sites[usize::from(site.0)].name.clone(),
+                },
+            })
+            .collect()
+    }
+
+    fn nodes(&self) -> Vec<NodeStatus> {
+        let snapshot = self.publication.current();
+        self.config
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(position, node)| {
+                let peer = snapshot.nodes.get(position).copied().flatten();
+                let state = if Some(position) == self.config.local_node {
+                    "self"
+                } else {
+                    match peer.and_then(|id| snapshot.peer(id)) {
+                        None => "no tunnel",
+                        Some(peer) => match snapshot.group(peer.route) {
+                            Some(NextHopGroup::Adjacencies(members)) => {
+                                let resolved = members.iter().any(|id| {
+                                    snapshot.adjacency(*id).is_some_and(|adjacency| {
+                                        adjacency.state == AdjacencyState::Resolved
+                                    })
+                                });
+                                if resolved { "resolved" } else { "unresolved" }
+                            }
+                            Some(NextHopGroup::Glean(interface)) => {
+                                let adjacency = snapshot
+                                    .neighbors
+                                    .get(*interface, peer.remote)
+                                    .and_then(|id| snapshot.adjacency(id));
+                                match adjacency.map(|adjacency| adjacency.state) {
+                                    Some(AdjacencyState::Resolved) => "resolved",
+                                    Some(AdjacencyState::Failed) => "failed",
+                                    _ => "unresolved",
+                                }
+                            }
+                            _ => "no route",
+                        },
+                    }
+                };
+                let address = node
+                    .endpoints
+                    .ipv4
+                    .map(|address| address.to_string())
+                    .or(node.endpoints.ipv6.map(|address| address.to_string()));
+                NodeStatus {
+                    name: node.name.clone(),
+                    address: address.unwrap_or_default(),
+                    next_hop_state: state.to_owned(),
+                }
+            })
+            .collect()
+    }
+
+    fn neighbor_rows(&self) -> Vec<NeighborStatus> {
+        let mut rows: Vec<NeighborStatus> = Vec::new();
+        for (&(interface, address), known) in &self.host.view().neighbors {
+            let kernel = self
+                .host
+                .ifindex(interface)
+                .and_then(|ifindex| self.host.kernel().neighbors.get(&(ifindex, address)));
+            rows.push(NeighborStatus {
+                address: address.to_string(),
+                interface: self
+                    .config
+                    .interfaces
+                    .get(interface.index())
+                    .map(|each| each.name.clone())
+                    .unwrap_or_default(),
+                mac: known.mac.map(|mac| mac.to_string()),
+                state: kernel.map_or("unknown", |kernel| kernel.state.label()).to_owned(),
+                managed: self.neighbors.contains(&(interface, address)),
+            });
+        }
+        for fixed in &self.config.neighbors {
+            rows.push(NeighborStatus {
+                address: fixed.address.to_string(),
+                interface: self.config.interfaces[fixed.interface.index()].name.clone(),
+                mac: Some(fixed.mac.to_string()),
+                state: "static".to_owned(),
+                managed: false,
+            });
+        }
+        rows.sort_by(|a, b| (&a.interface, &a.address).cmp(&(&b.interface, &b.address)));
+        rows
+    }
+
+    fn punted(&self) -> PuntStatus {
+        let counters = self.punt.counters();
+        PuntStatus {
+            written: counters.written.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
+        }
+    }
+}
