@@ -1,2 +1,84 @@
-//! Set-up, lab, tests and CI, one command each.
-fn main() {}
+//! `cargo xtask`: set-up, lab, tests and CI, one command each.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::build::Workspace;
+use xtask::{checks, lab, setup};
+
+/// Set-up, lab, tests and CI of Sluice, one command each.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Installs what this machine lacks to build and to test; the other commands do so too.
+    Setup,
+    /// Builds the plugins as target/plugins/NAME.wasm.
+    Plugins,
+    /// Runs every test of the workspace.
+    Test {
+        /// Runs only the tests whose name contains this.
+        #[arg(long)]
+        filter: Option<String>,
+    },
+    /// Checks formatting and lints, then runs every test: what CI does.
+    Ci,
+    /// Rewrites what the scenarios expect by what they give now; review the difference.
+    Bless,
+    /// Runs the benches.
+    Bench {
+        /// Passed on to the benches.
+        #[arg(trailing_var_arg = true)]
+        arguments: Vec<String>,
+    },
+    /// Runs a small Internet on this machine, with real traffic through real routers.
+    Lab(lab::Options),
+    /// Serves in a namespace of the lab.
+    #[command(hide = true)]
+    LabServe(lab::serve::Arguments),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a command. Returns whether all that it checks is right.
+fn run(command: Command) -> Result<bool> {
+    if let Command::LabServe(arguments) = &command {
+        return lab::serve::run(arguments).map(|()| true);
+    }
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Setup => setup::run(setup::Need::Everything),
+        Command::Plugins => {
+            setup::require(setup::Need::Build)?;
+            workspace.build_plugins()?;
+            Ok(true)
+        }
+        Command::Test { filter } => checks::test(&workspace, filter.as_deref()),
+        Command::Ci => checks::ci(&workspace),
+        Command::Bless => checks::bless(&workspace),
+        Command::Bench { arguments } => checks::bench(&workspace, &arguments),
+        Command::Lab(options) if options.clean => lab::clean().map(|()| true),
+        Command::Lab(options) => {
+            setup::require(setup::Need::Build)?;
+            setup::require(setup::Need::Lab)?;
+            lab::run(&options, &lab::Binaries::find(&workspace)?)
+        }
+        Command::LabServe(_) => Ok(true),
+    }
+}

@@ -1,0 +1,22 @@
+//! Set-up, lab, tests and CI, one command each.
+//!
+//! ```text
+//!  setup    packages, the wasm target, bpffs: whatever this machine lacks
+//!  plugins  plugins/* -> target/plugins/NAME.wasm
+//!  test     setup, plugins, then every test of the workspace
+//!  ci       formatting, lints, then test
+//!  bless    setup, plugins, then rewrites what the scenarios expect
+//!  bench    setup, plugins, then the benches
+//!  lab      a network of namespaces on this machine
+//! ```
+//!
+//! It builds before anything is set up, so it depends on no crate that needs a system package and on
+//! no other crate of this workspace. Every command says what it runs before it runs it.
+#![forbid(unsafe_code)]
+
+pub mod build;
+pub mod checks;
+pub mod command;
+pub mod lab;
+pub mod setup;
+pub mod test_output;
