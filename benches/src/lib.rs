@@ -1,1 +1,3 @@
-//! Benches behind the figures in README.
+//! What the benches share.
+
+pub mod tsc;

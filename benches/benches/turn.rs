@@ -1,0 +1,283 @@
+//! One whole turn of a worker on memory rings: from the read of the RX ring to the write of the TX
+//! ring, with all counters and descriptors, in TSC clocks a packet.
+//!
+//! Headers are freshly written before each turn, outside the measured time, as a card leaves them in
+//! the cache. What is measured is what `sluice run` runs, but for the system calls of the rings.
+//!
+//! `cargo bench -p benches --bench turn`; with plugins: `cargo xtask plugins` before.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use benches::tsc::Tsc;
+use config::Checked;
+use control::publication::{Changes, HostView, InterfaceView, NeighborView, Publication};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use crossbeam::queue::ArrayQueue;
+use forward::{Worker, WorkerCounters, WorkerParts};
+use frame::{Hook, HookPoint, Nanos, NoHook};
+use policy::{HostOptions, PluginConfig, PluginHost, PluginSpec};
+use sim::{HeaderTemplate, LoopQueue, Rewrite, memory_pool};
+use tables::AdjacencyState;
+use wire::{InterfaceId, MacAddress, ethernet, ipv4, ipv6, protocol, udp};
+
+/// Chunks of the worker and of each ring: those of a card's FILL ring would leave the caches, which
+/// is another measurement; these stay in the second level.
+const RING_FRAMES: usize = 512;
+
+/// Flows that the packets belong to: the look-ups stay in the cache.
+const FLOWS: u16 = 64;
+
+const ROUTER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+const NEXT_HOP_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
+
+const CONFIG: &str = r#"
+[router]
+name = "bench"
+node = "a"
+
+[[interface]]
+name = "in0"
+role = "outside"
+
+[[interface]]
+name = "out0"
+role = "outside"
+
+[[route]]
+prefix = "0.0.0.0/0"
+via = "10.0.1.2"
+interface = "out0"
+
+[[route]]
+prefix = "::/0"
+via = "fd00:1::2"
+interface = "out0"
+
+[[node]]
+name = "a"
+address = "10.0.1.1"
+
+[[node]]
+name = "b"
+address = "10.0.1.2"
+"#;
+
+const SLICES: &str = r#"
+[[egress]]
+prefix = "192.0.2.1/32"
+default = "drop"
+
+[[egress.slice]]
+ports = "0-32767"
+node = "a"
+
+[[egress.slice]]
+ports = "32768-65535"
+node = "b"
+"#;
+
+#[derive(Clone, Copy)]
+enum Traffic {
+    Ipv4,
+    Ipv6,
+    /// To a slice of node b.
+    Slice,
+}
+
+/// A 64-byte frame (without its checksum: 60 bytes).
+fn packet(traffic: Traffic, flow: u16) -> Vec<u8> {
+    let [high, low] = flow.to_be_bytes();
+    let mut bytes = vec![0; 14];
+    let header: &mut [u8; 14] = bytes.first_chunk_mut().expect("14 bytes");
+    let udp_len: u16 = if matches!(traffic, Traffic::Ipv6) { 8 } else { 26 };
+    let (ethertype, destination_port) = match traffic {
+        Traffic::Ipv4 => (ethernet::ETHERTYPE_IPV4, 53),
+        Traffic::Ipv6 => (ethernet::ETHERTYPE_IPV6, 53),
+        Traffic::Slice => (ethernet::ETHERTYPE_IPV4, 40_000 + flow),
+    };
+    ethernet::write_header(header, ROUTER_MAC, NEXT_HOP_MAC, ethertype);
+    match traffic {
+        Traffic::Ipv4 | Traffic::Slice => {
+            let mut ip = [0; ipv4::HEADER_LEN];
+            ipv4::Ipv4Repr {
+                source: [203, 0, 113, low],
+                destination: match traffic {
+                    Traffic::Slice => [192, 0, 2, 1],
+                    _ => [198, 51, high, low],
+                },
+                protocol: protocol::UDP,
+                ttl: 64,
+                traffic_class: 0,
+                dont_fragment: true,
+                identification: 0,
+                payload_len: udp_len,
+            }
+            .emit(&mut ip);
+            bytes.extend(ip);
+        }
+        Traffic::Ipv6 => {
+            let mut ip = [0; ipv6::HEADER_LEN];
+            let address = |last: u8| [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, last];
+            ipv6::Ipv6Repr {
+                source: address(low),
+                destination: address(low ^ 0x80),
+                next_header: protocol::UDP,
+                hop_limit: 64,
+                traffic_class: 0,
+                flow_label: 0,
+                payload_len: udp_len,
+            }
+            .emit(&mut ip);
+            bytes.extend(ip);
+        }
+    }
+    let mut header = [0; udp::HEADER_LEN];
+    udp::emit_header(&mut header, 1024 + flow, destination_port, udp_len, 0);
+    bytes.extend(header);
+    bytes.resize(bytes.len() + usize::from(udp_len) - udp::HEADER_LEN, 0);
+    bytes
+}
+
+fn publication(with_slices: bool) -> Publication {
+    let text = if with_slices { format!("{CONFIG}{SLICES}") } else { CONFIG.to_owned() };
+    let config = Checked::parse(&text, "bench.toml").expect("a valid configuration");
+    let mut host = HostView::default();
+    for addresses in [["10.0.0.1/24", "fd00:0::1/64"], ["10.0.1.1/24", "fd00:1::1/64"]] {
+        host.interfaces.push(InterfaceView {
+            mac: ROUTER_MAC,
+            mtu: 1600,
+            addresses: addresses.iter().map(|text| text.parse().expect("a prefix")).collect(),
+        });
+    }
+    let resolved =
+        NeighborView { mac: Some(NEXT_HOP_MAC), state: AdjacencyState::Resolved };
+    for address in ["10.0.1.2", "fd00:1::2"] {
+        let address: IpAddr = address.parse().expect("an address");
+        host.neighbors.insert((InterfaceId(1), address), resolved);
+    }
+    let mut publication =
+        Publication::new(Arc::new(config), &host, 1).expect("a publication");
+    publication
+        .host_changed(&host, Changes { routes: true, neighbors: true })
+        .expect("a publication");
+    publication
+}
+
+fn worker<H: Hook>(
+    traffic: Traffic,
+    batch_frames: usize,
+    publication: &Publication,
+    hook: H,
+) -> Worker<LoopQueue, H> {
+    let templates: Vec<HeaderTemplate> = (0..FLOWS)
+        .map(|flow| HeaderTemplate::new(&packet(traffic, flow)).expect("a short packet"))
+        .collect();
+    let queues = vec![
+        LoopQueue::new(InterfaceId(0), RING_FRAMES, templates, Rewrite::OnPrepare),
+        LoopQueue::new(InterfaceId(1), RING_FRAMES, Vec::new(), Rewrite::OnPrepare),
+    ];
+    Worker::new(WorkerParts {
+        id: 0,
+        queues,
+        // The second interface receives nothing, so that its ring keeps its chunks for ever.
+        pool: memory_pool(3 * RING_FRAMES, 0),
+        hook,
+        reader: publication.reader(),
+        counters: Arc::new(WorkerCounters::new(2)),
+        punt: None,
+        wanted: Arc::new(ArrayQueue::new(16)),
+        batch_frames,
+    })
+}
+
+/// Measures turns, after making sure that every packet of one is sent.
+fn measure<H: Hook>(
+    criterion: &mut Criterion<Tsc>,
+    name: &str,
+    batch_frames: usize,
+    mut worker: Worker<LoopQueue, H>,
+) {
+    let prepare = |worker: &mut Worker<LoopQueue, H>| {
+        for queue in worker.queues_mut() {
+            queue.prepare();
+        }
+    };
+    // The first turn fills the rings.
+    worker.turn(Nanos(0));
+    prepare(&mut worker);
+    worker.turn(Nanos(1));
+    let counters = Arc::clone(worker.counters());
+    let sent = || counters.interfaces[1].tx_packets.get();
+    assert_eq!(sent(), batch_frames as u64, "{name}: not every packet was forwarded");
+
+    let mut group = criterion.benchmark_group("turn");
+    group.throughput(Throughput::Elements(batch_frames as u64));
+    group.bench_function(BenchmarkId::new(name, batch_frames), |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut clocks = 0;
+            let mut now = 2;
+            for _ in 0..iterations {
+                prepare(&mut worker);
+                let start = Tsc::now();
+                worker.turn(Nanos(now));
+                clocks += Tsc::now() - start;
+                now += 1_000;
+            }
+            clocks
+        });
+    });
+    group.finish();
+    assert_eq!(worker.frames_missing(), 0);
+    let received = counters.interfaces[0].rx_packets.get();
+    assert_eq!(sent(), received, "{name}: packets were lost");
+}
+
+fn plugin(name: &str, config: &str) -> Option<PluginSpec> {
+    let folder = std::env::var_os("SLUICE_PLUGINS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/plugins")),
+        PathBuf::from,
+    );
+    let path = folder.join(format!("{name}.wasm"));
+    if !path.exists() {
+        eprintln!("skipped: {name}, since {} is not there (cargo xtask plugins)", path.display());
+        return None;
+    }
+    let mut spec = PluginSpec::new(name, path, HookPoint::Ingress);
+    spec.config = PluginConfig::Table(config.parse().expect("valid TOML"));
+    spec.grants = vec!["meter".to_owned(), "log".to_owned()];
+    Some(spec)
+}
+
+fn turns(criterion: &mut Criterion<Tsc>) {
+    println!("TSC: {:.3} GHz", Tsc::gigahertz());
+    for batch in [64, 256] {
+        let plain = publication(false);
+        let sliced = publication(true);
+        measure(criterion, "ipv4", batch, worker(Traffic::Ipv4, batch, &plain, NoHook));
+        measure(criterion, "ipv6", batch, worker(Traffic::Ipv6, batch, &plain, NoHook));
+        measure(criterion, "ipv4-slices", batch, worker(Traffic::Ipv4, batch, &sliced, NoHook));
+        measure(criterion, "slice-to-node", batch, worker(Traffic::Slice, batch, &sliced, NoHook));
+        let plugins = [
+            ("filter", "default = \"allow\"\n[[rules]]\naction = \"drop\"\nsource = [\"10.0.0.0/8\"]\n"),
+            ("rate-limit", "packets_per_s = 4000000000\nburst = 1000000\n"),
+        ];
+        for (name, config) in plugins {
+            let Some(spec) = plugin(name, config) else { continue };
+            let (mut host, chains) = PluginHost::new(HostOptions::new(1)).expect("a host");
+            let prepared = host.prepare(&[spec]).expect("a sound plugin");
+            host.publish(prepared).expect("published");
+            let hook = chains.into_iter().next().expect("one worker");
+            let name = format!("ipv4+{name}");
+            measure(criterion, &name, batch, worker(Traffic::Ipv4, batch, &plain, hook));
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(Tsc).sample_size(50);
+    targets = turns
+}
+criterion_main!(benches);
