@@ -360,9 +360,11 @@ pub(crate) struct RawPlugin {
     pub(crate) config: Field<toml::Table>,
     /// A file with its configuration, read when the plugin is loaded; not beside `config`.
     pub(crate) config_file: Field<String>,
-    /// `"continue"` (default) or `"drop"`: the verdict of packets on which it gave none.
+    /// `"continue"` or `"drop"`: the verdict of packets on which it gave none. Default: what its
+    /// manifest says.
     pub(crate) default: Field<PluginDefault>,
-    /// `"closed"` (default) or `"open"`: whether a trap drops its batch or lets it go on.
+    /// `"closed"` or `"open"`: whether a trap drops its batch or lets it go on. Default: what its
+    /// manifest says.
     pub(crate) on_trap: Field<OnTrap>,
     /// Time for one batch in microseconds, before it is stopped as a trap: 100 to 1000000, in
     /// ticks of 100. Default: 1000.

@@ -181,8 +181,8 @@ config_file = "meter.toml"
         path: PathBuf::from("/etc/sluice/p/filter.wasm"),
         hook: PluginHook::Forward,
         config: filter.config.clone(),
-        default: PluginDefault::Drop,
-        on_trap: OnTrap::Open,
+        default: Some(PluginDefault::Drop),
+        on_trap: Some(OnTrap::Open),
         budget_us: 100,
         memory_max_bytes: 65_536,
         traps_max: 1,
@@ -192,7 +192,7 @@ config_file = "meter.toml"
     assert_eq!(*filter, expected);
     assert_eq!(meter.path, Path::new("/opt/meter.wasm"));
     assert_eq!(meter.config, PluginConfig::File(PathBuf::from("/etc/sluice/meter.toml")));
-    assert_eq!((meter.default, meter.on_trap), (PluginDefault::Continue, OnTrap::Closed));
+    assert_eq!((meter.default, meter.on_trap), (None, None));
 }
 
 /// Two sites and three nodes; the file is the same on each of them, except for `router.node`.

@@ -110,6 +110,8 @@ impl Lookup {
     fn route(&mut self, batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
         let Batch { descriptors, verdicts, .. } = batch;
         let mut settle_all = |positions: &[u16], routes: &[RouteId]| {
+            // Packets come in runs to one next hop, which is then resolved once.
+            let mut known = None;
             for (&position, &route) in positions.iter().zip(routes) {
                 let position = usize::from(position);
                 if let (Some(descriptor), Some(verdict), Some(path)) = (
@@ -117,7 +119,19 @@ impl Lookup {
                     verdicts.get_mut(position),
                     paths.get_mut(position),
                 ) {
-                    settle(resolve(route, descriptor, path, snapshot), path, verdict);
+                    if let Some((route_before, next)) = known
+                        && route_before == route
+                    {
+                        descriptor.next_hop = route.0.saturating_add(1);
+                        path.next = next;
+                        continue;
+                    }
+                    let next = resolve(route, descriptor, path, snapshot);
+                    known = match next {
+                        Ok(next) if leads_to_one(route, snapshot) => Some((route, next)),
+                        _ => None,
+                    };
+                    settle(next, path, verdict);
                 }
             }
         };
@@ -356,6 +370,12 @@ fn resolve(
         NextHopGroup::Unreachable => Err(DropReason::Unreachable),
         NextHopGroup::Prohibit => Err(DropReason::Prohibited),
     }
+}
+
+/// Whether every packet of the route has the same next step.
+#[inline]
+fn leads_to_one(route: RouteId, snapshot: &Snapshot) -> bool {
+    matches!(snapshot.group(route), Some(NextHopGroup::Adjacencies(members)) if members.len() == 1)
 }
 
 #[inline]

@@ -59,8 +59,9 @@ pub(crate) fn packet_v4(
     }
     let fragment =
         header.is_fragment().then(|| Fragment { offset_bytes: header.fragment_offset_bytes() });
-    descriptor.source = flow::mapped(source);
-    descriptor.destination = flow::mapped(destination);
+    let (source, destination) = (flow::mapped(source), flow::mapped(destination));
+    descriptor.source = source;
+    descriptor.destination = destination;
     descriptor.protocol = header.protocol();
     descriptor.flags = flags;
     descriptor.length = header.total_len();
@@ -68,7 +69,7 @@ pub(crate) fn packet_v4(
     descriptor.traffic_class = header.traffic_class();
     descriptor.l3_offset = offset(l3_offset);
     descriptor.l4_offset = offset(l3_offset + header.header_len());
-    transport(header.payload(), fragment, descriptor)
+    transport(header.payload(), fragment, (&source, &destination), descriptor)
 }
 
 /// Parses the IPv6 packet at `l3_offset` of `bytes`.
@@ -94,8 +95,9 @@ pub(crate) fn packet_v6(
         .filter(|fragment| !fragment.is_atomic())
         .map(|fragment| Fragment { offset_bytes: fragment.offset_bytes });
     let options = if upper.offset > 0 { flags::OPTIONS } else { 0 };
-    descriptor.source = *header.source();
-    descriptor.destination = *header.destination();
+    let (source, destination) = (*header.source(), *header.destination());
+    descriptor.source = source;
+    descriptor.destination = destination;
     descriptor.protocol = upper.protocol;
     descriptor.flags = flags | flags::IPV6 | options;
     descriptor.length = offset(ipv6::HEADER_LEN + usize::from(header.payload_len()));
@@ -103,7 +105,8 @@ pub(crate) fn packet_v6(
     descriptor.traffic_class = header.traffic_class();
     descriptor.l3_offset = offset(l3_offset);
     descriptor.l4_offset = offset(l3_offset + ipv6::HEADER_LEN + upper.offset);
-    transport(payload.get(upper.offset..).unwrap_or_default(), fragment, descriptor)
+    let segment = payload.get(upper.offset..).unwrap_or_default();
+    transport(segment, fragment, (&source, &destination), descriptor)
 }
 
 /// Addresses that must not be on a wire: RFC 1812 section 5.3.7.
@@ -147,91 +150,97 @@ fn judge_v6(source: &[u8; 16], destination: &[u8; 16]) -> Result<(), DropReason>
     Ok(())
 }
 
+#[derive(Clone, Copy)]
 struct Fragment {
     offset_bytes: u16,
 }
 
-/// Ports, flags and hash. `segment` starts at the transport header and ends with the packet.
-#[inline]
+/// Ports, flags and hash. `segment` starts at the transport header and ends with the packet;
+/// `ends` are the addresses, by value so that the hash need not wait until they are in memory.
+#[inline(always)]
 fn transport(
     segment: &[u8],
     fragment: Option<Fragment>,
+    ends: (&[u8; 16], &[u8; 16]),
     descriptor: &mut Descriptor,
 ) -> Result<(), DropReason> {
-    descriptor.source_port = 0;
-    descriptor.destination_port = 0;
+    let protocol = descriptor.protocol;
+    let (mut source_port, mut destination_port) = (0, 0);
     descriptor.tcp_flags = 0;
-    if let Some(fragment) = fragment {
+    if let Some(fragment) = &fragment {
+        judge_fragment(fragment, segment, protocol)?;
         descriptor.flags |= flags::FRAGMENT;
         if fragment.offset_bytes > 0 {
-            // RFC 3128 section 2: "if the Fragment Offset is 1 and the protocol is TCP, drop".
-            if fragment.offset_bytes == 8 && descriptor.protocol == protocol::TCP {
-                return Err(DropReason::TinyFragment);
-            }
             descriptor.flags |= flags::LATER_FRAGMENT;
-            // Without ports: the hash of what all fragments of a packet share.
-            descriptor.hash =
-                flow::hash(&descriptor.source, &descriptor.destination, 0, 0, descriptor.protocol);
-            return Ok(());
-        }
-        // RFC 1858 section 3: a first fragment that hides ports or flags.
-        let least = match descriptor.protocol {
-            protocol::TCP => 16,
-            protocol::UDP => 8,
-            _ => 0,
-        };
-        if segment.len() < least {
-            return Err(DropReason::TinyFragment);
         }
     }
-    match descriptor.protocol {
-        protocol::TCP => {
-            if let Some((source, destination, tcp_flags)) = tcp::ports_and_flags(segment) {
-                descriptor.source_port = source;
-                descriptor.destination_port = destination;
-                descriptor.tcp_flags = tcp_flags;
-                descriptor.flags |= flags::PORTS;
+    if descriptor.flags & flags::LATER_FRAGMENT == 0 {
+        match protocol {
+            protocol::TCP => {
+                if let Some((source, destination, tcp_flags)) = tcp::ports_and_flags(segment) {
+                    (source_port, destination_port) = (source, destination);
+                    descriptor.tcp_flags = tcp_flags;
+                    descriptor.flags |= flags::PORTS;
+                }
             }
-        }
-        protocol::UDP | protocol::SCTP => {
-            if let Some(&[s0, s1, d0, d1, _, _, _, _]) = segment.first_chunk::<8>() {
-                descriptor.source_port = u16::from_be_bytes([s0, s1]);
-                descriptor.destination_port = u16::from_be_bytes([d0, d1]);
-                descriptor.flags |= flags::PORTS;
+            _ if protocol::has_ports(protocol) => {
+                if let Some(&[s0, s1, d0, d1, _, _, _, _]) = segment.first_chunk::<8>() {
+                    source_port = u16::from_be_bytes([s0, s1]);
+                    destination_port = u16::from_be_bytes([d0, d1]);
+                    descriptor.flags |= flags::PORTS;
+                }
             }
+            protocol::ICMP | protocol::ICMPV6 => {
+                if let Some(identifier) = icmp_message(segment, descriptor) {
+                    (source_port, destination_port) = (identifier, identifier);
+                    descriptor.flags |= flags::PORTS;
+                }
+            }
+            _ => {}
         }
-        protocol::ICMP if descriptor.flags & flags::IPV6 == 0 => {
-            icmp_message(segment, icmp::echo_identifier, icmp::is_error, descriptor);
-        }
-        protocol::ICMPV6 if descriptor.flags & flags::IPV6 != 0 => {
-            icmp_message(segment, icmpv6::echo_identifier, icmpv6::is_error, descriptor);
-        }
-        _ => {}
     }
-    descriptor.hash = flow::hash(
-        &descriptor.source,
-        &descriptor.destination,
-        descriptor.source_port,
-        descriptor.destination_port,
-        descriptor.protocol,
-    );
+    descriptor.source_port = source_port;
+    descriptor.destination_port = destination_port;
+    // All fragments of a packet take one path, and only the first of them has ports.
+    let (from, to) =
+        if fragment.is_some() { (0, 0) } else { (source_port, destination_port) };
+    descriptor.hash = flow::hash(ends.0, ends.1, from, to, protocol);
     Ok(())
 }
 
-/// The identifier of an echo stands for both ports; an error is only marked.
-fn icmp_message(
-    message: &[u8],
-    echo_identifier: fn(&[u8]) -> Option<u16>,
-    is_error: fn(u8) -> bool,
-    descriptor: &mut Descriptor,
-) {
-    if let Some(identifier) = echo_identifier(message) {
-        descriptor.source_port = identifier;
-        descriptor.destination_port = identifier;
-        descriptor.flags |= flags::PORTS;
-    } else if message.first().is_some_and(|&kind| is_error(kind)) {
+/// Fragments that are made to slip past filters.
+#[cold]
+fn judge_fragment(fragment: &Fragment, segment: &[u8], protocol: u8) -> Result<(), DropReason> {
+    // RFC 3128 section 2: "if the Fragment Offset is 1 and the protocol is TCP, drop".
+    if fragment.offset_bytes == 8 && protocol == protocol::TCP {
+        return Err(DropReason::TinyFragment);
+    }
+    // RFC 1858 section 3: a first fragment that hides ports or flags.
+    let least = match protocol {
+        protocol::TCP => 16,
+        protocol::UDP => 8,
+        _ => 0,
+    };
+    if fragment.offset_bytes == 0 && segment.len() < least {
+        return Err(DropReason::TinyFragment);
+    }
+    Ok(())
+}
+
+/// The identifier of an echo, which stands for both ports. An error is only marked. ICMP of the
+/// other family means nothing.
+fn icmp_message(message: &[u8], descriptor: &mut Descriptor) -> Option<u16> {
+    let kind = message.first().copied()?;
+    let is_v6 = descriptor.flags & flags::IPV6 != 0;
+    let (is_error, identifier) = match (descriptor.protocol, is_v6) {
+        (protocol::ICMP, false) => (icmp::is_error(kind), icmp::echo_identifier(message)),
+        (protocol::ICMPV6, true) => (icmpv6::is_error(kind), icmpv6::echo_identifier(message)),
+        _ => return None,
+    };
+    if is_error {
         descriptor.flags |= flags::ICMP_ERROR;
     }
+    identifier
 }
 
 /// Offsets and lengths within a chunk of 4096 bytes, or of an IP packet that fits one.

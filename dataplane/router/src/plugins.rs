@@ -21,11 +21,11 @@ fn spec(plugin: &config::Plugin) -> PluginSpec {
             config::PluginConfig::Inline(table) => PluginConfig::Table(table.clone()),
             config::PluginConfig::File(path) => PluginConfig::File(path.clone()),
         },
-        default: Some(match plugin.default {
+        default: plugin.default.map(|default| match default {
             PluginDefault::Continue => DefaultVerdict::Continue,
             PluginDefault::Drop => DefaultVerdict::Drop,
         }),
-        on_trap: Some(match plugin.on_trap {
+        on_trap: plugin.on_trap.map(|on_trap| match on_trap {
             config::OnTrap::Open => OnTrap::Open,
             config::OnTrap::Closed => OnTrap::Closed,
         }),

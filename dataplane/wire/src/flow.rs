@@ -8,10 +8,9 @@ const MAPPED_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 #[inline]
 #[must_use]
 pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    let mut address = [0; 16];
-    *field::array_mut::<0, 12, _>(&mut address) = MAPPED_PREFIX;
-    *field::array_mut::<12, 4, _>(&mut address) = v4;
-    address
+    // As one number it stays in registers: written in parts, it would be read back through the store
+    // buffer before all parts of it have arrived there.
+    (0xffff_u128 << 32 | u32::from_be_bytes(v4) as u128).to_be_bytes()
 }
 
 /// The IPv4 address of `::ffff:a.b.c.d`; `None` for any other address.

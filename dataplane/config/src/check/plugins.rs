@@ -42,8 +42,8 @@ impl Checker<'_> {
             path: path.unwrap_or_default(),
             hook: hook.map_or(PluginHook::Ingress, |(hook, _)| *hook),
             config: self.plugin_config(at, raw),
-            default: raw.default.as_ref().map(|word| *word.get_ref()).unwrap_or_default(),
-            on_trap: raw.on_trap.as_ref().map(|word| *word.get_ref()).unwrap_or_default(),
+            default: raw.default.as_ref().map(|word| *word.get_ref()),
+            on_trap: raw.on_trap.as_ref().map(|word| *word.get_ref()),
             budget_us: self.multiple(
                 at,
                 ("budget_us", &raw.budget_us),

@@ -15,10 +15,10 @@ pub struct Plugin {
     pub hook: PluginHook,
     /// What it is configured with.
     pub config: PluginConfig,
-    /// The verdict of packets on which it gave none.
-    pub default: PluginDefault,
-    /// What a trap does to its batch.
-    pub on_trap: OnTrap,
+    /// The verdict of packets on which it gave none; `None`: its manifest decides.
+    pub default: Option<PluginDefault>,
+    /// What a trap does to its batch; `None`: its manifest decides.
+    pub on_trap: Option<OnTrap>,
     /// Time that one batch may take, in microseconds, before it counts as a trap.
     pub budget_us: u32,
     /// Bound of its linear memory, in bytes; a multiple of a Wasm page (64 KiB).

@@ -121,6 +121,9 @@ impl ControlLoop {
         let changes = self.host.apply(event);
         match event {
             KernelEvent::Addresses(_) => self.update_rules(),
+            KernelEvent::Neighbor(change) => {
+                self.neighbors.adopt(change, &self.host, &self.mirror);
+            }
             KernelEvent::Links(_) => {
                 let down = self.host.interfaces_down();
                 if !down.is_empty() {

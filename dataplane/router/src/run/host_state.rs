@@ -56,6 +56,11 @@ impl HostState {
         self.kernel.links.get(name).map(|link| link.ifindex)
     }
 
+    /// The router's interface with this number.
+    pub(crate) fn interface(&self, ifindex: u32) -> Option<InterfaceId> {
+        self.by_ifindex.get(&ifindex).copied()
+    }
+
     /// The router's interfaces that the kernel has no more, or that are down.
     pub(crate) fn interfaces_down(&self) -> BTreeSet<&str> {
         let is_up = |name: &&String| self.kernel.links.get(*name).is_some_and(|link| link.up);

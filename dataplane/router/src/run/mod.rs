@@ -34,7 +34,7 @@ use control::socket::ControlServer;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use crossbeam::queue::ArrayQueue;
 use forward::{WorkerCounters, punt_channel};
-use policy::{HostOptions, PluginHost};
+use policy::{HostOptions, PluginHost, WorkerChain};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::info;
@@ -69,14 +69,15 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
     let facts = datapath::facts(&config)?;
     let cores = datapath::cores(&config, &facts)?;
 
-    let (mirror, events) = start_mirror(&config)?;
+    let (mirror, events) = privileges::limited(|| start_mirror(&config))?;
     let host = read_machine(&config, &events)?;
-    let (server, requests) = ControlServer::bind(&config.router.control_socket, SOCKET_MODE)?;
-    let metrics = config.router.metrics_listen.map(MetricsServer::start).transpose()?;
-
-    let (mut plugin_host, chains) = PluginHost::new(HostOptions::new(cores.len()))?;
-    let prepared = plugin_host.prepare(&plugins::specs(&config))?;
-    plugin_host.publish(prepared)?;
+    let (server, requests) = privileges::limited(|| {
+        Ok(ControlServer::bind(&config.router.control_socket, SOCKET_MODE)?)
+    })?;
+    let metrics = privileges::limited(|| {
+        Ok(config.router.metrics_listen.map(MetricsServer::start).transpose()?)
+    })?;
+    let (plugin_host, chains) = privileges::limited(|| load_plugins(&config, cores.len()))?;
 
     let workers = u32::try_from(cores.len())?;
     let publication = Publication::new(Arc::clone(&config), host.view(), workers)?;
@@ -104,7 +105,7 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
         Datapath::set_up(&config, facts, &rules, cores, inputs, &wanted, &counters)?;
     report::print_start(&config, &datapath);
 
-    let signals = watch_signals()?;
+    let signals = privileges::limited(watch_signals)?;
     // Everything that wants privileges is open. Threads that start from here on inherit what is left.
     privileges::drop_to_control()?;
     if send_ends.send(punt_ends).is_err() {
@@ -148,6 +149,13 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
     control.punt.join();
     drop(server);
     outcome
+}
+
+fn load_plugins(config: &Checked, workers: usize) -> Result<(PluginHost, Vec<WorkerChain>)> {
+    let (mut host, chains) = PluginHost::new(HostOptions::new(workers))?;
+    let prepared = host.prepare(&plugins::specs(config))?;
+    host.publish(prepared)?;
+    Ok((host, chains))
 }
 
 fn start_mirror(config: &Checked) -> Result<(KernelMirror, Receiver<KernelEvent>)> {

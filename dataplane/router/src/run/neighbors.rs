@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use control::kernel::KernelMirror;
+use control::kernel::{KernelMirror, NeighborChange, NeighborState};
 use control::publication::Publication;
 use forward::Neighbor;
 use tables::AdjacencyState;
@@ -47,6 +47,17 @@ impl Kept {
     /// Asks the kernel again for everything that it was asked for: after a link came back.
     pub(crate) fn renew(&mut self) {
         self.required.clear();
+    }
+
+    /// Has the kernel keep a neighbor fresh that it learnt by itself. It sees none of the packets
+    /// that workers send there, and would let its address grow stale.
+    pub(crate) fn adopt(&mut self, change: &NeighborChange, host: &HostState, mirror: &KernelMirror) {
+        let learnt = change.neighbor.is_some_and(|known| {
+            !known.managed && matches!(known.state, NeighborState::Stale | NeighborState::Reachable)
+        });
+        if let (true, Some(interface)) = (learnt, host.interface(change.ifindex)) {
+            self.seek((interface, change.address), host, mirror);
+        }
     }
 
     /// Asks the kernel for a neighbor that a packet waits for.

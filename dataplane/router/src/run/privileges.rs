@@ -2,7 +2,7 @@
 //!
 //! | thread | keeps | for |
 //! |---|---|---|
-//! | control | `CAP_NET_ADMIN`, `CAP_BPF` | managed neighbors; the classifier's maps |
+//! | control and those that it starts | `CAP_NET_ADMIN`, `CAP_BPF` | managed neighbors; the classifier's maps |
 //! | workers, punt | nothing | |
 
 use anyhow::{Context, Result};
@@ -16,6 +16,19 @@ pub(crate) fn drop_to_control() -> Result<()> {
     let held = caps::read(None, CapSet::Permitted).context("capabilities cannot be read")?;
     set(&held.intersection(&kept).copied().collect())?;
     nix::sys::prctl::set_no_new_privs().context("no_new_privs cannot be set")
+}
+
+/// Runs `start` with what a running router's control thread needs and no more, so that the threads
+/// which it starts never have more either. Capabilities belong to threads, and a thread inherits
+/// those of the one that starts it.
+pub(crate) fn limited<T: Send>(start: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            drop_to_control()?;
+            start()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Gives up everything, for this thread.
