@@ -22,9 +22,9 @@ use sim::{HeaderTemplate, LoopQueue, Rewrite, memory_pool};
 use tables::AdjacencyState;
 use wire::{InterfaceId, MacAddress, ethernet, ipv4, ipv6, protocol, udp};
 
-/// Chunks of the worker and of each ring: those of a card's FILL ring would leave the caches, which
-/// is another measurement; these stay in the second level.
-const RING_FRAMES: usize = 512;
+/// Frames of each ring, written before a turn and then read: with a batch of them they are read from
+/// the first cache levels, with a full ring from the third, where a card leaves them.
+const FULL_RING_FRAMES: usize = 2048;
 
 /// Flows that the packets belong to: the look-ups stay in the cache.
 const FLOWS: u16 = 64;
@@ -119,7 +119,8 @@ fn packet(traffic: Traffic, flow: u16) -> Vec<u8> {
         }
         Traffic::Ipv6 => {
             let mut ip = [0; ipv6::HEADER_LEN];
-            let address = |last: u8| [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, last];
+            let address =
+                |last: u8| [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, last];
             ipv6::Ipv6Repr {
                 source: address(low),
                 destination: address(low ^ 0x80),
@@ -151,14 +152,12 @@ fn publication(with_slices: bool) -> Publication {
             addresses: addresses.iter().map(|text| text.parse().expect("a prefix")).collect(),
         });
     }
-    let resolved =
-        NeighborView { mac: Some(NEXT_HOP_MAC), state: AdjacencyState::Resolved };
+    let resolved = NeighborView { mac: Some(NEXT_HOP_MAC), state: AdjacencyState::Resolved };
     for address in ["10.0.1.2", "fd00:1::2"] {
         let address: IpAddr = address.parse().expect("an address");
         host.neighbors.insert((InterfaceId(1), address), resolved);
     }
-    let mut publication =
-        Publication::new(Arc::new(config), &host, 1).expect("a publication");
+    let mut publication = Publication::new(Arc::new(config), &host, 1).expect("a publication");
     publication
         .host_changed(&host, Changes { routes: true, neighbors: true })
         .expect("a publication");
@@ -167,7 +166,7 @@ fn publication(with_slices: bool) -> Publication {
 
 fn worker<H: Hook>(
     traffic: Traffic,
-    batch_frames: usize,
+    (batch_frames, ring_frames): (usize, usize),
     publication: &Publication,
     hook: H,
 ) -> Worker<LoopQueue, H> {
@@ -175,14 +174,14 @@ fn worker<H: Hook>(
         .map(|flow| HeaderTemplate::new(&packet(traffic, flow)).expect("a short packet"))
         .collect();
     let queues = vec![
-        LoopQueue::new(InterfaceId(0), RING_FRAMES, templates, Rewrite::OnPrepare),
-        LoopQueue::new(InterfaceId(1), RING_FRAMES, Vec::new(), Rewrite::OnPrepare),
+        LoopQueue::new(InterfaceId(0), ring_frames, templates, Rewrite::OnPrepare),
+        LoopQueue::new(InterfaceId(1), ring_frames, Vec::new(), Rewrite::OnPrepare),
     ];
     Worker::new(WorkerParts {
         id: 0,
         queues,
         // The second interface receives nothing, so that its ring keeps its chunks for ever.
-        pool: memory_pool(3 * RING_FRAMES, 0),
+        pool: memory_pool(3 * ring_frames, 0),
         hook,
         reader: publication.reader(),
         counters: Arc::new(WorkerCounters::new(2)),
@@ -256,12 +255,22 @@ fn turns(criterion: &mut Criterion<Tsc>) {
     for batch in [64, 256] {
         let plain = publication(false);
         let sliced = publication(true);
-        measure(criterion, "ipv4", batch, worker(Traffic::Ipv4, batch, &plain, NoHook));
-        measure(criterion, "ipv6", batch, worker(Traffic::Ipv6, batch, &plain, NoHook));
-        measure(criterion, "ipv4-slices", batch, worker(Traffic::Ipv4, batch, &sliced, NoHook));
-        measure(criterion, "slice-to-node", batch, worker(Traffic::Slice, batch, &sliced, NoHook));
+        let cases = [
+            ("ipv4", Traffic::Ipv4, batch, &plain),
+            ("ipv6", Traffic::Ipv6, batch, &plain),
+            ("ipv4-slices", Traffic::Ipv4, batch, &sliced),
+            ("slice-to-node", Traffic::Slice, batch, &sliced),
+            ("ipv4-full-ring", Traffic::Ipv4, FULL_RING_FRAMES, &plain),
+            ("ipv6-full-ring", Traffic::Ipv6, FULL_RING_FRAMES, &plain),
+        ];
+        for (name, traffic, ring, publication) in cases {
+            measure(criterion, name, batch, worker(traffic, (batch, ring), publication, NoHook));
+        }
         let plugins = [
-            ("filter", "default = \"allow\"\n[[rules]]\naction = \"drop\"\nsource = [\"10.0.0.0/8\"]\n"),
+            (
+                "filter",
+                "default = \"allow\"\n[[rules]]\naction = \"drop\"\nsource = [\"10.0.0.0/8\"]\n",
+            ),
             ("rate-limit", "packets_per_s = 1000000000\nburst = 1000000\n"),
         ];
         for (name, config) in plugins {
@@ -271,7 +280,7 @@ fn turns(criterion: &mut Criterion<Tsc>) {
             host.publish(prepared).expect("published");
             let hook = chains.into_iter().next().expect("one worker");
             let name = format!("ipv4+{name}");
-            measure(criterion, &name, batch, worker(Traffic::Ipv4, batch, &plain, hook));
+            measure(criterion, &name, batch, worker(Traffic::Ipv4, (batch, batch), &plain, hook));
         }
     }
 }

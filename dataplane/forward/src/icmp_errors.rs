@@ -8,7 +8,7 @@
 use frame::{Descriptor, DropReason, Frame, Nanos, Pool};
 use sluice_abi::flags;
 use tables::{IcmpLimits, Interface, Snapshot};
-use wire::{ethernet, icmp, icmpv6};
+use wire::{ethernet, icmp, icmpv6, protocol};
 
 use crate::address::{v4_bits, v6_bits};
 
@@ -73,7 +73,7 @@ impl IcmpErrors {
         let &Dropped { frame: dropped, descriptor, reason, mtu } = about;
         let is_v6 = descriptor.flags & flags::IPV6 != 0;
         let complaint = complaint(reason, is_v6, mtu).ok_or(Silence::Proper)?;
-        if descriptor.flags & (flags::ICMP_ERROR | flags::LATER_FRAGMENT) != 0 {
+        if is_beyond_complaint(descriptor) {
             return Err(Silence::Proper);
         }
         let interface = snapshot.interface(dropped.ingress()).ok_or(Silence::Lost)?;
@@ -119,6 +119,15 @@ impl IcmpErrors {
             Err(Silence::Limited)
         }
     }
+}
+
+/// RFC 4443 section 2.4 (e) makes no exception for later fragments, and the sender of a fragment that
+/// is too big has to know; but a later fragment of an ICMPv6 message may be part of an error.
+fn is_beyond_complaint(descriptor: &Descriptor) -> bool {
+    let is_v6 = descriptor.flags & flags::IPV6 != 0;
+    let may_be_error = !is_v6 || descriptor.protocol == protocol::ICMPV6;
+    descriptor.flags & flags::ICMP_ERROR != 0
+        || descriptor.flags & flags::LATER_FRAGMENT != 0 && may_be_error
 }
 
 /// A token bucket as a time: when it would be full again (GCRA, ITU-T I.371).

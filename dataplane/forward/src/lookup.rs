@@ -87,6 +87,11 @@ impl Lookup {
                 Steering::Route
             };
             match steering {
+                // RFC 1812 section 5.3.7. Two slices of one shared address may talk to each other;
+                // no other address is both ends of a packet on a wire.
+                Steering::Route if descriptor.source == descriptor.destination => {
+                    *verdict = Verdict::Drop(DropReason::MartianSource);
+                }
                 Steering::Route if descriptor.flags & flags::IPV6 == 0 => {
                     self.positions4.push(position);
                     self.destinations4.push(v4_bits(&descriptor.destination));
@@ -97,7 +102,8 @@ impl Lookup {
                 }
                 Steering::Decided(next) => settle(next, path, verdict),
                 Steering::Through(route) => {
-                    settle(resolve(route, descriptor, path, snapshot), path, verdict);
+                    let next = resolve(route, descriptor, path, snapshot);
+                    settle(next.and_then(outwards), path, verdict);
                 }
                 Steering::To(adjacency) => {
                     settle(resolve_to(adjacency, snapshot), path, verdict);
@@ -376,6 +382,13 @@ fn resolve(
 #[inline]
 fn leads_to_one(route: RouteId, snapshot: &Snapshot) -> bool {
     matches!(snapshot.group(route), Some(NextHopGroup::Adjacencies(members)) if members.len() == 1)
+}
+
+/// The kernel of this machine must not get a packet that is on its way into a tunnel: it would answer
+/// another node's flow.
+#[inline]
+fn outwards(next: Next) -> Result<Next, DropReason> {
+    if next == Next::Punt { Err(DropReason::NoRoute) } else { Ok(next) }
 }
 
 #[inline]

@@ -113,7 +113,7 @@ pub(crate) fn packet_v6(
 #[inline]
 fn judge_v4(source: u32, destination: u32) -> Result<(), DropReason> {
     // One comparison sorts out everything from 224.0.0.0 on: multicast, class E and broadcast.
-    if source >= 0xe000_0000 || matches!(source >> 24, 0 | 127) || source == destination {
+    if source >= 0xe000_0000 || matches!(source >> 24, 0 | 127) {
         return Err(DropReason::MartianSource);
     }
     if destination >= 0xe000_0000 {
@@ -138,7 +138,7 @@ fn judge_v6(source: &[u8; 16], destination: &[u8; 16]) -> Result<(), DropReason>
     }
     let (from, to) = (u128::from_be_bytes(*source), u128::from_be_bytes(*destination));
     let link_local = |address: u128| address >> 118 == 0x3fa;
-    if from >> 120 == 0xff || from <= 1 || link_local(from) || from == to {
+    if from >> 120 == 0xff || from <= 1 || link_local(from) {
         return Err(DropReason::MartianSource);
     }
     if to >> 120 == 0xff {
@@ -202,8 +202,7 @@ fn transport(
     descriptor.source_port = source_port;
     descriptor.destination_port = destination_port;
     // All fragments of a packet take one path, and only the first of them has ports.
-    let (from, to) =
-        if fragment.is_some() { (0, 0) } else { (source_port, destination_port) };
+    let (from, to) = if fragment.is_some() { (0, 0) } else { (source_port, destination_port) };
     descriptor.hash = flow::hash(ends.0, ends.1, from, to, protocol);
     Ok(())
 }

@@ -75,7 +75,10 @@ fn forward(
         edit_packet(frame, descriptor, adjacency, snapshot);
     }
     let l3_offset = usize::from(descriptor.l3_offset);
+    // What lies behind the packet's end is link-layer padding, which may be more than the MTU allows.
+    let packet_end = l3_offset + usize::from(descriptor.length);
     let written = match peer {
+        None if !frame.set_len(packet_end) => Err(DropReason::FrameTruncated),
         None => write_link_layer(frame, l3_offset, adjacency, descriptor.flags & flags::IPV6 != 0),
         Some(peer) => encapsulate(frame, descriptor, peer)
             .and_then(|()| write_link_layer(frame, 0, adjacency, peer.remote.is_ipv6())),

@@ -193,7 +193,11 @@ fn interface_findings(config: &Checked, position: usize, facts: &InterfaceFacts)
     let mut findings = Vec::new();
     if facts.mtu > host::MTU_MAX {
         findings.push(Finding::fault(
-            format!("{name}: an MTU of {} does not fit a chunk; at most {}", facts.mtu, host::MTU_MAX),
+            format!(
+                "{name}: an MTU of {} does not fit a chunk; at most {}",
+                facts.mtu,
+                host::MTU_MAX
+            ),
             format!("ip link set dev {name} mtu {}", host::MTU_MAX),
         ));
     } else {
@@ -284,7 +288,9 @@ fn queue_findings(config: &Checked, facts: &[InterfaceFacts]) -> Vec<Finding> {
                     "{name}: has {rx} receive queues for {workers} workers; what arrives on a \
                      queue without a worker would pass the router by"
                 ),
-                format!("ethtool -L {name} combined {workers} (for a veth: rx {workers} tx {workers})"),
+                format!(
+                    "ethtool -L {name} combined {workers} (for a veth: rx {workers} tx {workers})"
+                ),
             ));
         } else if (tx as usize) < workers {
             findings.push(Finding::fault(
@@ -313,8 +319,10 @@ fn core_findings(config: &Checked, facts: &[InterfaceFacts]) -> Vec<Finding> {
     }
     for (position, core) in cores.iter().enumerate() {
         let siblings = host::hyperthread_siblings(*core).unwrap_or_default();
-        let shared =
-            cores.iter().skip(position + 1).find(|other| *other != core && siblings.contains(other));
+        let shared = cores
+            .iter()
+            .skip(position + 1)
+            .find(|other| *other != core && siblings.contains(other));
         if let Some(other) = shared {
             findings.push(Finding::warning(
                 format!("workers.cores: {core} and {other} are hyperthreads of one core"),

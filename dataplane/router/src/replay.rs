@@ -63,9 +63,8 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
     let config = Checked::load(&args.config.config)?;
     let mut inputs = Vec::new();
     for input in &args.inputs {
-        let (name, file) = input
-            .split_once('=')
-            .with_context(|| format!("--in {input}: expected IFACE=FILE"))?;
+        let (name, file) =
+            input.split_once('=').with_context(|| format!("--in {input}: expected IFACE=FILE"))?;
         let interface = config
             .interface(name)
             .with_context(|| format!("--in {input}: the configuration has no interface {name}"))?;
@@ -75,11 +74,8 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
         }
         inputs.push((interface, capture.packets));
     }
-    let options = Options {
-        workers: args.workers,
-        keep_mac: args.keep_mac,
-        resolve: !args.no_resolve,
-    };
+    let options =
+        Options { workers: args.workers, keep_mac: args.keep_mac, resolve: !args.no_resolve };
     let names: Vec<String> = config.interfaces.iter().map(|each| each.name.clone()).collect();
     let outcome = replay(config, inputs, &options)?;
     fs::create_dir_all(&args.out_dir)
@@ -246,9 +242,10 @@ impl Bench {
             *destination = mac.0;
         }
         let worker = spread(&bytes, self.workers.len());
-        let queue = self.workers.get_mut(worker).and_then(|worker| {
-            worker.queues_mut().get_mut(interface.index())
-        });
+        let queue = self
+            .workers
+            .get_mut(worker)
+            .and_then(|worker| worker.queues_mut().get_mut(interface.index()));
         if !queue.is_some_and(|queue| queue.push_rx(&bytes)) {
             self.lost_before_rx += 1;
         }

@@ -23,8 +23,12 @@ use crate::client;
 /// The range that the kernel takes ephemeral ports from.
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
-/// Preference of the first rule: before the main table's (32766), behind what operators choose.
-const PREFERENCE: u32 = 20_000;
+/// Preference of the rules: before the main table's (32766), behind what operators choose.
+const PREFERENCE: &str = "20000";
+
+/// The last port that a rule's range may end with (`fib_rule_port_range_valid` of the kernel). The
+/// one behind it is left to the router.
+const RULE_PORT_MAX: u16 = 65_534;
 
 /// A slice, as far as a workload is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,30 +107,32 @@ impl Guard {
         let port_range = fs::read_to_string(PORT_RANGE)
             .with_context(|| format!("{PORT_RANGE}: cannot be read"))?;
         let mut guard = Self { confines, port_range, rules: Vec::new() };
-        let Confines { address, first_port, last_port } = confines;
+        let Confines { first_port, last_port, .. } = confines;
         // The kernel gives out no port below 1.
         let range = format!("{} {last_port}", first_port.max(1));
         fs::write(PORT_RANGE, range).with_context(|| {
             format!("{PORT_RANGE}: cannot be written; run as root in the workload's namespace")
         })?;
-        let ports = format!("{first_port}-{last_port}");
-        let address = address.to_string();
-        for (step, protocol) in (0_u32..).zip(["tcp", "udp"]) {
-            let from = ["from", &address, "ipproto", protocol];
-            let allowed = ["sport", &ports, "lookup", "main"];
-            guard.add_rule(PREFERENCE + 2 * step, &from, &allowed)?;
-            guard.add_rule(PREFERENCE + 2 * step + 1, &from, &["prohibit"])?;
+        for protocol in ["tcp", "udp"] {
+            // Port 0 stands for a port that is still to be chosen, so nothing may match all ports.
+            guard.prohibit(protocol, 1, first_port.saturating_sub(1))?;
+            guard.prohibit(protocol, last_port.saturating_add(1), RULE_PORT_MAX)?;
         }
         Ok(guard)
     }
 
-    fn add_rule(&mut self, preference: u32, from: &[&str], then: &[&str]) -> Result<()> {
-        let preference = preference.to_string();
-        let rule: Vec<String> = [from, &["pref", &preference], then]
-            .concat()
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
+    /// Prohibits these source ports; none if the range is empty.
+    fn prohibit(&mut self, protocol: &str, first_port: u16, last_port: u16) -> Result<()> {
+        if first_port > last_port {
+            return Ok(());
+        }
+        let address = self.confines.address.to_string();
+        let ports = format!("{first_port}-{last_port}");
+        let rule: Vec<String> = [
+            "from", &address, "ipproto", protocol, "sport", &ports, "pref", PREFERENCE, "prohibit",
+        ]
+        .map(str::to_owned)
+        .to_vec();
         let words: Vec<&str> = ["rule", "add"].into_iter().chain(strs(&rule)).collect();
         ip(self.confines.address, &words)?;
         self.rules.push(rule);

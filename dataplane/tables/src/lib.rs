@@ -26,6 +26,7 @@ pub use adjacency::{Adjacency, AdjacencyId, AdjacencyState, Neighbors, NextHopGr
 pub use fib::{FibError, RouteId};
 pub use fib4::Fib4;
 pub use fib6::Fib6;
+pub use prefetch::prefetch;
 pub use publish::{Publisher, Reader};
 pub use slices::{
     EgressBlock, EgressId, LocalOwnerId, NodeId, Owner, ResolvedRange, SiteId, SliceHit, SliceId,

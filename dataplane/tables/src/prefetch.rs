@@ -9,7 +9,7 @@
 /// Asks the processor to bring the cache line of `place` near. It reads nothing and changes nothing
 /// but timing; on a processor without the instruction it does nothing.
 #[inline(always)]
-pub(crate) fn prefetch<T>(place: &T) {
+pub fn prefetch<T>(place: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -15,7 +15,8 @@ use crate::{command, lab, setup};
 /// Where tests find data that is no part of the repository.
 const TEST_DATA: &str = "SLUICE_TESTDATA";
 
-/// Runs every test, or those whose name contains `filter`. Returns whether all passed.
+/// Runs every test and then the lab, or those tests whose name contains `filter`. Returns whether all
+/// passed.
 ///
 /// # Errors
 /// When something that the tests need cannot be built.

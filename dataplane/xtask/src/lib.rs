@@ -3,11 +3,11 @@
 //! ```text
 //!  setup    packages, the wasm target, bpffs: whatever this machine lacks
 //!  plugins  plugins/* -> target/plugins/NAME.wasm
-//!  test     setup, plugins, then every test of the workspace
+//!  test     setup, plugins, every test of the workspace, then the lab
 //!  ci       formatting, lints, then test
 //!  bless    setup, plugins, then rewrites what the scenarios expect
 //!  bench    setup, plugins, then the benches
-//!  lab      a network of namespaces on this machine
+//!  lab      a small Internet on this machine, with real traffic through real routers
 //! ```
 //!
 //! It builds before anything is set up, so it depends on no crate that needs a system package and on

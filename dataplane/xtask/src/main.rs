@@ -22,7 +22,7 @@ enum Command {
     Setup,
     /// Builds the plugins as target/plugins/NAME.wasm.
     Plugins,
-    /// Runs every test of the workspace.
+    /// Runs every test of the workspace, then the lab.
     Test {
         /// Runs only the tests whose name contains this.
         #[arg(long)]

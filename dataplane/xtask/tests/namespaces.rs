@@ -135,7 +135,9 @@ fn a_signal_removes_everything() {
     }
     // The lab would build them, and cargo is at work already.
     if ["SLUICE_ROUTER", "SLUICE_PLUGINS"].iter().any(|name| std::env::var_os(name).is_none()) {
-        eprintln!("SKIPPED a_signal_removes_everything: run by `cargo xtask test`, which builds a router");
+        eprintln!(
+            "SKIPPED a_signal_removes_everything: run by `cargo xtask test`, which builds a router"
+        );
         return;
     }
     for signal in [Signal::SIGINT, Signal::SIGTERM] {

@@ -135,11 +135,8 @@ impl HostState {
 
     fn take_addresses(&mut self) {
         let kernel = &self.kernel;
-        self.view.interfaces = self
-            .names
-            .iter()
-            .map(|name| interface_view(kernel.links.get(name), kernel))
-            .collect();
+        self.view.interfaces =
+            self.names.iter().map(|name| interface_view(kernel.links.get(name), kernel)).collect();
         // Prefixes such as 127.0.0.0/8 never appear on a wire.
         self.view.locals = kernel
             .addresses

@@ -53,7 +53,7 @@ const SYNCHRONIZE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Frames that may be on their way to the kernel, for each worker. More delay the kernel's share of
 /// an overload without carrying more of it.
-const PUNT_FRAMES_MAX: usize = 1024;
+const PUNT_FRAMES_MAX: usize = 2048;
 
 /// Neighbors that workers may have asked for at a time.
 const WANTED_MAX: usize = 1024;
@@ -96,13 +96,10 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
         inputs.push(WorkerInputs { hook, reader: publication.reader(), punt: sender });
     }
     let wanted = Arc::new(ArrayQueue::new(WANTED_MAX));
-    let counters: Vec<Arc<WorkerCounters>> = cores
-        .iter()
-        .map(|_| Arc::new(WorkerCounters::new(config.interfaces.len())))
-        .collect();
+    let counters: Vec<Arc<WorkerCounters>> =
+        cores.iter().map(|_| Arc::new(WorkerCounters::new(config.interfaces.len()))).collect();
     let rules = datapath::rules(&config, host.locals());
-    let mut datapath =
-        Datapath::set_up(&config, facts, &rules, cores, inputs, &wanted, &counters)?;
+    let mut datapath = Datapath::set_up(&config, facts, &rules, cores, inputs, &wanted, &counters)?;
     report::print_start(&config, &datapath);
 
     let signals = privileges::limited(watch_signals)?;

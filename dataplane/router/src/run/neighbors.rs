@@ -51,7 +51,12 @@ impl Kept {
 
     /// Has the kernel keep a neighbor fresh that it learnt by itself. It sees none of the packets
     /// that workers send there, and would let its address grow stale.
-    pub(crate) fn adopt(&mut self, change: &NeighborChange, host: &HostState, mirror: &KernelMirror) {
+    pub(crate) fn adopt(
+        &mut self,
+        change: &NeighborChange,
+        host: &HostState,
+        mirror: &KernelMirror,
+    ) {
         let learnt = change.neighbor.is_some_and(|known| {
             !known.managed && matches!(known.state, NeighborState::Stale | NeighborState::Reachable)
         });

@@ -11,8 +11,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 /// Gives up everything but what a running router's control thread needs, for this thread and those
 /// that it starts from now on, and for every program that it might run.
 pub(crate) fn drop_to_control() -> Result<()> {
-    let kept: CapsHashSet =
-        [Capability::CAP_NET_ADMIN, Capability::CAP_BPF].into_iter().collect();
+    let kept: CapsHashSet = [Capability::CAP_NET_ADMIN, Capability::CAP_BPF].into_iter().collect();
     let held = caps::read(None, CapSet::Permitted).context("capabilities cannot be read")?;
     set(&held.intersection(&kept).copied().collect())?;
     nix::sys::prctl::set_no_new_privs().context("no_new_privs cannot be set")

@@ -213,12 +213,8 @@ impl ControlLoop {
             .zip(&self.counters)
             .zip(&self.datapath.cores)
             .map(|((id, counters), core)| {
-                let (busy_fraction, batch_mean) = self
-                    .rates
-                    .worker_rates
-                    .get(id as usize)
-                    .copied()
-                    .unwrap_or_default();
+                let (busy_fraction, batch_mean) =
+                    self.rates.worker_rates.get(id as usize).copied().unwrap_or_default();
                 WorkerStatus {
                     id,
                     core: u32::try_from(*core).ok(),

@@ -53,6 +53,8 @@ impl Capture {
         let read = || -> Result<Vec<String>> {
             let mut tshark = Command::new("tshark");
             tshark.args(["-n", "-T", "fields", "-r"]).arg(&file);
+            // GUE variant 1: what is in the datagram is an IP packet.
+            tshark.args(["-d", "udp.port==6080,ip"]);
             for protocol in ["ip", "tcp", "udp"] {
                 tshark.args(["-o", &format!("{protocol}.check_checksum:TRUE")]);
             }

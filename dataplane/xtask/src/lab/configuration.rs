@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 
 use super::cleanup;
 use super::plan::{BOUNDARY, HOST_A, NODE_A, NODE_B, SHARED, SLICES_FIRST};
@@ -96,7 +98,7 @@ impl Files<'_> {
     /// # Errors
     /// When it cannot be written.
     pub fn write_config(&self, which: Which, variant: Variant) -> Result<()> {
-        replace(&self.config(which), text(which, variant, self))
+        replace(&self.config(which), text(which, variant, two_cores()?, self))
     }
 
     /// Writes the rules of the filter plugin; `rules` is TOML, empty for none.
@@ -105,6 +107,19 @@ impl Files<'_> {
     /// When they cannot be written.
     pub fn write_rules(&self, which: Which, rules: &str) -> Result<()> {
         replace(&self.rules(which), format!("default = \"allow\"\n{rules}"))
+    }
+}
+
+/// The first two cores that this process may use: both routers share them.
+///
+/// # Errors
+/// When it may use only one.
+pub fn two_cores() -> Result<[usize; 2]> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).context("allowed cores")?;
+    let mut cores = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false));
+    match (cores.next(), cores.next()) {
+        (Some(first), Some(second)) => Ok([first, second]),
+        _ => bail!("the lab needs two cores, a worker on each"),
     }
 }
 
@@ -118,7 +133,7 @@ pub fn replace(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     std::fs::rename(&aside, path).with_context(|| path.display().to_string())
 }
 
-fn text(which: Which, variant: Variant, files: &Files<'_>) -> String {
+fn text(which: Which, variant: Variant, cores: [usize; 2], files: &Files<'_>) -> String {
     let letter = which.letter();
     let name = which.router_name();
     let socket = files.socket(which).display().to_string();
@@ -172,7 +187,7 @@ role = "outside"
     let shared = format!(
         r#"
 [workers]
-cores = [0, 1]
+cores = [{}, {}]
 
 [[node]]
 name = "a"
@@ -188,7 +203,7 @@ path = "filter.wasm"
 hook = "ingress"
 config_file = "filter-{letter}.toml"
 "#,
-        NODE_A.v4, NODE_A.v6, NODE_B.v4, NODE_B.v6
+        cores[0], cores[1], NODE_A.v4, NODE_A.v6, NODE_B.v4, NODE_B.v6
     );
     let egress = |family: char, address: String, overlap: u16| {
         let holder = match which {

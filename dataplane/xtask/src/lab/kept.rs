@@ -14,12 +14,18 @@ use super::{GROUP, cleanup};
 /// The file in a kept folder that lists its processes: leaders of process groups.
 const PROCESSES: &str = "processes";
 
-/// Leaves the stage as it is and prints what to try.
+/// Leaves the stage as it is and prints what to try; to the standard error if the outcome for machines
+/// is on the standard output.
 ///
 /// # Errors
 /// When what has to end later cannot be noted.
-pub fn leave(mut stage: Stage) -> Result<()> {
-    print!("{}", what_to_try(&stage));
+pub fn leave(mut stage: Stage, to_stderr: bool) -> Result<()> {
+    let text = what_to_try(&stage);
+    if to_stderr {
+        eprint!("{text}")
+    } else {
+        print!("{text}")
+    }
     let folder = stage.folder.path().to_owned();
     let pids: Vec<_> = stage.keep().iter().map(u32::to_string).collect();
     let file = folder.join(PROCESSES);
@@ -72,8 +78,9 @@ Everything runs on, in {folder}. Try:
   # change a slice and put it into force, or make a mistake and see it refused
   ${{EDITOR:-vi}} {config} && {sluice} reload --socket {a}
 
-  # run a capture through the same configuration, without a network
-  timeout 5 {node_a} tshark -q -i wan0 -F pcap -w /tmp/wan0.pcap; {sluice} replay --config {config} --in wan0=/tmp/wan0.pcap --out-dir /tmp/replay
+  # record what comes to node a, then run it through the same configuration without a network
+  timeout 10 {ix} tshark -q -i node-a -f outbound -F pcap -w {folder}/wan0.pcap & {host_a} ping -c 5 -e 2000 -I {shared} {server}; wait
+  {sluice} replay --config {config} --in wan0={folder}/wan0.pcap --out-dir {folder}/replay
 
   # crash node b, look what is left, start it again
   kill -9 $(pgrep -f 'run --config {config_b}')

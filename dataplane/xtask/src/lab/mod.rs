@@ -54,7 +54,7 @@ const GROUP: &str = "lab";
 /// How the lab is run.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Leaves everything running and prints what to try.
+    /// Leaves everything running, until the next run, and prints what to try.
     #[arg(long)]
     pub keep: bool,
     /// Only removes what was kept.
@@ -96,8 +96,9 @@ impl Binaries {
 /// Finds out whether this machine lets the lab be built.
 ///
 /// # Errors
-/// When it does not: without root, or in a container that may not make namespaces.
+/// When it does not: without root or a second core, or in a container that may not make namespaces.
 pub fn probe() -> Result<()> {
+    configuration::two_cores()?;
     namespace::Namespace::create(GROUP, "probe").map(drop)
 }
 
@@ -142,7 +143,7 @@ pub fn run(options: &Options, binaries: &Binaries) -> Result<bool> {
     }
     report.print(options.json);
     if options.keep {
-        kept::leave(stage)?;
+        kept::leave(stage, options.json)?;
     }
     Ok(report.passed())
 }

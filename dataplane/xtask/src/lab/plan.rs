@@ -76,7 +76,8 @@ pub const BY_NODE_A: Pair = internet(21);
 pub const BY_NODE_B: Pair = internet(22);
 
 /// What inet2 sends to node b in transit, which that forwards to inet1.
-pub const TRANSIT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+pub const TRANSIT: Pair =
+    Pair::new(Ipv4Addr::new(203, 0, 113, 7), Ipv6Addr::new(0x2001, 0xdb8, 0xeeee, 0, 0, 0, 0, 7));
 
 /// First port of node a's slices.
 pub const SLICES_FIRST: u16 = 1024;

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 /// What came of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
+    /// What the checks around it are about; empty where they are about nothing in particular.
+    pub act: String,
     /// What was checked.
     pub name: String,
     /// Whether it was right.
@@ -23,24 +25,27 @@ pub struct Check {
 #[derive(Clone, Debug)]
 pub struct Report {
     title: String,
+    act: String,
     checks: Vec<Check>,
-    totals: Vec<(String, String)>,
+    totals: Vec<(String, Value)>,
 }
 
 impl Report {
     /// A report without checks, which has not passed.
     #[must_use]
     pub fn new(title: &str) -> Self {
-        Self { title: title.to_owned(), checks: Vec::new(), totals: Vec::new() }
+        Self { title: title.to_owned(), act: String::new(), checks: Vec::new(), totals: Vec::new() }
     }
 
     /// Shows what the next checks are about.
     pub fn act(&mut self, title: &str) {
         eprintln!("\n{title}");
+        title.clone_into(&mut self.act);
     }
 
-    /// Notes something that was counted over the whole run; it is shown at the end.
-    pub fn total(&mut self, name: impl Into<String>, value: impl Into<String>) {
+    /// Notes something that was counted over the whole run: a number, or numbers by name. It is
+    /// shown at the end.
+    pub fn total(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         self.totals.push((name.into(), value.into()));
     }
 
@@ -57,7 +62,8 @@ impl Report {
             Ok(detail) => (true, detail),
             Err(error) => (false, format!("{error:#}")),
         };
-        let check = Check { name: name.into(), passed, detail, duration: started.elapsed() };
+        let act = self.act.clone();
+        let check = Check { act, name: name.into(), passed, detail, duration: started.elapsed() };
         eprintln!("{check}");
         self.checks.push(check);
         passed
@@ -88,6 +94,7 @@ impl Report {
             .iter()
             .map(|check| {
                 json!({
+                    "act": check.act,
                     "name": check.name,
                     "passed": check.passed,
                     "detail": check.detail,
@@ -98,7 +105,7 @@ impl Report {
         let totals: serde_json::Map<_, _> = self
             .totals
             .iter()
-            .map(|(name, value)| (name.clone(), Value::String(value.clone())))
+            .map(|(name, value)| (name.replace(' ', "_"), value.clone()))
             .collect();
         json!({
             "title": self.title,
@@ -115,7 +122,7 @@ impl Report {
         } else {
             println!();
             for (name, value) in &self.totals {
-                println!("{name:35} {value}");
+                println!("{name:35} {}", in_words(value));
             }
             for check in self.checks.iter().filter(|check| !check.passed) {
                 println!("{check}");
@@ -129,6 +136,19 @@ impl Report {
         let passed = self.checks.iter().filter(|check| check.passed).count();
         let verdict = if self.passed() { "passed" } else { "FAILED" };
         format!("{} {verdict}: {passed} of {} checks", self.title, self.checks.len())
+    }
+}
+
+/// A number, or numbers by name.
+fn in_words(value: &Value) -> String {
+    match value.as_object() {
+        None => value.to_string(),
+        Some(parts) if parts.is_empty() => "none".to_owned(),
+        Some(parts) => {
+            let words: Vec<_> =
+                parts.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            words.join(", ")
+        }
     }
 }
 
@@ -170,6 +190,9 @@ mod tests {
         assert_eq!(json["passed"], false);
         assert_eq!(json["checks"][0]["detail"], "as expected");
         assert_eq!(json["checks"][1]["detail"], "effect: cause");
+        report.total("packets dropped", json!({ "no-route": 2, "not-ip": 1 }));
+        assert_eq!(report.to_json()["totals"]["packets_dropped"]["no-route"], 2);
+        assert_eq!(in_words(&report.totals[0].1), "no-route 2, not-ip 1");
         let text = report.to_string();
         assert!(text.contains("FAILED second"), "{text}");
         assert!(text.ends_with("example FAILED: 1 of 2 checks"), "{text}");

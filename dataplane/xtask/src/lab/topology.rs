@@ -7,9 +7,12 @@ use super::link::{End, Link};
 use super::namespace::Namespace;
 use super::plan::{
     BY_NODE_A, BY_NODE_B, HOST_A, INET1, INET2, MTU, NODE_A, NODE_A_LAN, NODE_B, Pair, QUEUES,
-    SERVER, SERVER2, SHARED, UNDERLAY_MTU,
+    SERVER, SERVER2, SHARED, TRANSIT, UNDERLAY_MTU,
 };
 use super::{GROUP, link};
+
+/// Tables of inet2 by which a source address chooses a node.
+const BY_SOURCE: [(u8, Pair, Pair); 2] = [(21, BY_NODE_A, NODE_A), (22, BY_NODE_B, NODE_B)];
 
 /// The namespaces of the figure in [`super`]. They are deleted when this is dropped.
 #[derive(Debug)]
@@ -66,6 +69,24 @@ impl Topology {
         for node in [&self.node_a, &self.node_b] {
             node.ip(&["link", "set", "wan0", "mtu", &mtu])?;
             self.ix.ip(&["link", "set", node.role(), "mtu", &mtu])?;
+        }
+        Ok(())
+    }
+
+    /// Makes inet2 forget what it has learnt of path MTUs towards single nodes, by giving it those
+    /// routes anew.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn forget_path_mtu(&self) -> Result<()> {
+        for (table, _, node) in BY_SOURCE {
+            for (family, shared) in ["-4", "-6"].into_iter().zip(SHARED.both()) {
+                let route = format!("{shared} via {} table {table}", node.like(shared));
+                // One that is replaced by its equal keeps what is known of it.
+                let _ = ip(&self.inet2, &format!("{family} route del {route}"));
+                ip(&self.inet2, &format!("{family} route add {route}"))?;
+                ip(&self.inet2, &format!("{family} route flush cache"))?;
+            }
         }
         Ok(())
     }
@@ -158,15 +179,18 @@ impl Topology {
     /// On inet2 the source address chooses the node that gets a packet for the shared address, so
     /// that a test can send to the one that it wants. Transit goes by node b.
     fn choose_nodes_by_source(&self) -> Result<()> {
-        for (table, source, node) in [(21, BY_NODE_A, NODE_A), (22, BY_NODE_B, NODE_B)] {
+        for (table, source, _) in BY_SOURCE {
             for from in source.both() {
                 let family = if from.is_ipv4() { "-4" } else { "-6" };
-                let (shared, via) = (SHARED.like(from), node.like(from));
-                ip(&self.inet2, &format!("{family} route add {shared} via {via} table {table}"))?;
                 ip(&self.inet2, &format!("{family} rule add pref 50 from {from} lookup {table}"))?;
             }
         }
-        ip(&self.inet2, &format!("route add 203.0.113.0/24 via {}", NODE_B.v4))
+        self.forget_path_mtu()?;
+        for (family, transit) in ["-4", "-6"].into_iter().zip(TRANSIT.both()) {
+            let via = NODE_B.like(transit);
+            ip(&self.inet2, &format!("{family} route add {transit} via {via}"))?;
+        }
+        Ok(())
     }
 
     fn set_up_nodes(&self) -> Result<()> {

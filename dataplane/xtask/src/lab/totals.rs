@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::report::Report;
 use super::stage::Stage;
 use super::status::Status;
@@ -17,28 +19,22 @@ pub fn add(stage: &Stage, report: &mut Report, elapsed: Duration) {
     for (reason, count) in reports.iter().flat_map(Status::drops) {
         *drops.entry(reason).or_default() += count;
     }
-    let drops = if drops.is_empty() {
-        "none".to_owned()
-    } else {
-        let words: Vec<_> =
-            drops.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        words.join(", ")
-    };
     let totals = stage.totals;
     for (name, value) in [
-        ("TCP connections completed", totals.flows.to_string()),
-        ("bytes compared", totals.bytes.to_string()),
-        ("echoes answered", totals.echoes.to_string()),
-        ("packets received by the routers", sum("rx_packets").to_string()),
-        ("packets forwarded", sum("forwarded").to_string()),
-        ("packets delivered to owners", sum("delivered").to_string()),
-        ("packets sent on to the owning node", sum("to_owner").to_string()),
-        ("packets refused as expected", totals.refused.to_string()),
-        ("packets dropped, by reason", drops),
-        ("plugin reloads under traffic", totals.plugin_reloads.to_string()),
-        ("packets lost to plugin reloads", totals.plugin_reload_losses.to_string()),
-        ("seconds", format!("{:.1}", elapsed.as_secs_f64())),
-    ] {
+        ("TCP connections completed", totals.flows.into()),
+        ("bytes compared", totals.bytes.into()),
+        ("echoes answered", totals.echoes.into()),
+        ("packets received by the routers", sum("rx_packets").into()),
+        ("packets forwarded", sum("forwarded").into()),
+        ("packets delivered to owners", sum("delivered").into()),
+        ("packets sent on to the owning node", sum("to_owner").into()),
+        ("packets refused as expected", totals.refused.into()),
+        ("packets dropped", json!(drops)),
+        ("plugin reloads under traffic", totals.plugin_reloads.into()),
+        ("packets lost to plugin reloads", totals.plugin_reload_losses.into()),
+        ("seconds", elapsed.as_secs().into()),
+    ] as [(&str, Value); 12]
+    {
         report.total(name, value);
     }
 }

@@ -1,7 +1,9 @@
 //! A thousand destinations go where a linear scan over the routing table says.
 
 use std::collections::HashSet;
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +23,9 @@ const SEED: u64 = 2024;
 
 /// How often a destination that nobody heard of is tried: datagrams may be lost.
 const ROUNDS: usize = 3;
+
+/// How long the last datagram of a round may take.
+const LAST_ARRIVAL: Duration = Duration::from_millis(200);
 
 /// Plays the act.
 pub fn play(stage: &mut Stage, report: &mut Report) {
@@ -71,18 +76,19 @@ fn probe(stage: &Stage) -> Result<String> {
 
 /// Sends a numbered datagram to each destination. Returns which numbers came to inet1 and inet2, and
 /// which had to be sent more than once.
-fn send(stage: &Stage, destinations: &[std::net::IpAddr]) -> Result<[HashSet<usize>; 3]> {
-    let sinks = [sink(&stage.topology.inet1)?, sink(&stage.topology.inet2)?];
-    let host = stage.workload(Which::A);
-    let (four, six) = host.within(|| -> std::io::Result<_> {
+fn send(stage: &Stage, destinations: &[IpAddr]) -> Result<[HashSet<usize>; 3]> {
+    let sinks = [Sink::open(&stage.topology.inet1)?, Sink::open(&stage.topology.inet2)?];
+    let (four, six) = stage.workload(Which::A).within(|| -> std::io::Result<_> {
         Ok((UdpSocket::bind((SHARED.v4, 20_000))?, UdpSocket::bind((SHARED.v6, 20_000))?))
     })??;
-    let mut heard = [HashSet::new(), HashSet::new()];
     let mut repeated = HashSet::new();
     for round in 0..ROUNDS {
-        let open: Vec<usize> = (0..destinations.len())
-            .filter(|index| heard.iter().all(|numbers| !numbers.contains(index)))
-            .collect();
+        let heard = sinks.each_ref().map(Sink::heard);
+        let is_open = |index: &usize| heard.iter().all(|numbers| !numbers.contains(index));
+        let open: Vec<usize> = (0..destinations.len()).filter(is_open).collect();
+        if open.is_empty() {
+            break;
+        }
         if round > 0 {
             repeated.extend(&open);
         }
@@ -90,30 +96,51 @@ fn send(stage: &Stage, destinations: &[std::net::IpAddr]) -> Result<[HashSet<usi
             let to = SocketAddr::new(destinations[index], SINK_PORT);
             let socket = if to.is_ipv4() { &four } else { &six };
             socket.send_to(&(index as u64).to_be_bytes(), to).with_context(|| to.to_string())?;
-            // In bursts, as routers get them, but no longer than their rings.
+            // In bursts, as routers get them.
             if position % 32 == 31 {
                 thread::sleep(Duration::from_millis(1));
             }
         }
-        for (sink, numbers) in sinks.iter().zip(&mut heard) {
-            let mut bytes = [0; 8];
-            while sink.recv(&mut bytes).is_ok() {
-                numbers.insert(u64::from_be_bytes(bytes) as usize);
-            }
-        }
-        if heard[0].len() + heard[1].len() >= destinations.len() {
-            break;
-        }
+        thread::sleep(LAST_ARRIVAL);
     }
-    let [at_inet1, at_inet2] = heard;
+    let [at_inet1, at_inet2] = sinks.each_ref().map(Sink::heard);
     Ok([at_inet1, at_inet2, repeated])
 }
 
-/// Hears what is sent to any address. Its buffer holds all of it.
-fn sink(namespace: &Namespace) -> Result<UdpSocket> {
-    let socket = namespace
-        .within(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, SINK_PORT)))?
-        .with_context(|| format!("a sink in {}", namespace.role()))?;
-    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
-    Ok(socket)
+/// Hears what is sent to any address. A thread empties its buffer, until this is dropped.
+struct Sink {
+    heard: Arc<Mutex<HashSet<usize>>>,
+    is_open: Arc<AtomicBool>,
+}
+
+impl Sink {
+    fn open(namespace: &Namespace) -> Result<Self> {
+        let socket = namespace
+            .within(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, SINK_PORT)))?
+            .with_context(|| format!("a sink in {}", namespace.role()))?;
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let heard = Arc::new(Mutex::new(HashSet::new()));
+        let is_open = Arc::new(AtomicBool::new(true));
+        let sink = Self { heard: Arc::clone(&heard), is_open: Arc::clone(&is_open) };
+        thread::spawn(move || {
+            let mut bytes = [0; 8];
+            while is_open.load(Ordering::Relaxed) {
+                if socket.recv(&mut bytes).is_ok() {
+                    let number = u64::from_be_bytes(bytes) as usize;
+                    heard.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+                }
+            }
+        });
+        Ok(sink)
+    }
+
+    fn heard(&self) -> HashSet<usize> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.is_open.store(false, Ordering::Relaxed);
+    }
 }

@@ -18,10 +18,15 @@ pub fn account(stage: &mut Stage, report: &mut Report) {
     for node in [&stage.a, &stage.b] {
         report.check(format!("every packet of node {}", node.which().letter()), || {
             thread::sleep(SETTLE);
-            let status = node.status()?;
-            let packets = status.accounting()?;
-            let drops: u64 = status.drops().values().sum();
-            Ok(format!("{packets} received; {drops} of them dropped, each for a reason"))
+            let (mut packets, mut drops) = (0, 0);
+            let now = node.status()?;
+            // Runs that were killed or ended: of their last moment, in which nothing was sent.
+            for status in node.ended.iter().chain([&now]) {
+                packets += status.accounting()?;
+                drops += status.drops().values().sum::<u64>();
+            }
+            let runs = node.ended.len() + 1;
+            Ok(format!("{packets} received in {runs} runs; {drops} dropped, each for a reason"))
         });
     }
 }

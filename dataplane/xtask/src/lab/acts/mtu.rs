@@ -17,8 +17,8 @@ use crate::lab::stage::{Stage, eventually, family};
 /// Bytes that a connection carries before and after the change.
 const BYTES: usize = 2 << 20;
 
-/// Bytes of IPv4 or IPv6 and UDP in front of a packet in a tunnel; the clamp reckons with the larger.
-const OVERHEAD_V6: u32 = 48;
+/// Bytes in front of a packet in a tunnel, which are IPv4 and UDP for both families of packets.
+const OVERHEAD: u32 = 28;
 
 /// How long routers and kernels may take to learn of the change.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -104,7 +104,7 @@ fn clamped(stage: &Stage) -> Result<String> {
     for (server, headers) in [(BY_NODE_B.both()[0], 40), (BY_NODE_B.both()[1], 60)] {
         let stream = connect_one(stage, Which::A, server, PORT_A + 1)?;
         let segment = sockets::segment_bytes_max(&stream)?;
-        let fits = MTU - OVERHEAD_V6 - headers;
+        let fits = MTU - OVERHEAD - headers;
         ensure!(segment <= fits, "{}: segments of {segment} bytes, {fits} fit", family(server));
         words.push(format!("{} segments of at most {segment} bytes", family(server)));
     }
@@ -114,10 +114,8 @@ fn clamped(stage: &Stage) -> Result<String> {
 /// A packet of full size to a node that has to send it on: the sender learns that it is too big. One
 /// that fits with the tunnel's headers passes.
 fn too_big_datagrams(stage: &Stage) -> Result<String> {
-    for family in ["-4", "-6"] {
-        // Connections have taught this host already: it has to learn anew.
-        stage.topology.inet2.ip(&[family, "route", "flush", "cache"])?;
-    }
+    // Connections have taught this host already: it has to learn anew.
+    stage.topology.forget_path_mtu()?;
     for (from, headers) in [(BY_NODE_A.both()[0], 28), (BY_NODE_A.both()[1], 48)] {
         let to = SocketAddr::new(SHARED.like(from), PORT_B + 10);
         let receiver = sockets::udp(&stage.topology.node_b, to, SocketAddr::new(from, 21_010))?;
@@ -128,17 +126,14 @@ fn too_big_datagrams(stage: &Stage) -> Result<String> {
             Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {}
             other => bail!("{} bytes to {to}: {other:?}, not EMSGSIZE", MTU),
         }
-        let fits = vec![7; (MTU - OVERHEAD_V6 - headers) as usize];
+        let fits = vec![7; (MTU - OVERHEAD - headers) as usize];
         receiver.set_read_timeout(Some(Duration::from_secs(2)))?;
         sender.send(&fits)?;
         let mut received = vec![0; fits.len() + 1];
         let count = receiver
             .recv(&mut received)
-            .with_context(|| format!("{} bytes to {to} would fit", MTU - OVERHEAD_V6))?;
+            .with_context(|| format!("{} bytes to {to} would fit", MTU - OVERHEAD))?;
         ensure!(received[..count] == fits, "{to} received something else");
     }
-    Ok(format!(
-        "{MTU} bytes: message too long; {} bytes: received; both families",
-        MTU - OVERHEAD_V6
-    ))
+    Ok(format!("{MTU} bytes: message too long; {} bytes: received; both families", MTU - OVERHEAD))
 }

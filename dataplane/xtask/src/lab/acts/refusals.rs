@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 
-use super::flows;
 use crate::lab::configuration::Which;
 use crate::lab::plan::{ECHO_PORT, SERVER, SHARED, SINK_PORT, TRANSIT};
 use crate::lab::report::Report;
@@ -16,8 +15,8 @@ use crate::lab::stage::{Stage, errno_name, eventually, family};
 /// A port of node b's slice, which host-a has no right to.
 const FOREIGN_PORT: u16 = 61_000;
 
-/// Packets with a source that is not the sender's.
-const SPOOFED: u64 = 10;
+/// Packets of each family with a source that is not the sender's.
+const SPOOFED: u16 = 10;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -68,25 +67,32 @@ fn confined(stage: &Stage) -> Result<String> {
     let error = format!("{error:#}");
     let leaked = stage.a.status()?.dropped("slice-sender") - before;
     ensure!(leaked == 0, "{leaked} packets left the workload: {error}");
-    // And what stays in the slice passes.
-    flows::udp_echo(stage, Which::A, 27_000, SERVER.v4.into())?;
-    Ok(error.rsplit(": ").next().unwrap_or_default().trim().to_owned())
+    let port = "27000";
+    let curl = ["curl", "--silent", "--show-error", "--max-time", "2", "--local-port", port, &url];
+    stage
+        .topology
+        .host_a
+        .output(&mut stage.confined(Which::A, false, &curl))
+        .context("from a port of its slice")?;
+    Ok(format!("curl fails from port {FOREIGN_PORT} and no packet leaves, from {port} it succeeds"))
 }
 
-/// Packets with the shared address as their source come from outside; they are for somewhere else, so
+/// Packets with a shared address as their source come from outside; they are for somewhere else, so
 /// that nothing but their source is wrong with them.
 fn spoofed(stage: &mut Stage) -> Result<String> {
     let before = stage.b.status()?.dropped("spoofed-source");
-    for number in 0..SPOOFED {
-        let from = SocketAddr::from((SHARED.v4, 2000 + number as u16));
-        let to = SocketAddr::from((TRANSIT, SINK_PORT));
-        sockets::send_spoofed(&stage.topology.inet2, from, to)?;
+    let all = 2 * u64::from(SPOOFED);
+    for to in TRANSIT.both() {
+        for number in 0..SPOOFED {
+            let from = SocketAddr::new(SHARED.like(to), 2000 + number);
+            sockets::send_spoofed(&stage.topology.inet2, from, SocketAddr::new(to, SINK_PORT))?;
+        }
     }
     eventually("all of them dropped as spoofed-source", TIMEOUT, || {
         let dropped = stage.b.status()?.dropped("spoofed-source") - before;
-        ensure!(dropped <= SPOOFED, "{dropped} drops");
-        Ok((dropped == SPOOFED).then_some(()))
+        ensure!(dropped <= all, "{dropped} drops for {all} packets");
+        Ok((dropped == all).then_some(()))
     })?;
-    stage.totals.refused += SPOOFED;
-    Ok(format!("{SPOOFED} of {SPOOFED} dropped by node b"))
+    stage.totals.refused += all;
+    Ok(format!("{all} of {all} dropped by node b, both families"))
 }

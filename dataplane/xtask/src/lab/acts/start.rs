@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
 use crate::lab::node::Node;
 use crate::lab::plan::{QUEUES, UNDERLAY_MTU};
 use crate::lab::report::Report;
-use crate::lab::stage::Stage;
+use crate::lab::stage::{Stage, eventually};
 
 /// Plays the act. Returns whether both routers run; without them no other act can be played.
 pub fn play(stage: &mut Stage, report: &mut Report) -> bool {
@@ -25,10 +26,21 @@ pub fn play(stage: &mut Stage, report: &mut Report) -> bool {
         let name = format!("node {}", node.which().letter());
         report.check(name, || describe(node));
     }
+    report.check("preflight of node a", || {
+        let mut preflight = stage.a.command(&["preflight", "--config"]);
+        preflight.arg(stage.a.files().config(stage.a.which()));
+        let findings = stage.topology.node_a.output(&mut preflight)?;
+        let fine = findings.lines().filter(|line| line.starts_with("ok")).count();
+        ensure!(fine > 0, "it found nothing: {findings}");
+        Ok(format!("{fine} things are as they should be, nothing would stop a router"))
+    });
     report.check("metrics of node a", || {
-        let page = stage.topology.node_a.within(metrics)??;
-        let lines = page.lines().filter(|line| line.starts_with("sluice_")).count();
-        ensure!(lines > 10, "only {lines} metrics of sluice: {page:.300}");
+        // They are recorded once a second.
+        let lines = eventually("metrics of sluice", Duration::from_secs(3), || {
+            let page = stage.topology.node_a.within(metrics)??;
+            let lines = page.lines().filter(|line| line.starts_with("sluice_")).count();
+            Ok((lines > 10).then_some(lines))
+        })?;
         Ok(format!("{lines} time series for Prometheus"))
     });
     true
@@ -55,7 +67,7 @@ fn describe(node: &mut Node) -> Result<String> {
 
 fn metrics() -> Result<String> {
     let mut stream = TcpStream::connect("127.0.0.1:9100")?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
     let mut page = String::new();
     stream.read_to_string(&mut page)?;

@@ -1,0 +1,134 @@
+//! Whether what left is sound, judged without any code of the router: from the frame's bytes and the
+//! RFCs alone.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What is known of the router whose frames are judged.
+#[derive(Clone, Debug, Default)]
+pub struct Judge {
+    /// Its own addresses: a tunnel packet from one of them is opened, and an ICMP error from one of
+    /// them must have a right checksum.
+    pub own: Vec<IpAddr>,
+    /// UDP port of its tunnels.
+    pub tunnel_port: u16,
+}
+
+impl Judge {
+    /// Says what is wrong with a frame that left by an interface: the TTL has been decremented and is
+    /// not 0, lengths agree with the frame, and the header checksum is right.
+    pub fn forwarded(&self, frame: &[u8]) -> Result<(), String> {
+        let Some((header, packet)) = frame.split_at_checked(14) else {
+            return Err("shorter than an Ethernet header".to_owned());
+        };
+        if header[0] & 1 == 1 || header[..6] == [0; 6] {
+            return Err("sent to no single station".to_owned());
+        }
+        match (header[12], header[13], packet.first().map(|byte| byte >> 4)) {
+            (0x08, 0x00, Some(4)) | (0x86, 0xdd, Some(6)) => self.packet(packet, 1),
+            _ => Err(format!("EtherType {:02x?} before {:02x?}", &header[12..], packet.first())),
+        }
+    }
+
+    /// The same for an IP packet that went to the kernel, whose TTL is nobody's business.
+    #[allow(dead_code, reason = "each test file is a program of its own, and not all need it")]
+    pub fn to_kernel(&self, packet: &[u8]) -> Result<(), String> {
+        self.packet(packet, 0)
+    }
+
+    fn packet(&self, packet: &[u8], ttl_min: u8) -> Result<(), String> {
+        let (source, protocol, payload) = match packet.first().map(|byte| byte >> 4) {
+            Some(4) => ipv4(packet, ttl_min)?,
+            Some(6) => ipv6(packet, ttl_min)?,
+            version => return Err(format!("IP version {version:?}")),
+        };
+        if !self.own.contains(&source) {
+            return Ok(());
+        }
+        match protocol {
+            17 if payload.len() >= 8 && be16(payload, 2) == self.tunnel_port => {
+                if usize::from(be16(payload, 4)) != payload.len() {
+                    return Err("UDP length of a tunnel packet".to_owned());
+                }
+                self.packet(&payload[8..], ttl_min).map_err(|wrong| format!("in a tunnel: {wrong}"))
+            }
+            1 if sum(payload, 0) != 0xffff => Err("ICMP checksum".to_owned()),
+            58 => {
+                let addresses = sum(&packet[8..40], 0);
+                let length = u32::try_from(payload.len()).map_err(|error| error.to_string())?;
+                let sum = sum(payload, u32::from(addresses) + length + 58);
+                if sum == 0xffff { Ok(()) } else { Err("ICMPv6 checksum".to_owned()) }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+type Parts<'a> = (IpAddr, u8, &'a [u8]);
+
+fn ipv4(packet: &[u8], ttl_min: u8) -> Result<Parts<'_>, String> {
+    let header_len = usize::from(packet[0] & 15) * 4;
+    if header_len < 20 || packet.len() < header_len {
+        return Err("IPv4 header length".to_owned());
+    }
+    if usize::from(be16(packet, 2)) != packet.len() {
+        return Err(format!("IPv4 total length {} of {}", be16(packet, 2), packet.len()));
+    }
+    if sum(&packet[..header_len], 0) != 0xffff {
+        return Err("IPv4 header checksum".to_owned());
+    }
+    if packet[8] < ttl_min {
+        return Err("TTL 0".to_owned());
+    }
+    let source = Ipv4Addr::new(packet[12], packet[13], packet[14], packet[15]);
+    let destination = Ipv4Addr::new(packet[16], packet[17], packet[18], packet[19]);
+    let is_martian = source.octets()[0] == 0
+        || source.is_loopback()
+        || source >= Ipv4Addr::new(224, 0, 0, 0)
+        || destination.octets()[0] == 0
+        || destination.is_loopback()
+        || destination >= Ipv4Addr::new(224, 0, 0, 0);
+    if is_martian {
+        return Err(format!("{source} to {destination}"));
+    }
+    Ok((source.into(), packet[9], &packet[header_len..]))
+}
+
+fn ipv6(packet: &[u8], hop_limit_min: u8) -> Result<Parts<'_>, String> {
+    if packet.len() < 40 || usize::from(be16(packet, 4)) != packet.len() - 40 {
+        return Err("IPv6 payload length".to_owned());
+    }
+    if packet[7] < hop_limit_min {
+        return Err("hop limit 0".to_owned());
+    }
+    let address = |at: usize| {
+        let bytes: [u8; 16] = packet[at..at + 16].try_into().expect("16 bytes");
+        Ipv6Addr::from(bytes)
+    };
+    let (source, destination) = (address(8), address(24));
+    let is_martian = |address: Ipv6Addr| {
+        address.is_multicast()
+            || address.is_loopback()
+            || address.is_unspecified()
+            || address.is_unicast_link_local()
+            || address.to_ipv4_mapped().is_some()
+    };
+    if is_martian(source) || is_martian(destination) {
+        return Err(format!("{source} to {destination}"));
+    }
+    Ok((source.into(), packet[6], &packet[40..]))
+}
+
+fn be16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// RFC 1071: the one's complement sum; all ones over what holds its right checksum.
+fn sum(bytes: &[u8], start: u32) -> u16 {
+    let mut sum = bytes.chunks(2).fold(u64::from(start), |sum, word| {
+        sum + u64::from(u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)]))
+    });
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    u16::try_from(sum).expect("16 bits")
+}

@@ -1,0 +1,1225 @@
+#!/usr/bin/env python3
+"""Makes the input captures of the scenarios, and says what each must give, by scapy and the RFCs.
+
+    pip install scapy==2.7.0
+    ./make.py             write in-IFACE.pcap of every scenario
+    ./make.py --check     compare every expect/ (which the router wrote) with what is said here
+    ./make.py --check slice-to-node ...
+
+Nothing here knows the router's code: outputs are built anew, with checksums over all bytes. Two
+fields are the router's choice and are taken from its output, within what the RFC permits: the UDP
+source port of a tunnel packet (49152 to 65535, one for each flow) and the flow label of its outer
+IPv6 header. Neither this file nor scapy is needed to run the tests.
+"""
+
+import json
+import struct
+import sys
+from pathlib import Path
+
+from scapy.all import (
+    GRE, ICMP, IP, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig,
+    ICMPv6DestUnreach, ICMPv6TimeExceeded, IPOption_NOP, IPv6, IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, PadN, Raw,
+)
+from scapy.contrib.mpls import MPLS
+from scapy.layers.sctp import SCTP
+
+HERE = Path(__file__).resolve().parent
+# One packet each 30 ms: the default limit of ICMP errors to one source prefix is one each 20 ms.
+STEP_NS = 30_000_000
+
+WAN, LAN = "02:00:00:00:00:01", "02:00:00:00:00:02"
+STATION = "02:00:00:00:aa:01"  # who sends the frames that come in
+SHARED, SHARED6 = "192.0.2.1", "2001:db8:5::1"
+WORLD, WORLD6 = "198.51.100.7", "2001:db8:7::7"
+HOST, HOST6 = "10.1.0.5", "fd01::5"
+WEB, WEB6, DB = "10.1.0.2", "fd01::2", "10.1.0.3"
+NODE_A, NODE_B = "10.0.0.11", "10.0.0.12"
+NODE_A6, NODE_B6 = "fd00::11", "fd00::12"
+MINE, THEIRS, NOBODY = 2000, 40000, 80  # ports: in web's slice, in node b's, in none
+TUNNEL_PORT = 6080
+
+
+# --- Bytes ---------------------------------------------------------------------------------------
+
+def checksum(data):
+    """RFC 1071."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def mac_bytes(mac):
+    return bytes(int(part, 16) for part in mac.split(":"))
+
+
+def neighbor(address):
+    """The link-layer address that a replay invents for a next hop."""
+    if ":" in address:
+        import ipaddress
+        return "02:06:" + ":".join(f"{byte:02x}" for byte in ipaddress.ip_address(address).packed[-4:])
+    return "02:04:" + ":".join(f"{int(part):02x}" for part in address.split("."))
+
+
+def ether(packet, to, source):
+    """A packet (bytes that begin with an IP header) behind an Ethernet header."""
+    kind = 0x0800 if packet[0] >> 4 == 4 else 0x86DD
+    return mac_bytes(to) + mac_bytes(source) + struct.pack(">H", kind) + packet
+
+
+def raw(packet):
+    return packet if isinstance(packet, bytes) else bytes(packet)
+
+
+def hop(packet, ecn=None):
+    """One forwarding step: TTL or hop limit less one, and the IPv4 header checksum computed anew.
+    With `ecn`, the ECN field is replaced too. Whatever follows the packet's end is cut."""
+    data = bytearray(raw(packet))
+    if data[0] >> 4 == 4:
+        del data[struct.unpack(">H", data[2:4])[0]:]
+        header = (data[0] & 15) * 4
+        data[8] -= 1
+        if ecn is not None:
+            data[1] = data[1] & 0xFC | ecn
+        data[10:12] = b"\0\0"
+        data[10:12] = struct.pack(">H", checksum(bytes(data[:header])))
+    else:
+        del data[40 + struct.unpack(">H", data[4:6])[0]:]
+        data[7] -= 1
+        if ecn is not None:
+            data[1] = data[1] & 0xCF | ecn << 4
+    return bytes(data)
+
+
+def set_mss(packet, mss):
+    """The packet with another MSS and a TCP checksum computed anew (scapy's)."""
+    changed = packet.copy()
+    for layer in (changed[IP] if IP in changed else None, changed[TCP]):
+        if layer is not None:
+            layer.chksum = None
+    changed[TCP].options = [(k, mss if k == "MSS" else v) for k, v in changed[TCP].options]
+    return changed
+
+
+def quote(packet, most):
+    """As much of a packet as fits an ICMP error of `most` bytes."""
+    data = raw(packet)
+    if data[0] >> 4 == 4:
+        return data[: struct.unpack(">H", data[2:4])[0]][: most - 28]
+    return data[: 40 + struct.unpack(">H", data[4:6])[0]][: most - 48]
+
+
+def error4(about, source, kind, code, mtu=0):
+    """RFC 792 and RFC 1812 section 4.3.2: TTL 64, precedence 6, DF, identification 0."""
+    about = raw(about)
+    to = ".".join(str(byte) for byte in about[12:16])
+    message = struct.pack(">BBHHH", kind, code, 0, 0, mtu) + quote(about, 576)
+    message = message[:2] + struct.pack(">H", checksum(message)) + message[4:]
+    return raw(IP(src=source, dst=to, tos=0xC0, id=0, flags="DF", ttl=64, proto=1) / Raw(message))
+
+
+def error6(about, source, kind, code, mtu=0):
+    """RFC 4443 section 2 and 3: up to the minimum MTU of 1280 bytes; checksum by scapy."""
+    about = raw(about)
+    import ipaddress
+    to = str(ipaddress.ip_address(about[8:24]))
+    body = Raw(quote(about, 1280))
+    message = {
+        1: lambda: ICMPv6DestUnreach(code=code),
+        2: lambda: ICMPv6PacketTooBig(code=code, mtu=mtu),
+        3: lambda: ICMPv6TimeExceeded(code=code),
+    }[kind]()
+    return raw(IPv6(src=source, dst=to, hlim=64) / message / body)
+
+
+class Out:
+    """A frame that must leave. `free` are (offset, mask bytes) of the router's choice."""
+
+    def __init__(self, data, free=(), flow=None):
+        self.data, self.free, self.flow = bytearray(data), free, flow
+
+
+def to_wan(packet, gateway=None, **more):
+    packet = raw(packet)
+    gateway = gateway or ("10.0.0.1" if packet[0] >> 4 == 4 else "fd00::1")
+    return Out(ether(packet, neighbor(gateway), WAN), **more)
+
+
+def to_lan(packet, station):
+    return Out(ether(raw(packet), neighbor(station), LAN))
+
+
+def gue_packet(inner, source, destination, sport, tos=None, udp_sum=0, port=TUNNEL_PORT):
+    """draft-ietf-intarea-gue section 4: the inner packet directly behind the UDP header."""
+    inner = raw(inner)
+    if tos is None:
+        tos = inner[1] if inner[0] >> 4 == 4 else (struct.unpack(">H", inner[:2])[0] >> 4) & 0xFF
+    udp = UDP(sport=sport, dport=port, chksum=udp_sum, len=8 + len(inner)) / Raw(inner)
+    if ":" in source:
+        return IPv6(src=source, dst=destination, hlim=64, tc=tos) / udp
+    return IP(src=source, dst=destination, ttl=64, flags="DF", id=0, tos=tos) / udp
+
+
+def into_tunnel(inner, flow, to=NODE_B, via=None, source=None):
+    """A tunnel packet that must leave for another node: by `via`, or straight to it."""
+    source = source or (NODE_A6 if ":" in to else NODE_A)
+    data = raw(gue_packet(inner, source, to, 0))
+    if ":" in to:
+        # Flow label: 20 bits at 1.5 bytes into the IPv6 header. Source port: behind 40 bytes.
+        free = [(15, b"\x0f\xff\xff"), (54, b"\xff\xff")]
+    else:
+        free = [(34, b"\xff\xff")]
+    return to_wan(data, gateway=via or to, free=free, flow=flow)
+
+
+# --- Scenarios -----------------------------------------------------------------------------------
+
+class Scenario:
+    def __init__(self, name):
+        self.name = name
+        self.inputs, self.sent, self.kernel = {}, {}, []
+        self.drops, self.counts = {}, {}
+        self.time = 0
+
+    def at_once(self):
+        """The next packet comes at the time of the one before."""
+        self.time -= STEP_NS
+
+    def receive(self, interface, packet, padding=b"", to=None, source=STATION):
+        """A packet comes in; `packet` as a whole frame when it is bytes and `to` is `raw`."""
+        if to == "raw":
+            frame = packet
+        else:
+            frame = ether(raw(packet), to or (WAN if interface == "wan0" else LAN), source) + padding
+        self.inputs.setdefault(interface, []).append((self.time, frame))
+        self.time += STEP_NS
+
+    def expect(self, interface, out):
+        self.sent.setdefault(interface, []).append(out)
+
+    def drop(self, interface, reason, count=1):
+        drops = self.drops.setdefault(interface, {})
+        drops[reason] = drops.get(reason, 0) + count
+
+    def count(self, interface, counter, count=1):
+        counts = self.counts.setdefault(interface, {})
+        counts[counter] = counts.get(counter, 0) + count
+
+    # What happens most.
+    def out(self, packet, gateway=None, **more):
+        """From inside to outside, routed."""
+        self.receive("lan0", packet)
+        self.expect("wan0", to_wan(hop(packet), gateway=gateway, **more))
+        self.count("lan0", "forwarded")
+
+    def refused(self, interface, packet, reason, **more):
+        self.receive(interface, packet, **more)
+        self.drop(interface, reason)
+
+    def answer(self, interface, packet, reason, error, station, more=b""):
+        """Refused, and the sender told."""
+        self.receive(interface, packet, padding=more)
+        self.drop(interface, reason)
+        mac = WAN if interface == "wan0" else LAN
+        self.expect(interface, Out(ether(error, station, mac)))
+        self.count(interface, "originated")
+
+    def delivered(self, interface, packet, station=WEB):
+        self.receive(interface, packet)
+        self.expect("lan0", to_lan(hop(packet), station))
+        self.count(interface, "forwarded")
+        self.count(interface, "delivered")
+
+    def punted(self, interface, packet, becomes=None, delivered=False, **more):
+        self.receive(interface, packet, **more)
+        self.kernel.append(Out(ether(raw(becomes or packet), "00:00:00:00:00:00", "00:00:00:00:00:00")))
+        self.count(interface, "to_kernel")
+        if delivered:
+            self.count(interface, "delivered")
+
+    def tunnelled(self, interface, packet, flow, **more):
+        self.receive(interface, packet)
+        self.expect("wan0", into_tunnel(hop(packet), flow, **more))
+        self.count(interface, "forwarded")
+        self.count(interface, "to_owner")
+
+    def from_tunnel(self, inner, becomes=None, station=WEB, outer=None):
+        self.receive("wan0", outer or gue_packet(inner, NODE_B, NODE_A, 50000))
+        self.expect("lan0", to_lan(becomes or hop(inner), station))
+        for counter in ("forwarded", "delivered", "decapsulated"):
+            self.count("wan0", counter)
+
+
+SCENARIOS = {}
+
+
+def scenario(function):
+    SCENARIOS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def udp4(dst=WORLD, src=HOST, sport=1111, dport=53, size=20, **ip):
+    return IP(src=src, dst=dst, **{"id": 7, "ttl": 64, **ip}) / UDP(sport=sport, dport=dport) / Raw((bytes(range(256)) * 16)[:size])
+
+
+def udp6(dst=WORLD6, src=HOST6, sport=1111, dport=53, size=20, **ip):
+    return IPv6(src=src, dst=dst, **{"hlim": 64, **ip}) / UDP(sport=sport, dport=dport) / Raw((bytes(range(256)) * 16)[:size])
+
+
+def sized4(total, **more):
+    return udp4(size=total - 28, **more)
+
+
+def sized6(total, **more):
+    return udp6(size=total - 48, **more)
+
+
+@scenario
+def ipv4_forward(s):
+    s.out(udp4())
+    s.out(udp4(ttl=255, tos=0xB8, flags="DF"))
+    s.out(udp4(ttl=2))
+    s.out(IP(src=HOST, dst=WORLD, id=9, options=[IPOption_NOP(), IPOption_NOP()]) / TCP(dport=443, flags="A"))
+    s.out(IP(src=HOST, dst=WORLD, id=9, proto=99) / Raw(b"no ports"))
+    for before in (0xFEFF, 0xFEFE, 0xFF00, 0xFFFE, 0x0000, 0x00FF):
+        base = udp4(id=0)
+        # Adding x to the identification subtracts x from the checksum, in one's complement.
+        for identification in range(65536):
+            total = (~checksum_of(base) & 0xFFFF) + identification
+            total = (total & 0xFFFF) + (total >> 16)
+            if ~total & 0xFFFF == before:
+                base.id = identification
+                break
+        assert checksum_of(base) == before, hex(before)
+        s.out(base)
+
+
+def checksum_of(packet):
+    return struct.unpack(">H", raw(packet)[10:12])[0]
+
+
+@scenario
+def ipv6_forward(s):
+    s.out(udp6())
+    s.out(udp6(hlim=255, tc=0xB8, fl=0xABCDE))
+    s.out(udp6(hlim=2))
+    s.out(IPv6(src=HOST6, dst=WORLD6) / TCP(dport=443, flags="A"))
+    s.out(IPv6(src=HOST6, dst=WORLD6, nh=59))
+
+
+@scenario
+def ipv4_ttl_exceeded(s):
+    def exceeded(packet):
+        s.answer("lan0", packet, "ttl-exceeded", error4(packet, "10.1.0.1", 11, 0), neighbor(HOST))
+    exceeded(udp4(ttl=1))
+    exceeded(udp4(ttl=0))
+    exceeded(sized4(1000, ttl=1))
+    exceeded(sized4(548, ttl=1))
+    exceeded(IP(src=HOST, dst=WORLD, ttl=1) / ICMP(type=8, id=5, seq=1))
+    inner = udp4(src=WORLD, dst=HOST)
+    s.refused("lan0", IP(src=HOST, dst=WORLD, ttl=1) / ICMP(type=3, code=3) / Raw(raw(inner)), "ttl-exceeded")
+    s.refused("lan0", IP(src=HOST, dst=WORLD, ttl=1, frag=10, proto=17) / Raw(b"x" * 64), "ttl-exceeded")
+    s.punted("lan0", udp4(dst="10.1.0.1", ttl=1))
+    # From outside: the error leaves by the other interface, from that one's address.
+    packet = udp4(src="10.0.0.77", dst=HOST, ttl=1)
+    s.answer("wan0", packet, "ttl-exceeded", error4(packet, NODE_A, 11, 0), neighbor("10.0.0.77"))
+
+
+@scenario
+def ipv6_hop_limit_exceeded(s):
+    def exceeded(packet):
+        s.answer("lan0", packet, "ttl-exceeded", error6(packet, "fd01::1", 3, 0), neighbor(HOST6))
+    exceeded(udp6(hlim=1))
+    exceeded(udp6(hlim=0))
+    exceeded(sized6(1400, hlim=1))
+    inner = udp6(src=WORLD6, dst=HOST6)
+    s.refused("lan0", IPv6(src=HOST6, dst=WORLD6, hlim=1) / ICMPv6DestUnreach(code=4) / Raw(raw(inner)), "ttl-exceeded")
+    s.punted("lan0", udp6(dst="fd01::1", hlim=1))
+
+
+@scenario
+def no_route(s):
+    packet = udp4()
+    s.answer("lan0", packet, "no-route", error4(packet, "10.1.0.1", 3, 0), neighbor(HOST))
+    packet = udp6()
+    s.answer("lan0", packet, "no-route", error6(packet, "fd01::1", 1, 0), neighbor(HOST6))
+
+
+@scenario
+def error_unresolved(s):
+    s.refused("lan0", udp4(id=1), "no-route")
+    s.count("lan0", "originated_lost")
+    packet = udp4(id=2)
+    s.answer("lan0", packet, "no-route", error4(packet, "10.1.0.1", 3, 0), neighbor(HOST))
+
+
+@scenario
+def route_types(s):
+    for dst, reason, code in (("198.51.100.1", "blackhole", None), ("198.51.100.65", "unreachable", 1), ("198.51.100.129", "prohibited", 13)):
+        packet = udp4(dst=dst)
+        if code is None:
+            s.refused("lan0", packet, reason)
+        else:
+            s.answer("lan0", packet, reason, error4(packet, "10.1.0.1", 3, code), neighbor(HOST))
+    for dst, reason, code in (("2001:db8:1::1", "blackhole", None), ("2001:db8:2::1", "unreachable", 0), ("2001:db8:3::1", "prohibited", 1)):
+        packet = udp6(dst=dst)
+        if code is None:
+            s.refused("lan0", packet, reason)
+        else:
+            s.answer("lan0", packet, reason, error6(packet, "fd01::1", 1, code), neighbor(HOST6))
+    s.out(udp4(dst="198.51.100.200"))
+
+
+@scenario
+def too_big(s):
+    s.out(sized4(1400, flags="DF"))
+    packet = sized4(1401, flags="DF")
+    s.answer("lan0", packet, "mtu-exceeded", error4(packet, "10.1.0.1", 3, 4, 1400), neighbor(HOST))
+    s.refused("lan0", sized4(1401), "fragmentation-unsupported")
+    s.out(sized6(1400))
+    packet = sized6(1401)
+    s.answer("lan0", packet, "mtu-exceeded", error6(packet, "fd01::1", 2, 0, 1400), neighbor(HOST6))
+    # RFC 4443 section 3.2: a packet that cannot be forwarded, which a later fragment is as well.
+    packet = IPv6(src=HOST6, dst=WORLD6) / IPv6ExtHdrFragment(nh=17, offset=100, id=5) / Raw(b"x" * 1400)
+    s.answer("lan0", packet, "mtu-exceeded", error6(packet, "fd01::1", 2, 0, 1400), neighbor(HOST6))
+
+
+@scenario
+def longest_prefix(s):
+    for dst, gateway in (
+        ("203.0.113.1", "10.0.0.1"), ("198.1.1.1", "10.0.0.8"), ("198.51.1.1", "10.0.0.16"),
+        ("198.51.100.0", "10.0.0.24"), ("198.51.100.127", "10.0.0.24"), ("198.51.100.128", "10.0.0.25"),
+        ("198.51.100.129", "10.0.0.32"), ("198.51.100.130", "10.0.0.25"), ("198.51.100.200", "10.0.0.31"),
+        ("198.51.100.201", "10.0.0.31"), ("198.51.100.202", "10.0.0.25"), ("198.51.100.255", "10.0.0.25"),
+        ("198.51.101.0", "10.0.0.16"), ("198.51.255.255", "10.0.0.16"), ("198.255.255.255", "10.0.0.8"),
+        ("199.0.0.0", "10.0.0.1"),
+    ):
+        s.out(udp4(dst=dst), gateway=gateway)
+    for dst, gateway in (
+        ("2001:db7:ffff::1", "fd00::1"), ("2001:db8::1", "fd00::32"), ("2001:db8:7::", "fd00::48"),
+        ("2001:db8:7:1::", "fd00::64"), ("2001:db8:7:1::5", "fd00::128"), ("2001:db8:7:1::6", "fd00::64"),
+        ("2001:db8:7:1:ffff:ffff:ffff:ffff", "fd00::64"), ("2001:db8:7:2::", "fd00::48"),
+        ("2001:db8:8::", "fd00::32"), ("2001:db9::", "fd00::1"),
+    ):
+        s.out(udp6(dst=dst), gateway=gateway)
+
+
+@scenario
+def ecmp(s):
+    for flow in [*range(32), *range(32)]:
+        packet = udp4(dst=f"198.51.100.{flow}", sport=1000 + flow)
+        # Which one is the router's choice: the same for each packet of a flow.
+        s.out(packet, free=[(5, b"\x03")], flow=flow)
+
+
+@scenario
+def ipv4_over_ipv6_next_hop(s):
+    s.out(udp4(), gateway="fd00::1")
+    packet = udp4(ttl=1)
+    s.answer("lan0", packet, "ttl-exceeded", error4(packet, "10.1.0.1", 11, 0), neighbor(HOST))
+
+
+def damaged(packet, *changes, fix=True, keep=None):
+    """Bytes of a packet with some replaced, then the IPv4 header checksum made right if `fix`."""
+    data = bytearray(raw(packet))
+    for offset, value in changes:
+        data[offset] = value
+    if fix and data[0] >> 4 == 4 or fix and data[0] >> 4 not in (4, 6):
+        header = max((data[0] & 15) * 4, 20)
+        data[10:12] = b"\0\0"
+        data[10:12] = struct.pack(">H", checksum(bytes(data[:header])))
+    return bytes(data[:keep])
+
+
+def frame4(packet):
+    return mac_bytes(LAN) + mac_bytes(STATION) + b"\x08\x00" + packet
+
+
+def frame6(packet):
+    return mac_bytes(LAN) + mac_bytes(STATION) + b"\x86\xdd" + packet
+
+
+@scenario
+def malformed_ipv4(s):
+    good = raw(udp4())
+    refuse = lambda reason, frame: s.refused("lan0", frame, reason, to="raw")
+    refuse("frame-truncated", mac_bytes(LAN) + mac_bytes(STATION) + b"\x08")
+    refuse("not-ip", mac_bytes(LAN) + mac_bytes(STATION) + b"\x08\x06" + b"\0" * 46)
+    refuse("not-ip", mac_bytes(LAN) + mac_bytes(STATION) + b"\x81\x00\x00\x05\x08\x00" + good)
+    refuse("not-ip", mac_bytes(LAN) + mac_bytes(STATION) + b"\x00\x26" + b"\x42" * 46)
+    refuse("ipv4-truncated", frame4(b""))
+    refuse("ipv4-truncated", frame4(good[:19]))
+    refuse("ipv4-version", frame4(damaged(good, (0, 0x55))))
+    refuse("ipv4-version", frame4(raw(udp6())))
+    refuse("ipv4-header-length", frame4(damaged(good, (0, 0x44))))
+    refuse("ipv4-total-length", frame4(damaged(good, (2, 0), (3, 19))))
+    refuse("ipv4-total-length", frame4(damaged(good, (3, len(good) + 1))))
+    refuse("ipv4-total-length", frame4(good[:-1]))
+    refuse("ipv4-checksum", frame4(damaged(good, (8, 63), fix=False)))
+    refuse("ipv4-checksum", frame4(damaged(good, (10, 0), (11, 0), fix=False)))
+    def options(data):
+        header = bytearray(raw(IP(src=HOST, dst=WORLD, proto=17, ihl=5 + len(data) // 4, len=20 + len(data) + 8)))[:20]
+        packet = bytes(header) + data + raw(UDP(sport=1, dport=2, chksum=0))
+        return damaged(packet)
+    # An option that reaches past the header; one whose length is 0, and 1; one without a length.
+    refuse("ipv4-options", frame4(options(b"\x07\x08\x04\x00")))
+    refuse("ipv4-options", frame4(options(b"\x07\x00\x00\x00")))
+    refuse("ipv4-options", frame4(options(b"\x07\x01\x00\x00")))
+    refuse("ipv4-options", frame4(options(b"\x01\x01\x01\x44")))
+    # RFC 791: loose is 131, strict is 137.
+    refuse("ipv4-source-route", frame4(options(b"\x83\x07\x04\xc6\x33\x64\x01\x00")))
+    refuse("ipv4-source-route", frame4(options(b"\x01\x89\x07\x04\xc6\x33\x64\x01")))
+    # Behind the end of options stands nothing.
+    packet = options(b"\x00\x83\x07\x04")
+    s.out(packet)
+
+
+@scenario
+def malformed_ipv6(s):
+    good = raw(udp6())
+    refuse = lambda reason, frame: s.refused("lan0", frame, reason, to="raw")
+    refuse("ipv6-truncated", frame6(b""))
+    refuse("ipv6-truncated", frame6(good[:39]))
+    refuse("ipv6-version", frame6(damaged(good, (0, 0x50), fix=False)))
+    refuse("ipv6-version", frame6(raw(udp4()) + bytes(40)))
+    refuse("ipv6-payload-length", frame6(damaged(good, (5, 29))))
+    refuse("ipv6-payload-length", frame6(good[:-1]))
+    def chain(first, payload):
+        return frame6(raw(IPv6(src=HOST6, dst=WORLD6, nh=first) / Raw(payload)))
+    refuse("ipv6-extension-chain", chain(0, b"\x11\x00\x01\x04\x00\x00\x00"))
+    refuse("ipv6-extension-chain", chain(60, b"\x11\x01\x01\x04\x00\x00\x00\x00"))
+    refuse("ipv6-extension-chain", chain(43, b"\x00\x00\x00\x00\x00\x00\x00\x00" + b"\x11\x00\x01\x04\0\0\0\0" + bytes(8)))
+    refuse("ipv6-extension-chain", chain(60, (b"\x3c\x00\x01\x04\0\0\0\0") * 8 + b"\x11\x00\x01\x04\0\0\0\0" + bytes(8)))
+    refuse("ipv6-extension-chain", chain(44, b"\x2c\x00\x00\x01\0\0\0\x05" + b"\x11\x00\x00\x00\0\0\0\x05" + bytes(8)))
+    # RFC 7112 section 5: a first fragment without the whole header chain.
+    refuse("ipv6-extension-chain", chain(44, b"\x3c\x00\x00\x01\0\0\0\x05" + b"\x11\x02\x01\x04\0\0\0\0"))
+    refuse("ipv6-mapped-address", frame6(raw(udp6(src="::ffff:10.1.0.5"))))
+    refuse("ipv6-mapped-address", frame6(raw(udp6(dst="::ffff:198.51.100.7"))))
+
+
+@scenario
+def tiny_fragments(s):
+    tcp = raw(TCP(sport=1111, dport=80, flags="S"))
+    s.refused("lan0", IP(src=HOST, dst=WORLD, proto=6, frag=1, flags="MF") / Raw(b"x" * 32), "tiny-fragment")
+    s.refused("lan0", IP(src=HOST, dst=WORLD, proto=6, frag=1) / Raw(b"x" * 32), "tiny-fragment")
+    s.refused("lan0", IP(src=HOST, dst=WORLD, proto=6, flags="MF") / Raw(tcp[:8]), "tiny-fragment")
+    s.refused("lan0", IP(src=HOST, dst=WORLD, proto=6, flags="MF") / Raw(tcp[:15]), "tiny-fragment")
+    s.refused("lan0", IP(src=HOST, dst=WORLD, proto=17, flags="MF") / Raw(b"\x04\x57\x00\x35"), "tiny-fragment")
+    fragment = lambda more, offset: IPv6ExtHdrFragment(nh=6, m=more, offset=offset, id=5)
+    s.refused("lan0", IPv6(src=HOST6, dst=WORLD6) / fragment(1, 0) / Raw(tcp[:8]), "tiny-fragment")
+    s.refused("lan0", IPv6(src=HOST6, dst=WORLD6) / fragment(0, 1) / Raw(b"x" * 32), "tiny-fragment")
+    s.out(IP(src=HOST, dst=WORLD, proto=6, flags="MF") / Raw(tcp + b"x" * 4))
+    s.out(IP(src=HOST, dst=WORLD, proto=6, frag=3) / Raw(b"x" * 32))
+    s.out(IP(src=HOST, dst=WORLD, proto=17, frag=1) / Raw(b"x" * 32))
+    s.out(IPv6(src=HOST6, dst=WORLD6) / fragment(1, 0) / Raw(tcp + b"x" * 4))
+    s.out(IPv6(src=HOST6, dst=WORLD6) / fragment(0, 3) / Raw(b"x" * 32))
+
+
+@scenario
+def martians(s):
+    for src in ("0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"):
+        s.refused("lan0", udp4(src=src, ttl=1), "martian-source")
+    s.refused("lan0", udp4(src=WORLD, dst=WORLD), "martian-source")
+    for dst in ("0.0.0.0", "127.0.0.1", "240.0.0.1", "255.255.255.255"):
+        s.refused("lan0", udp4(dst=dst, ttl=1), "martian-destination")
+    for dst in ("224.0.0.5", "239.255.255.250"):
+        s.refused("lan0", udp4(dst=dst, ttl=1), "multicast-destination")
+    for src in ("::", "::1", "ff02::1", "fe80::1", "febf::1"):
+        s.refused("lan0", udp6(src=src, hlim=1), "martian-source")
+    s.refused("lan0", udp6(src=WORLD6, dst=WORLD6), "martian-source")
+    for dst in ("::", "::1", "fe80::1"):
+        s.refused("lan0", udp6(dst=dst, hlim=1), "martian-destination")
+    for dst in ("ff02::1", "ff0e::1"):
+        s.refused("lan0", udp6(dst=dst, hlim=1), "multicast-destination")
+
+
+@scenario
+def link_layer(s):
+    s.out(udp4())
+    # TTL 1, so that an error would be due if it were not for the link layer.
+    s.refused("lan0", udp4(ttl=1), "link-layer-multicast", to="ff:ff:ff:ff:ff:ff")
+    s.refused("lan0", udp4(ttl=1), "link-layer-multicast", to="01:00:5e:00:00:01")
+    s.refused("lan0", udp6(hlim=1), "link-layer-multicast", to="33:33:00:00:00:01")
+    s.refused("lan0", udp4(ttl=1), "other-host", to="02:00:00:00:00:99")
+    s.refused("lan0", udp4(ttl=1), "other-host", to=WAN)
+
+
+@scenario
+def own_addresses(s):
+    s.punted("lan0", udp4(dst="10.1.0.1", ttl=1))
+    s.punted("lan0", udp4(dst=NODE_A))
+    s.punted("lan0", udp6(dst="fd01::1", hlim=1))
+    s.punted("wan0", udp6(dst="fd01::1", src=WORLD6))
+    s.punted("lan0", IP(src=HOST, dst="10.1.0.1") / ICMP(type=8, id=9, seq=1))
+    s.punted("lan0", udp4(dst="10.1.0.1", size=2), padding=b"\xee" * 16)
+    s.punted("lan0", IP(src=HOST, dst="10.1.0.1", proto=17, frag=10) / Raw(b"x" * 40))
+
+
+@scenario
+def padding(s):
+    packet = udp4(size=2)
+    s.receive("lan0", packet, padding=b"\xee" * 16)
+    s.expect("wan0", to_wan(hop(packet)))
+    packet = udp6(size=2)
+    s.receive("lan0", packet, padding=b"\xee" * 1450)
+    s.expect("wan0", to_wan(hop(packet)))
+    s.count("lan0", "forwarded", 2)
+    # What is quoted in an error is the packet, and not what follows it.
+    packet = udp4(ttl=1, size=2)
+    s.answer("lan0", packet, "ttl-exceeded", error4(packet, "10.1.0.1", 11, 0), neighbor(HOST), more=b"\xee" * 16)
+
+
+@scenario
+def connected(s):
+    for seq in range(3):
+        packet = IP(src=WORLD, dst=HOST, id=seq) / ICMP(type=8, id=1, seq=seq)
+        s.receive("wan0", packet)
+        s.expect("lan0", to_lan(hop(packet), HOST))
+        s.at_once()
+    s.time += STEP_NS
+    packet = udp6(src=WORLD6, dst=HOST6)
+    s.receive("wan0", packet)
+    s.expect("lan0", to_lan(hop(packet), HOST6))
+    s.count("wan0", "forwarded", 4)
+
+
+@scenario
+def slice_to_workload(s):
+    back = lambda port, **more: udp4(src=WORLD, dst=SHARED, sport=53, dport=port, **more)
+    for port in (1024, MINE, 33791):
+        s.delivered("wan0", back(port))
+    s.delivered("wan0", IP(src=WORLD, dst=SHARED) / TCP(sport=443, dport=MINE, flags="A") / Raw(b"data"))
+    s.delivered("wan0", IP(src="203.0.113.9", dst=SHARED) / TCP(sport=443, dport=MINE, flags="A"))
+    s.delivered("wan0", IP(src=WORLD, dst=SHARED) / SCTP(sport=9, dport=MINE))
+    for port in (0, NOBODY, 1023):
+        s.refused("wan0", back(port), "slice-default")
+    back6 = lambda port: udp6(src=WORLD6, dst=SHARED6, sport=53, dport=port)
+    for port in (1024, 33791):
+        s.delivered("wan0", back6(port), WEB6)
+    s.refused("wan0", back6(1023), "slice-default")
+    packet = back(MINE, ttl=1)
+    s.answer("wan0", packet, "ttl-exceeded", error4(packet, NODE_A, 11, 0), neighbor("10.0.0.1"))
+
+
+@scenario
+def slice_to_kernel(s):
+    back = lambda port, **more: udp4(src=WORLD, dst=SHARED, sport=53, dport=port, **more)
+    s.punted("wan0", back(MINE), delivered=True)
+    s.punted("wan0", back(MINE, ttl=1), delivered=True)
+    s.punted("wan0", back(1024, size=2), delivered=True, padding=b"\xee" * 20)
+    s.tunnelled("wan0", back(THEIRS), "t")
+    s.refused("wan0", back(1023), "slice-default")
+    syn = IP(src=WORLD, dst=SHARED) / TCP(sport=443, dport=MINE, flags="S", options=[("MSS", 1460)])
+    s.punted("wan0", syn, set_mss(syn, 1432), delivered=True)
+
+
+@scenario
+def slice_to_node(s):
+    back = lambda port, **more: udp4(src=WORLD, dst=SHARED, sport=53, dport=port, **more)
+    s.tunnelled("wan0", back(33792), "first")
+    s.tunnelled("wan0", back(65535), "last")
+    s.tunnelled("wan0", back(65535, id=8), "last")
+    for tos in (0x00, 0x01, 0x02, 0x03, 0xB8, 0xBB):
+        s.tunnelled("wan0", back(THEIRS, tos=tos, ttl=2), "tos")
+    s.tunnelled("wan0", back(THEIRS, flags="DF"), "tos")
+    s.tunnelled("wan0", IP(src=WORLD, dst=SHARED) / TCP(sport=443, dport=THEIRS, flags="A"), "tcp")
+    s.tunnelled("wan0", udp6(src=WORLD6, dst=SHARED6, dport=THEIRS, tc=0x2E), "v6")
+    # A host inside that is no owner may use the service as anybody else.
+    s.tunnelled("lan0", udp4(dst=SHARED, dport=THEIRS), "inside")
+    packet = back(THEIRS, ttl=1)
+    s.answer("wan0", packet, "ttl-exceeded", error4(packet, NODE_A, 11, 0), neighbor("10.0.0.1"))
+
+
+@scenario
+def slice_to_node_ipv6(s):
+    back = lambda **more: udp4(src=WORLD, dst=SHARED, sport=53, dport=THEIRS, **more)
+    s.tunnelled("wan0", back(), "a", to=NODE_B6)
+    s.tunnelled("wan0", back(tos=0xBB), "a", to=NODE_B6)
+    # And back: from the other node's tunnel.
+    inner = udp4(src=WORLD, dst=SHARED, dport=MINE)
+    s.from_tunnel(inner, outer=gue_packet(inner, NODE_B6, NODE_A6, 50000))
+
+
+@scenario
+def slice_from_node(s):
+    inner = udp4(src=WORLD, dst=SHARED, dport=MINE)
+    s.from_tunnel(inner)
+    s.from_tunnel(inner, outer=gue_packet(inner, NODE_B, NODE_A, 50000, udp_sum=None))
+    s.from_tunnel(inner, outer=gue_packet(raw(inner) + b"\xee" * 30, NODE_B, NODE_A, 50000))
+    short = IP(src=WORLD, dst=SHARED, ttl=2) / TCP(sport=443, dport=MINE, flags="A")
+    s.from_tunnel(short)
+    inner6 = udp6(src=WORLD6, dst=SHARED6, dport=MINE)
+    s.from_tunnel(inner6, station=WEB6)
+    # The outer TTL has nothing to do with it.
+    outer = gue_packet(inner, NODE_B, NODE_A, 50000)
+    outer.ttl = 1
+    s.from_tunnel(inner, outer=outer)
+    # Inner TTL 1: not forwarded. The error goes to whoever sent the inner packet.
+    dead = udp4(src=WORLD, dst=SHARED, dport=MINE, ttl=1)
+    s.receive("wan0", gue_packet(dead, NODE_B, NODE_A, 50000))
+    s.drop("wan0", "ttl-exceeded")
+    s.count("wan0", "decapsulated")
+    s.expect("wan0", Out(ether(error4(dead, NODE_A, 11, 0), neighbor("10.0.0.1"), WAN)))
+    s.count("wan0", "originated")
+
+
+@scenario
+def tunnel_loop(s):
+    inner = udp4(src=WORLD, dst=SHARED, dport=THEIRS)
+    s.refused("wan0", gue_packet(inner, NODE_B, NODE_A, 50000), "tunnel-loop")
+    s.count("wan0", "decapsulated")
+
+
+@scenario
+def tunnel_refusals(s):
+    inner = udp4(src=WORLD, dst=SHARED, dport=MINE)
+    gue = lambda inner=inner, source=NODE_B, **more: gue_packet(inner, source, NODE_A, 50000, **more)
+    s.refused("wan0", gue(source="10.0.0.99"), "tunnel-unknown-peer")
+    s.refused("lan0", gue(source="10.1.0.99"), "tunnel-unknown-peer")
+    s.refused("wan0", gue(udp_sum=0x1234), "tunnel-malformed")
+    short = gue()
+    short[UDP].len = 20
+    s.refused("wan0", short, "tunnel-malformed")
+    long = gue()
+    long[UDP].len = 8 + len(raw(inner)) + 1
+    s.refused("wan0", long, "tunnel-malformed")
+    fragment = IP(src=NODE_B, dst=NODE_A, flags="MF") / gue()[UDP]
+    s.refused("wan0", fragment, "tunnel-malformed")
+    # GUE variant 0 (a control or data header), and nothing at all behind the UDP header.
+    s.refused("wan0", gue(b"\x00\x04\x00\x00" + raw(inner)), "tunnel-malformed")
+    s.refused("wan0", IP(src=NODE_B, dst=NODE_A, flags="DF", id=0) / UDP(sport=50000, dport=TUNNEL_PORT, chksum=0), "tunnel-malformed")
+    s.refused("wan0", gue(gue()), "tunnel-nested")
+    s.refused("wan0", gue(damaged(inner, (8, 63), fix=False)), "ipv4-checksum")
+    s.refused("wan0", gue(raw(inner)[:-1]), "ipv4-total-length")
+    s.refused("wan0", gue(udp4(src="127.0.0.1", dst=SHARED, dport=MINE)), "martian-source")
+    s.out(gue_packet(inner, HOST, WORLD, 50000))
+    # A later fragment has no ports: it is for the kernel, like all else to this machine's address.
+    s.punted("wan0", IP(src=NODE_B, dst=NODE_A, proto=17, frag=10) / Raw(b"x" * 40))
+
+
+@scenario
+def tunnel_ecn(s):
+    # RFC 6040 figure 4: rows inner, columns outer Not-ECT (0), ECT(0) (2), ECT(1) (1), CE (3).
+    result = {0: (0, 0, 0, None), 2: (2, 2, 1, 3), 1: (1, 1, 1, 3), 3: (3, 3, 3, 3)}
+    for inner_ecn, row in result.items():
+        for outer_ecn, ecn in zip((0, 2, 1, 3), row):
+            inner = udp4(src=WORLD, dst=SHARED, dport=MINE, tos=0x28 | inner_ecn)
+            outer = gue_packet(inner, NODE_B, NODE_A, 50000, tos=0xB8 | outer_ecn)
+            if ecn is None:
+                s.refused("wan0", outer, "tunnel-ecn")
+            else:
+                s.from_tunnel(inner, becomes=hop(inner, ecn=ecn), outer=outer)
+
+
+@scenario
+def tunnel_too_big(s):
+    back = lambda total, **more: sized4(total, src=WORLD, dst=SHARED, dport=THEIRS, **more)
+    s.tunnelled("wan0", back(1472, flags="DF"), "a")
+    packet = back(1473, flags="DF")
+    s.answer("wan0", packet, "mtu-exceeded", error4(packet, NODE_A, 3, 4, 1472), neighbor("10.0.0.1"))
+    s.refused("wan0", back(1473), "fragmentation-unsupported")
+    s.tunnelled("wan0", sized6(1472, src=WORLD6, dst=SHARED6, dport=THEIRS), "b")
+    packet = sized6(1473, src=WORLD6, dst=SHARED6, dport=THEIRS)
+    s.answer("wan0", packet, "mtu-exceeded", error6(packet, NODE_A6, 2, 0, 1472), neighbor("fd00::1"))
+
+
+@scenario
+def tunnel_mtu_ipv6(s):
+    back = lambda total, **more: sized4(total, src=WORLD, dst=SHARED, dport=THEIRS, **more)
+    s.tunnelled("wan0", back(1452, flags="DF"), "a", to=NODE_B6)
+    packet = back(1453, flags="DF")
+    s.answer("wan0", packet, "mtu-exceeded", error4(packet, NODE_A, 3, 4, 1452), neighbor("10.0.0.1"))
+
+
+@scenario
+def tunnel_padding(s):
+    packet = udp4(src=WORLD, dst=SHARED, dport=THEIRS, size=2)
+    s.receive("wan0", packet, padding=b"\xee" * 16)
+    s.expect("wan0", into_tunnel(hop(packet), "a"))
+    # And in the other direction, with padding behind the outer packet.
+    s.count("wan0", "to_owner")
+    inner = udp4(src=WORLD, dst=SHARED, dport=MINE, size=2)
+    s.receive("wan0", gue_packet(inner, NODE_B, NODE_A, 50000), padding=b"\xee" * 20)
+    s.expect("lan0", to_lan(hop(inner), WEB))
+    s.count("wan0", "forwarded", 2)
+    s.count("wan0", "delivered")
+    s.count("wan0", "decapsulated")
+
+
+@scenario
+def tunnel_sender(s):
+    def sends(port, **more):
+        return udp4(src=SHARED, sport=port, **more)
+    good = sends(THEIRS)
+    s.receive("wan0", gue_packet(good, NODE_B, NODE_A, 50000))
+    s.expect("wan0", to_wan(hop(good)))
+    s.count("wan0", "forwarded")
+    s.count("wan0", "decapsulated")
+    # To this node's own workload, by the shared address.
+    good = sends(THEIRS, dst=SHARED, dport=MINE)
+    s.from_tunnel(good)
+    for port in (MINE, NOBODY):
+        s.refused("wan0", gue_packet(sends(port), NODE_B, NODE_A, 50000), "slice-sender")
+        s.count("wan0", "decapsulated")
+
+
+@scenario
+def sites(s):
+    back = lambda port, **more: udp4(src=WORLD, dst=SHARED, sport=53, dport=port, **more)
+    fra = {"to": "10.0.9.1", "via": "10.0.0.1"}
+    s.delivered("wan0", back(MINE))
+    s.tunnelled("wan0", back(20000), "node")
+    s.tunnelled("wan0", back(40000), "site", **fra)
+    s.tunnelled("wan0", back(65535), "site2", **fra)
+    s.refused("wan0", back(100), "slice-default")
+    # From the other site: to a node of this one, or to this node, and never back.
+    inner = back(20000)
+    s.receive("wan0", gue_packet(inner, "10.0.9.1", NODE_A, 50000))
+    s.expect("wan0", into_tunnel(hop(inner), "node"))
+    for counter in ("forwarded", "to_owner", "decapsulated"):
+        s.count("wan0", counter)
+    inner = back(MINE)
+    s.from_tunnel(inner, outer=gue_packet(inner, "10.0.9.1", NODE_A, 50000))
+    s.refused("wan0", gue_packet(back(40000), "10.0.9.1", NODE_A, 50000), "tunnel-loop")
+    s.refused("wan0", gue_packet(back(20000), NODE_B, NODE_A, 50000), "tunnel-loop")
+    s.refused("wan0", gue_packet(back(40000), NODE_B, NODE_A, 50000), "tunnel-loop")
+    # A single node of the other site is no peer: packets between sites come from the site.
+    s.refused("wan0", gue_packet(back(MINE), "10.0.9.3", NODE_A, 50000), "tunnel-unknown-peer")
+    s.count("wan0", "decapsulated", 3)
+
+
+@scenario
+def slice_defaults(s):
+    back = lambda address, port: udp4(src=WORLD, dst=address, sport=53, dport=port)
+    s.delivered("wan0", back("192.0.2.1", MINE))
+    s.tunnelled("wan0", back("192.0.2.1", NOBODY), "a")
+    s.tunnelled("wan0", back("192.0.2.1", 65535), "b")
+    s.delivered("wan0", back("192.0.2.2", NOBODY))
+    s.tunnelled("wan0", back("192.0.2.2", 65535), "c")
+    s.refused("wan0", back("192.0.2.3", NOBODY), "slice-default")
+
+
+@scenario
+def slice_portless(s):
+    gre = lambda dst: IP(src=WORLD, dst=dst) / GRE() / Raw(raw(udp4()))
+    esp = lambda dst: IP(src=WORLD, dst=dst, proto=50) / Raw(b"\x00\x00\x01\x00" + b"x" * 40)
+    for packet in (gre, esp):
+        s.refused("wan0", packet("192.0.2.1"), "slice-portless")
+        s.delivered("wan0", packet("192.0.2.2"))
+        s.tunnelled("wan0", packet("192.0.2.3"), packet)
+    tcp = raw(TCP(sport=443, dport=MINE))
+    s.refused("wan0", IP(src=WORLD, dst=SHARED, proto=6) / Raw(tcp[:13]), "transport-truncated")
+    s.refused("wan0", IP(src=WORLD, dst=SHARED, proto=17) / Raw(b"\x00\x35\x07\xd0"), "transport-truncated")
+
+
+@scenario
+def slice_fragments(s):
+    whole = raw(UDP(sport=53, dport=MINE, len=8 + 64, chksum=0)) + bytes(range(64))
+    s.delivered("wan0", IP(src=WORLD, dst=SHARED, id=5, proto=17, flags="MF") / Raw(whole[:40]))
+    s.refused("wan0", IP(src=WORLD, dst=SHARED, id=5, proto=17, frag=5) / Raw(whole[40:]), "slice-fragment")
+    s.tunnelled("wan0", IP(src=WORLD, dst=SHARED, id=6, proto=17, flags="MF") / Raw(raw(UDP(sport=53, dport=THEIRS, len=72, chksum=0)) + b"x" * 32), "a")
+    first = IPv6(src=WORLD6, dst=SHARED6) / IPv6ExtHdrFragment(nh=17, m=1, id=5) / Raw(whole[:40])
+    s.delivered("wan0", first, WEB6)
+    s.refused("wan0", IPv6(src=WORLD6, dst=SHARED6) / IPv6ExtHdrFragment(nh=17, offset=5, id=5) / Raw(whole[40:]), "slice-fragment")
+    s.delivered("wan0", IPv6(src=WORLD6, dst=SHARED6) / IPv6ExtHdrFragment(nh=17, id=6) / Raw(whole), WEB6)
+
+
+@scenario
+def slice_echo(s):
+    echo = lambda kind, identifier: IP(src=WORLD, dst=SHARED) / ICMP(type=kind, id=identifier, seq=1) / Raw(b"ping")
+    s.delivered("wan0", echo(0, MINE))
+    s.delivered("wan0", echo(8, 1024))
+    s.tunnelled("wan0", echo(0, THEIRS), "a")
+    s.refused("wan0", echo(0, NOBODY), "slice-default")
+    s.refused("wan0", IP(src=WORLD, dst=SHARED) / ICMP(type=13, id=MINE, seq=1), "slice-icmp")
+    s.refused("wan0", IP(src=WORLD, dst=SHARED, proto=1) / Raw(b"\x08\x00\xf7\xff\x07"), "slice-icmp")
+    s.delivered("wan0", IPv6(src=WORLD6, dst=SHARED6) / ICMPv6EchoReply(id=MINE, seq=1), WEB6)
+    s.tunnelled("wan0", IPv6(src=WORLD6, dst=SHARED6) / ICMPv6EchoRequest(id=THEIRS, seq=1), "b")
+    s.refused("wan0", IPv6(src=WORLD6, dst=SHARED6) / ICMPv6EchoRequest(id=NOBODY, seq=1), "slice-default")
+    # ICMPv6 neighbor solicitation (135) to a shared address.
+    s.refused("wan0", IPv6(src=WORLD6, dst=SHARED6, nh=58, hlim=255) / Raw(b"\x87" + bytes(23)), "slice-icmp")
+    # A workload that pings with an identifier of its slice, and with another.
+    ping = IP(src=SHARED, dst=WORLD) / ICMP(type=8, id=MINE, seq=1)
+    s.out(ping)
+    ping = IP(src=SHARED, dst=WORLD) / ICMP(type=8, id=THEIRS, seq=1)
+    s.answer("lan0", ping, "slice-sender", error4(ping, "10.1.0.1", 3, 13), STATION)
+
+
+ROUTER_FAR, ROUTER_FAR6 = "203.0.113.1", "2001:db8:99::1"
+
+
+@scenario
+def icmp_error_ipv4(s):
+    sent = lambda port, **more: udp4(src=SHARED, sport=port, ttl=1, **more)
+    def error(quoted, kind=3, code=3, rest=b"\0\0\0\0"):
+        return IP(src=ROUTER_FAR, dst=SHARED) / ICMP(raw_error(kind, code, rest, raw(quoted)))
+    s.delivered("wan0", error(sent(MINE)))
+    s.delivered("wan0", error(raw(sent(MINE))[:28], kind=11, code=0))
+    s.delivered("wan0", error(sent(MINE), kind=3, code=4, rest=b"\0\0\x05\x78"))
+    s.delivered("wan0", error(raw(IP(src=SHARED, dst=WORLD) / TCP(sport=MINE, dport=80))[:28]))
+    s.delivered("wan0", error(IP(src=SHARED, dst=WORLD) / ICMP(type=8, id=MINE)))
+    s.delivered("wan0", error(IP(src=SHARED, dst=WORLD, options=[IPOption_NOP()] * 4) / UDP(sport=MINE, dport=1)))
+    s.delivered("wan0", error(IP(src=SHARED, dst=WORLD, flags="MF") / UDP(sport=MINE, dport=1)))
+    s.tunnelled("wan0", error(sent(THEIRS)), "e")
+    # RFC 4884: quotation padded to 128 bytes (32 words), then an extension with an MPLS label stack.
+    quoted = raw(sent(MINE, size=60)).ljust(128, b"\0")
+    extension = b"\x20\x00\0\0" + b"\x00\x08\x01\x01" + raw(MPLS(label=16, ttl=1))
+    extension = extension[:2] + struct.pack(">H", checksum(extension)) + extension[4:]
+    s.delivered("wan0", error(quoted + extension, kind=11, code=0, rest=b"\0\x20\0\0"))
+    # The length says that the quotation ends before the ports: what follows is no quotation.
+    cut = raw(sent(MINE))[:20]
+    s.refused("wan0", error(cut + extension, kind=11, code=0, rest=b"\0\x05\0\0"), "icmp-inner-truncated")
+    for length in (0, 19, 20, 23):
+        s.refused("wan0", error(raw(sent(MINE))[:length]), "icmp-inner-truncated")
+    s.refused("wan0", error(udp4(src=WORLD, sport=MINE)), "slice-icmp")
+    s.refused("wan0", error(IP(src=SHARED, dst=WORLD, proto=17, frag=5) / Raw(b"x" * 20)), "slice-icmp")
+    s.refused("wan0", error(IP(src=SHARED, dst=WORLD, proto=50) / Raw(b"x" * 20)), "slice-icmp")
+    s.refused("wan0", error(sent(NOBODY)), "slice-default")
+    # A workload's own error about a packet to its slice leaves; about another slice's it does not.
+    got = udp4(src=WORLD, dst=SHARED, sport=53, dport=MINE)
+    s.out(IP(src=SHARED, dst=WORLD) / ICMP(raw_error(3, 3, bytes(4), raw(got))))
+    got = udp4(src=WORLD, dst=SHARED, sport=53, dport=THEIRS)
+    s.refused("lan0", IP(src=SHARED, dst=WORLD) / ICMP(raw_error(3, 3, bytes(4), raw(got))), "slice-sender")
+
+
+def raw_error(kind, code, rest, quoted):
+    message = bytes([kind, code, 0, 0]) + rest + quoted
+    return message[:2] + struct.pack(">H", checksum(message)) + message[4:]
+
+
+@scenario
+def icmp_error_ipv6(s):
+    sent = lambda port, **more: udp6(src=SHARED6, sport=port, hlim=1, **more)
+    error = lambda layer, quoted: IPv6(src=ROUTER_FAR6, dst=SHARED6) / layer / Raw(raw(quoted))
+    s.delivered("wan0", error(ICMPv6DestUnreach(code=4), sent(MINE)), WEB6)
+    s.delivered("wan0", error(ICMPv6TimeExceeded(), sent(MINE)), WEB6)
+    s.delivered("wan0", error(ICMPv6PacketTooBig(mtu=1400), sized6(1232, src=SHARED6, sport=MINE)), WEB6)
+    s.delivered("wan0", error(ICMPv6TimeExceeded(), raw(sent(MINE))[:44]), WEB6)
+    s.delivered("wan0", error(ICMPv6DestUnreach(), IPv6(src=SHARED6, dst=WORLD6) / IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)]) / UDP(sport=MINE)), WEB6)
+    s.delivered("wan0", error(ICMPv6DestUnreach(), IPv6(src=SHARED6, dst=WORLD6) / ICMPv6EchoRequest(id=MINE)), WEB6)
+    s.tunnelled("wan0", error(ICMPv6TimeExceeded(), sent(THEIRS)), "e")
+    # RFC 4884: the length in 64-bit words stands in byte 4.
+    quoted = raw(sent(MINE, size=72)).ljust(128, b"\0")
+    extension = b"\x20\x00\0\0" + b"\x00\x08\x01\x01" + raw(MPLS(label=16, ttl=1))
+    s.delivered("wan0", error(ICMPv6TimeExceeded(length=16), quoted + extension), WEB6)
+    s.refused("wan0", error(ICMPv6TimeExceeded(length=5), raw(sent(MINE))[:40] + extension), "icmp-inner-truncated")
+    for length in (0, 39, 43):
+        s.refused("wan0", error(ICMPv6TimeExceeded(), raw(sent(MINE))[:length]), "icmp-inner-truncated")
+    s.refused("wan0", error(ICMPv6TimeExceeded(), udp6(src=WORLD6, sport=MINE)), "slice-icmp")
+    s.refused("wan0", error(ICMPv6TimeExceeded(), IPv6(src=SHARED6, dst=WORLD6) / IPv6ExtHdrFragment(nh=17, offset=5)), "slice-icmp")
+
+
+@scenario
+def slice_sender(s):
+    sends = lambda port, **more: udp4(src=SHARED, sport=port, **more)
+    for port in (1024, 33791):
+        s.out(sends(port))
+    for port in (1023, NOBODY, THEIRS):
+        packet = sends(port)
+        s.answer("lan0", packet, "slice-sender", error4(packet, "10.1.0.1", 3, 13), STATION)
+    s.out(udp6(src=SHARED6, sport=MINE))
+    packet = udp6(src=SHARED6, sport=THEIRS)
+    s.answer("lan0", packet, "slice-sender", error6(packet, "fd01::1", 1, 5), STATION)
+    # A later fragment and a protocol without ports name no slice. About the fragment: no error.
+    s.refused("lan0", IP(src=SHARED, dst=WORLD, proto=17, frag=5) / Raw(b"x" * 20), "slice-sender")
+    packet = IP(src=SHARED, dst=WORLD, proto=50) / Raw(b"x" * 20)
+    s.answer("lan0", packet, "slice-sender", error4(packet, "10.1.0.1", 3, 13), STATION)
+    # An error about a packet that a workload sent from its slice comes back to the workload.
+    packet = sends(MINE, ttl=1)
+    s.answer("lan0", packet, "ttl-exceeded", error4(packet, "10.1.0.1", 11, 0), neighbor(WEB))
+
+
+@scenario
+def spoofed_source(s):
+    for port in (MINE, THEIRS, NOBODY):
+        s.refused("wan0", udp4(src=SHARED, sport=port), "spoofed-source")
+    s.refused("wan0", udp4(src=SHARED, sport=MINE, dst=HOST), "spoofed-source")
+    s.refused("wan0", udp6(src=SHARED6, sport=MINE), "spoofed-source")
+
+
+@scenario
+def hairpin(s):
+    """Source and destination address are equal here, and only the ports tell the two ends apart."""
+    def talk(sport, dport, station):
+        packet = udp4(src=SHARED, dst=SHARED, sport=sport, dport=dport)
+        s.receive("lan0", packet)
+        s.expect("lan0", to_lan(hop(packet), station))
+        s.count("lan0", "forwarded")
+        s.count("lan0", "delivered")
+    talk(2000, 20000, DB)
+    talk(20000, 2000, WEB)
+    s.tunnelled("lan0", udp4(src=SHARED, dst=SHARED, sport=2000, dport=THEIRS), "a")
+    # And from the other node.
+    s.from_tunnel(udp4(src=SHARED, dst=SHARED, sport=THEIRS, dport=2000))
+    # What nobody may send does not come through this way either.
+    packet = udp4(src=SHARED, dst=SHARED, sport=NOBODY, dport=2000)
+    s.receive("lan0", packet)
+    s.drop("lan0", "slice-sender")
+    s.expect("lan0", Out(ether(error4(packet, "10.1.0.1", 3, 13), STATION, LAN)))
+    s.count("lan0", "originated")
+
+
+def syn4(mss, flags="S", before=0, **more):
+    options = [("NOP", None)] * before + [("MSS", mss)]
+    return IP(**{"src": SHARED, "dst": WORLD, **more}) / TCP(sport=MINE, dport=443, flags=flags, options=options) / Raw(b"odd")
+
+
+@scenario
+def mss_clamp(s):
+    def out(packet, mss):
+        s.receive("lan0", packet)
+        s.expect("wan0", to_wan(hop(set_mss(packet, mss))))
+        s.count("lan0", "forwarded")
+    for before in range(4):
+        out(syn4(1460, before=before), 1432)
+    out(syn4(65535), 1432)
+    out(syn4(1433, flags="SA"), 1432)
+    out(syn4(1432), 1432)
+    out(syn4(536), 536)
+    s.out(syn4(1460, flags="A"))
+    s.out(IP(src=SHARED, dst=WORLD) / TCP(sport=MINE, dport=443, flags="S"))
+    packet = IPv6(src=SHARED6, dst=WORLD6) / TCP(sport=MINE, dport=443, flags="S", options=[("MSS", 1440)])
+    out(packet, 1412)
+    # Inbound: to the workload, to the other node, and out of its tunnel.
+    syn = lambda dport: IP(src=WORLD, dst=SHARED) / TCP(sport=443, dport=dport, flags="SA", options=[("MSS", 1460)])
+    s.receive("wan0", syn(MINE))
+    s.expect("lan0", to_lan(hop(set_mss(syn(MINE), 1432)), WEB))
+    s.count("wan0", "delivered")
+    s.receive("wan0", syn(THEIRS))
+    s.expect("wan0", into_tunnel(hop(set_mss(syn(THEIRS), 1432)), "a"))
+    s.count("wan0", "to_owner")
+    s.count("wan0", "forwarded", 2)
+    s.from_tunnel(syn(MINE), becomes=hop(set_mss(syn(MINE), 1432)))
+
+
+@scenario
+def mss_clamp_bytes(s):
+    packet = syn4(1460, src=HOST)
+    s.receive("lan0", packet)
+    s.expect("wan0", to_wan(hop(set_mss(packet, 1200))))
+    s.count("lan0", "forwarded")
+    packet = syn4(1460, src=WORLD, dst=HOST, flags="SA")
+    s.receive("wan0", packet)
+    s.expect("lan0", to_lan(hop(set_mss(packet, 1200)), HOST))
+    s.count("wan0", "forwarded")
+    s.out(syn4(1000, src=HOST))
+
+
+@scenario
+def ipv6_extensions(s):
+    options = IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)])
+    hop_by_hop = IPv6ExtHdrHopByHop(options=[PadN(optdata=b"\0" * 12)])
+    routing = IPv6ExtHdrRouting(type=4, segleft=0)
+    atomic = lambda nh: IPv6ExtHdrFragment(nh=nh, id=7)
+    base = lambda: IPv6(src=WORLD6, dst=SHARED6)
+    to = UDP(sport=53, dport=MINE) / Raw(b"data")
+    s.delivered("wan0", base() / hop_by_hop / to, WEB6)
+    s.delivered("wan0", base() / options / to, WEB6)
+    s.delivered("wan0", base() / routing / to, WEB6)
+    s.delivered("wan0", base() / atomic(17) / to, WEB6)
+    s.delivered("wan0", base() / hop_by_hop / options / routing / atomic(60) / options / to, WEB6)
+    s.tunnelled("wan0", base() / hop_by_hop / UDP(sport=53, dport=THEIRS), "a")
+    s.out(IPv6(src=HOST6, dst=WORLD6) / hop_by_hop / options / UDP(sport=1, dport=2))
+    # ESP behind options has no ports.
+    s.refused("wan0", base() / IPv6ExtHdrDestOpt(nh=50, options=[PadN(optdata=b"\0" * 4)]) / Raw(b"x" * 40), "slice-portless")
+
+
+@scenario
+def hold_timeout(s):
+    four = [udp4(id=n) for n in range(3)]
+    six = [udp6(sport=n) for n in range(3)]
+    for packets in (four, six):
+        for packet in packets:
+            s.receive("lan0", packet)
+            s.at_once()
+        s.time += STEP_NS
+    s.drop("lan0", "hold-full", 2)
+    s.drop("lan0", "hold-timeout", 4)
+    # Turns of the replay come each 100 ms after the last packet: both kinds are due in one or two.
+    for packet in four[:2]:
+        s.expect("lan0", Out(ether(error4(packet, "10.1.0.1", 3, 1), "02:00:00:00:05:04", LAN)))
+    for packet in six[:2]:
+        s.expect("lan0", Out(ether(error6(packet, "fd01::1", 1, 3), "02:00:00:00:05:06", LAN)))
+    s.count("lan0", "originated", 4)
+
+
+@scenario
+def icmp_rate_limit(s):
+    def flood(hosts):
+        for n in hosts:
+            packet = udp4(src=f"10.1.0.{n}", id=n)
+            s.receive("lan0", packet)
+            s.drop("lan0", "no-route")
+            s.at_once()
+        return udp4(src=f"10.1.0.{hosts[0]}", id=hosts[0])
+    def answered(packet):
+        source = packet.src
+        s.expect("lan0", Out(ether(error4(packet, "10.1.0.1", 3, 0), neighbor(source), LAN)))
+        s.count("lan0", "originated")
+    answered(flood([10, 11, 12, 13]))
+    s.count("lan0", "icmp_limited", 3)
+    s.time += 100_000_000  # one more token for the prefix
+    answered(flood([20, 21]))
+    s.count("lan0", "icmp_limited", 1)
+    s.time += 50_000_000  # none yet
+    flood([30])
+    s.count("lan0", "icmp_limited", 1)
+
+
+@scenario
+def one_armed(s):
+    back = udp4(src=WORLD, dst=SHARED, dport=MINE)
+    s.receive("wan0", back)
+    s.expect("wan0", to_wan(hop(back), gateway="10.0.0.2"))
+    s.count("wan0", "delivered")
+    forth = udp4(src=SHARED, sport=MINE)
+    s.receive("wan0", forth)
+    s.expect("wan0", to_wan(hop(forth)))
+    s.count("wan0", "forwarded", 2)
+    s.tunnelled("wan0", udp4(src=WORLD, dst=SHARED, dport=THEIRS), "a")
+    wrong = udp4(src=SHARED, sport=THEIRS)
+    s.answer("wan0", wrong, "slice-sender", error4(wrong, NODE_A, 3, 13), STATION)
+
+
+@scenario
+def tunnel_unreachable(s):
+    packet = udp4(src=WORLD, dst=SHARED, dport=THEIRS)
+    s.answer("wan0", packet, "no-route", error4(packet, NODE_A, 3, 0), neighbor("10.0.0.1"))
+    s.delivered("wan0", udp4(src=WORLD, dst=SHARED, dport=MINE))
+
+
+@scenario
+def plugin_filter(s):
+    s.refused("lan0", udp4(dport=11211), "plugin")
+    s.refused("lan0", udp4(dport=1905), "plugin")
+    s.out(udp4(dport=1911))
+    s.refused("wan0", udp4(src="203.0.113.5", dst=SHARED, dport=MINE), "plugin")
+    s.delivered("wan0", udp4(src="203.0.113.7", dst=SHARED, dport=MINE))
+    s.delivered("wan0", udp4(src="203.0.113.7", dst=SHARED, dport=11211))
+    s.refused("lan0", IP(src=HOST, dst=WORLD) / TCP(flags="SF"), "plugin")
+    s.out(IP(src=HOST, dst=WORLD) / TCP(flags="F"))
+    inner = udp4(src="203.0.113.5", dst=SHARED, dport=MINE)
+    s.refused("wan0", gue_packet(inner, NODE_B, NODE_A, 50000), "plugin")
+    s.count("wan0", "decapsulated")
+    # What the parser refuses no plugin sees.
+    s.refused("lan0", udp4(src="127.0.0.1"), "martian-source")
+
+
+@scenario
+def plugin_rate_limit(s):
+    """Which ten pass depends on the workers' turns, so that only their number is said here."""
+    for n in range(40):
+        s.receive("lan0", udp4(id=n, sport=1000 + n % 8))
+        s.at_once()
+    s.drop("lan0", "plugin", 30)
+    s.count("lan0", "forwarded", 11)
+    s.receive("lan0", udp4(src="10.1.1.5"))
+    s.any_of = {"wan0": 11}
+
+
+# --- Files ---------------------------------------------------------------------------------------
+
+def write_pcap(path, packets):
+    """Classic pcap, little-endian, nanoseconds, Ethernet."""
+    with open(path, "wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1))
+        for time, data in packets:
+            file.write(struct.pack("<IIII", time // 10**9, time % 10**9, len(data), len(data)) + data)
+
+
+def read_pcap(path):
+    data = path.read_bytes()
+    assert data[:4] == struct.pack("<I", 0xA1B23C4D), path
+    packets, at = [], 24
+    while at < len(data):
+        _, _, length, whole = struct.unpack("<IIII", data[at : at + 16])
+        assert length == whole
+        packets.append(data[at + 16 : at + 16 + length])
+        at += 16 + length
+    return packets
+
+
+def compare(s):
+    """Complaints about what the router gave."""
+    expect, complaints = HERE / s.name / "expect", []
+    counters = json.loads((expect / "counters.json").read_text())
+    flows = {}
+    for interface, counts in counters["interfaces"].items():
+        got = read_pcap(expect / f"{interface}.pcap")
+        if hasattr(s, "any_of"):
+            if len(got) != s.any_of.get(interface, 0):
+                complaints.append(f"{interface}: {len(got)} packets")
+        else:
+            complaints += compare_packets(interface, got, s.sent.get(interface, []), flows)
+        if counts["drops"] != s.drops.get(interface, {}):
+            complaints.append(f"{interface}: drops {counts['drops']}, not {s.drops.get(interface, {})}")
+        wanted = {
+            "rx_packets": len(s.inputs.get(interface, [])),
+            "rx_bytes": sum(len(frame) for _, frame in s.inputs.get(interface, [])),
+            "tx_packets": len(got),
+            "tx_bytes": sum(map(len, got)),
+            **s.counts.get(interface, {}),
+        }
+        for counter, value in counts.items():
+            if counter != "drops" and value != wanted.get(counter, 0):
+                complaints.append(f"{interface}: {counter} is {value}, not {wanted.get(counter, 0)}")
+    complaints += compare_packets("kernel", read_pcap(expect / "kernel.pcap"), s.kernel, flows)
+    if counters["lost_before_rx"]:
+        complaints.append("lost before RX")
+    return complaints
+
+
+def compare_packets(where, got, wanted, flows):
+    complaints = []
+    if len(got) != len(wanted):
+        complaints.append(f"{where}: {len(got)} packets, not {len(wanted)}")
+    for index, (data, out) in enumerate(zip(got, wanted)):
+        chosen = []
+        for offset, mask in out.free:
+            for at, bits in enumerate(mask, offset):
+                if at < min(len(data), len(out.data)):
+                    out.data[at] = out.data[at] & ~bits & 0xFF | data[at] & bits
+                    chosen.append(data[at] & bits)
+        if out.flow is not None and flows.setdefault(out.flow, chosen) != chosen:
+            complaints.append(f"{where} {index}: a flow takes two ways: {chosen}")
+        for offset, mask in out.free:
+            if mask == b"\xff\xff" and not data[offset] >= 0xC0:
+                complaints.append(f"{where} {index}: tunnel source port below 49152")
+        if bytes(out.data) != data:
+            complaints.append(f"{where} {index}:\n    got    {data.hex()}\n    wanted {bytes(out.data).hex()}")
+            for name, what in (("got", data), ("wanted", bytes(out.data))):
+                complaints.append(f"    {name}: {Ether(what).summary()} ({len(what)} bytes)")
+    if len(wanted) > 8 and where == "wan0" and flows and all(out.flow is not None for out in wanted):
+        if len({tuple(chosen) for chosen in flows.values()}) < 2:
+            complaints.append(f"{where}: all flows take one way")
+    return complaints
+
+
+def main(arguments):
+    check = "--check" in arguments
+    names = [argument for argument in arguments if not argument.startswith("-")] or list(SCENARIOS)
+    folders = {path.name for path in HERE.iterdir() if (path / "config.toml").exists()}
+    assert folders == set(SCENARIOS), folders ^ set(SCENARIOS)
+    wrong = 0
+    for name in names:
+        s = Scenario(name)
+        SCENARIOS[name](s)
+        if not check:
+            for interface, packets in s.inputs.items():
+                write_pcap(HERE / name / f"in-{interface}.pcap", packets)
+            continue
+        complaints = compare(s)
+        wrong += bool(complaints)
+        for complaint in complaints:
+            print(f"{name}: {complaint}")
+    if check:
+        print(f"{len(names) - wrong} of {len(names)} scenarios give what is said here")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
