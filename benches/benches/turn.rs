@@ -14,7 +14,7 @@ use benches::tsc::Tsc;
 use config::Checked;
 use control::publication::{Changes, HostView, InterfaceView, NeighborView, Publication};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use crossbeam::queue::ArrayQueue;
+use crossbeam::channel::bounded;
 use forward::{Worker, WorkerCounters, WorkerParts};
 use frame::{Hook, HookPoint, Nanos, NoHook};
 use policy::{HostOptions, PluginConfig, PluginHost, PluginSpec};
@@ -186,7 +186,7 @@ fn worker<H: Hook>(
         reader: publication.reader(),
         counters: Arc::new(WorkerCounters::new(2)),
         punt: None,
-        wanted: Arc::new(ArrayQueue::new(16)),
+        wanted: bounded(16).0,
         batch_frames,
     })
 }

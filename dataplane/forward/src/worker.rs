@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crossbeam::queue::ArrayQueue;
+use crossbeam::channel::Sender;
 use frame::{
     BATCH_MAX, Batch, Descriptor, DropReason, Frame, Hook, HookPoint, Nanos, Pool, QueueIo, Verdict,
 };
@@ -45,7 +45,7 @@ pub struct WorkerParts<Q, H> {
     /// The way to the kernel of this machine; `None` refuses what is addressed to it.
     pub punt: Option<PuntSender>,
     /// Where to ask for a neighbor to be resolved.
-    pub wanted: Arc<ArrayQueue<Neighbor>>,
+    pub wanted: Sender<Neighbor>,
     /// Frames received in one turn at most, up to [`BATCH_MAX`].
     pub batch_frames: usize,
 }
@@ -75,7 +75,7 @@ struct Io<Q> {
     queues: Vec<Q>,
     pool: Pool,
     punt: Option<PuntSender>,
-    wanted: Arc<ArrayQueue<Neighbor>>,
+    wanted: Sender<Neighbor>,
     counters: Arc<WorkerCounters>,
 }
 
@@ -356,7 +356,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                             if let Some(neighbor) = first {
                                 // A full queue means that many are being resolved already; the
                                 // next frame for this one asks again.
-                                let _full = io.wanted.push(neighbor);
+                                let _full = io.wanted.try_send(neighbor);
                             }
                             if let Some(counters) = io.counters.interfaces.get(ingress) {
                                 counters.held.add(1);
@@ -368,7 +368,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                 // What the router made itself does not wait: another will be made if need be.
                 Verdict::Hold => {
                     if let Some(neighbor) = crate::hold::sought(descriptor, path, snapshot) {
-                        let _full = io.wanted.push(neighbor);
+                        let _full = io.wanted.try_send(neighbor);
                     }
                     io.refuse(frame, origin, DropReason::HoldFull);
                 }

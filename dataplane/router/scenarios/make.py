@@ -12,15 +12,32 @@ source port of a tunnel packet (49152 to 65535, one for each flow) and the flow 
 IPv6 header. Neither this file nor scapy is needed to run the tests.
 """
 
+import ipaddress
 import json
 import struct
 import sys
 from pathlib import Path
 
 from scapy.all import (
-    GRE, ICMP, IP, TCP, UDP, Ether, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig,
-    ICMPv6DestUnreach, ICMPv6TimeExceeded, IPOption_NOP, IPv6, IPv6ExtHdrDestOpt,
-    IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, PadN, Raw,
+    GRE,
+    ICMP,
+    IP,
+    TCP,
+    UDP,
+    Ether,
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
+    ICMPv6PacketTooBig,
+    ICMPv6DestUnreach,
+    ICMPv6TimeExceeded,
+    IPOption_NOP,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+    PadN,
+    Raw,
 )
 from scapy.contrib.mpls import MPLS
 from scapy.layers.sctp import SCTP
@@ -43,6 +60,7 @@ TUNNEL_PORT = 6080
 
 # --- Bytes ---------------------------------------------------------------------------------------
 
+
 def checksum(data):
     """RFC 1071."""
     if len(data) % 2:
@@ -60,8 +78,9 @@ def mac_bytes(mac):
 def neighbor(address):
     """The link-layer address that a replay invents for a next hop."""
     if ":" in address:
-        import ipaddress
-        return "02:06:" + ":".join(f"{byte:02x}" for byte in ipaddress.ip_address(address).packed[-4:])
+        return "02:06:" + ":".join(
+            f"{byte:02x}" for byte in ipaddress.ip_address(address).packed[-4:]
+        )
     return "02:04:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
@@ -80,7 +99,7 @@ def hop(packet, ecn=None):
     With `ecn`, the ECN field is replaced too. Whatever follows the packet's end is cut."""
     data = bytearray(raw(packet))
     if data[0] >> 4 == 4:
-        del data[struct.unpack(">H", data[2:4])[0]:]
+        del data[struct.unpack(">H", data[2:4])[0] :]
         header = (data[0] & 15) * 4
         data[8] -= 1
         if ecn is not None:
@@ -88,7 +107,7 @@ def hop(packet, ecn=None):
         data[10:12] = b"\0\0"
         data[10:12] = struct.pack(">H", checksum(bytes(data[:header])))
     else:
-        del data[40 + struct.unpack(">H", data[4:6])[0]:]
+        del data[40 + struct.unpack(">H", data[4:6])[0] :]
         data[7] -= 1
         if ecn is not None:
             data[1] = data[1] & 0xCF | ecn << 4
@@ -125,7 +144,6 @@ def error4(about, source, kind, code, mtu=0):
 def error6(about, source, kind, code, mtu=0):
     """RFC 4443 section 2 and 3: up to the minimum MTU of 1280 bytes; checksum by scapy."""
     about = raw(about)
-    import ipaddress
     to = str(ipaddress.ip_address(about[8:24]))
     body = Raw(quote(about, 1280))
     message = {
@@ -178,6 +196,7 @@ def into_tunnel(inner, flow, to=NODE_B, via=None, source=None):
 
 # --- Scenarios -----------------------------------------------------------------------------------
 
+
 class Scenario:
     def __init__(self, name):
         self.name = name
@@ -194,7 +213,9 @@ class Scenario:
         if to == "raw":
             frame = packet
         else:
-            frame = ether(raw(packet), to or (WAN if interface == "wan0" else LAN), source) + padding
+            frame = (
+                ether(raw(packet), to or (WAN if interface == "wan0" else LAN), source) + padding
+            )
         self.inputs.setdefault(interface, []).append((self.time, frame))
         self.time += STEP_NS
 
@@ -236,7 +257,9 @@ class Scenario:
 
     def punted(self, interface, packet, becomes=None, delivered=False, **more):
         self.receive(interface, packet, **more)
-        self.kernel.append(Out(ether(raw(becomes or packet), "00:00:00:00:00:00", "00:00:00:00:00:00")))
+        self.kernel.append(
+            Out(ether(raw(becomes or packet), "00:00:00:00:00:00", "00:00:00:00:00:00"))
+        )
         self.count(interface, "to_kernel")
         if delivered:
             self.count(interface, "delivered")
@@ -263,11 +286,19 @@ def scenario(function):
 
 
 def udp4(dst=WORLD, src=HOST, sport=1111, dport=53, size=20, **ip):
-    return IP(src=src, dst=dst, **{"id": 7, "ttl": 64, **ip}) / UDP(sport=sport, dport=dport) / Raw((bytes(range(256)) * 16)[:size])
+    return (
+        IP(src=src, dst=dst, **{"id": 7, "ttl": 64, **ip})
+        / UDP(sport=sport, dport=dport)
+        / Raw((bytes(range(256)) * 16)[:size])
+    )
 
 
 def udp6(dst=WORLD6, src=HOST6, sport=1111, dport=53, size=20, **ip):
-    return IPv6(src=src, dst=dst, **{"hlim": 64, **ip}) / UDP(sport=sport, dport=dport) / Raw((bytes(range(256)) * 16)[:size])
+    return (
+        IPv6(src=src, dst=dst, **{"hlim": 64, **ip})
+        / UDP(sport=sport, dport=dport)
+        / Raw((bytes(range(256)) * 16)[:size])
+    )
 
 
 def sized4(total, **more):
@@ -283,7 +314,10 @@ def ipv4_forward(s):
     s.out(udp4())
     s.out(udp4(ttl=255, tos=0xB8, flags="DF"))
     s.out(udp4(ttl=2))
-    s.out(IP(src=HOST, dst=WORLD, id=9, options=[IPOption_NOP(), IPOption_NOP()]) / TCP(dport=443, flags="A"))
+    s.out(
+        IP(src=HOST, dst=WORLD, id=9, options=[IPOption_NOP(), IPOption_NOP()])
+        / TCP(dport=443, flags="A")
+    )
     s.out(IP(src=HOST, dst=WORLD, id=9, proto=99) / Raw(b"no ports"))
     for before in (0xFEFF, 0xFEFE, 0xFF00, 0xFFFE, 0x0000, 0x00FF):
         base = udp4(id=0)
@@ -315,14 +349,21 @@ def ipv6_forward(s):
 def ipv4_ttl_exceeded(s):
     def exceeded(packet):
         s.answer("lan0", packet, "ttl-exceeded", error4(packet, "10.1.0.1", 11, 0), neighbor(HOST))
+
     exceeded(udp4(ttl=1))
     exceeded(udp4(ttl=0))
     exceeded(sized4(1000, ttl=1))
     exceeded(sized4(548, ttl=1))
     exceeded(IP(src=HOST, dst=WORLD, ttl=1) / ICMP(type=8, id=5, seq=1))
     inner = udp4(src=WORLD, dst=HOST)
-    s.refused("lan0", IP(src=HOST, dst=WORLD, ttl=1) / ICMP(type=3, code=3) / Raw(raw(inner)), "ttl-exceeded")
-    s.refused("lan0", IP(src=HOST, dst=WORLD, ttl=1, frag=10, proto=17) / Raw(b"x" * 64), "ttl-exceeded")
+    s.refused(
+        "lan0",
+        IP(src=HOST, dst=WORLD, ttl=1) / ICMP(type=3, code=3) / Raw(raw(inner)),
+        "ttl-exceeded",
+    )
+    s.refused(
+        "lan0", IP(src=HOST, dst=WORLD, ttl=1, frag=10, proto=17) / Raw(b"x" * 64), "ttl-exceeded"
+    )
     s.punted("lan0", udp4(dst="10.1.0.1", ttl=1))
     # From outside: the error leaves by the other interface, from that one's address.
     packet = udp4(src="10.0.0.77", dst=HOST, ttl=1)
@@ -333,11 +374,16 @@ def ipv4_ttl_exceeded(s):
 def ipv6_hop_limit_exceeded(s):
     def exceeded(packet):
         s.answer("lan0", packet, "ttl-exceeded", error6(packet, "fd01::1", 3, 0), neighbor(HOST6))
+
     exceeded(udp6(hlim=1))
     exceeded(udp6(hlim=0))
     exceeded(sized6(1400, hlim=1))
     inner = udp6(src=WORLD6, dst=HOST6)
-    s.refused("lan0", IPv6(src=HOST6, dst=WORLD6, hlim=1) / ICMPv6DestUnreach(code=4) / Raw(raw(inner)), "ttl-exceeded")
+    s.refused(
+        "lan0",
+        IPv6(src=HOST6, dst=WORLD6, hlim=1) / ICMPv6DestUnreach(code=4) / Raw(raw(inner)),
+        "ttl-exceeded",
+    )
     s.punted("lan0", udp6(dst="fd01::1", hlim=1))
 
 
@@ -359,13 +405,21 @@ def error_unresolved(s):
 
 @scenario
 def route_types(s):
-    for dst, reason, code in (("198.51.100.1", "blackhole", None), ("198.51.100.65", "unreachable", 1), ("198.51.100.129", "prohibited", 13)):
+    for dst, reason, code in (
+        ("198.51.100.1", "blackhole", None),
+        ("198.51.100.65", "unreachable", 1),
+        ("198.51.100.129", "prohibited", 13),
+    ):
         packet = udp4(dst=dst)
         if code is None:
             s.refused("lan0", packet, reason)
         else:
             s.answer("lan0", packet, reason, error4(packet, "10.1.0.1", 3, code), neighbor(HOST))
-    for dst, reason, code in (("2001:db8:1::1", "blackhole", None), ("2001:db8:2::1", "unreachable", 0), ("2001:db8:3::1", "prohibited", 1)):
+    for dst, reason, code in (
+        ("2001:db8:1::1", "blackhole", None),
+        ("2001:db8:2::1", "unreachable", 0),
+        ("2001:db8:3::1", "prohibited", 1),
+    ):
         packet = udp6(dst=dst)
         if code is None:
             s.refused("lan0", packet, reason)
@@ -384,26 +438,44 @@ def too_big(s):
     packet = sized6(1401)
     s.answer("lan0", packet, "mtu-exceeded", error6(packet, "fd01::1", 2, 0, 1400), neighbor(HOST6))
     # RFC 4443 section 3.2: a packet that cannot be forwarded, which a later fragment is as well.
-    packet = IPv6(src=HOST6, dst=WORLD6) / IPv6ExtHdrFragment(nh=17, offset=100, id=5) / Raw(b"x" * 1400)
+    packet = (
+        IPv6(src=HOST6, dst=WORLD6) / IPv6ExtHdrFragment(nh=17, offset=100, id=5) / Raw(b"x" * 1400)
+    )
     s.answer("lan0", packet, "mtu-exceeded", error6(packet, "fd01::1", 2, 0, 1400), neighbor(HOST6))
 
 
 @scenario
 def longest_prefix(s):
     for dst, gateway in (
-        ("203.0.113.1", "10.0.0.1"), ("198.1.1.1", "10.0.0.8"), ("198.51.1.1", "10.0.0.16"),
-        ("198.51.100.0", "10.0.0.24"), ("198.51.100.127", "10.0.0.24"), ("198.51.100.128", "10.0.0.25"),
-        ("198.51.100.129", "10.0.0.32"), ("198.51.100.130", "10.0.0.25"), ("198.51.100.200", "10.0.0.31"),
-        ("198.51.100.201", "10.0.0.31"), ("198.51.100.202", "10.0.0.25"), ("198.51.100.255", "10.0.0.25"),
-        ("198.51.101.0", "10.0.0.16"), ("198.51.255.255", "10.0.0.16"), ("198.255.255.255", "10.0.0.8"),
+        ("203.0.113.1", "10.0.0.1"),
+        ("198.1.1.1", "10.0.0.8"),
+        ("198.51.1.1", "10.0.0.16"),
+        ("198.51.100.0", "10.0.0.24"),
+        ("198.51.100.127", "10.0.0.24"),
+        ("198.51.100.128", "10.0.0.25"),
+        ("198.51.100.129", "10.0.0.32"),
+        ("198.51.100.130", "10.0.0.25"),
+        ("198.51.100.200", "10.0.0.31"),
+        ("198.51.100.201", "10.0.0.31"),
+        ("198.51.100.202", "10.0.0.25"),
+        ("198.51.100.255", "10.0.0.25"),
+        ("198.51.101.0", "10.0.0.16"),
+        ("198.51.255.255", "10.0.0.16"),
+        ("198.255.255.255", "10.0.0.8"),
         ("199.0.0.0", "10.0.0.1"),
     ):
         s.out(udp4(dst=dst), gateway=gateway)
     for dst, gateway in (
-        ("2001:db7:ffff::1", "fd00::1"), ("2001:db8::1", "fd00::32"), ("2001:db8:7::", "fd00::48"),
-        ("2001:db8:7:1::", "fd00::64"), ("2001:db8:7:1::5", "fd00::128"), ("2001:db8:7:1::6", "fd00::64"),
-        ("2001:db8:7:1:ffff:ffff:ffff:ffff", "fd00::64"), ("2001:db8:7:2::", "fd00::48"),
-        ("2001:db8:8::", "fd00::32"), ("2001:db9::", "fd00::1"),
+        ("2001:db7:ffff::1", "fd00::1"),
+        ("2001:db8::1", "fd00::32"),
+        ("2001:db8:7::", "fd00::48"),
+        ("2001:db8:7:1::", "fd00::64"),
+        ("2001:db8:7:1::5", "fd00::128"),
+        ("2001:db8:7:1::6", "fd00::64"),
+        ("2001:db8:7:1:ffff:ffff:ffff:ffff", "fd00::64"),
+        ("2001:db8:7:2::", "fd00::48"),
+        ("2001:db8:8::", "fd00::32"),
+        ("2001:db9::", "fd00::1"),
     ):
         s.out(udp6(dst=dst), gateway=gateway)
 
@@ -423,16 +495,16 @@ def ipv4_over_ipv6_next_hop(s):
     s.answer("lan0", packet, "ttl-exceeded", error4(packet, "10.1.0.1", 11, 0), neighbor(HOST))
 
 
-def damaged(packet, *changes, fix=True, keep=None):
+def damaged(packet, *changes, fix=True):
     """Bytes of a packet with some replaced, then the IPv4 header checksum made right if `fix`."""
     data = bytearray(raw(packet))
     for offset, value in changes:
         data[offset] = value
-    if fix and data[0] >> 4 == 4 or fix and data[0] >> 4 not in (4, 6):
+    if fix and data[0] >> 4 != 6:
         header = max((data[0] & 15) * 4, 20)
         data[10:12] = b"\0\0"
         data[10:12] = struct.pack(">H", checksum(bytes(data[:header])))
-    return bytes(data[:keep])
+    return bytes(data)
 
 
 def frame4(packet):
@@ -461,10 +533,14 @@ def malformed_ipv4(s):
     refuse("ipv4-total-length", frame4(good[:-1]))
     refuse("ipv4-checksum", frame4(damaged(good, (8, 63), fix=False)))
     refuse("ipv4-checksum", frame4(damaged(good, (10, 0), (11, 0), fix=False)))
+
     def options(data):
-        header = bytearray(raw(IP(src=HOST, dst=WORLD, proto=17, ihl=5 + len(data) // 4, len=20 + len(data) + 8)))[:20]
+        header = bytearray(
+            raw(IP(src=HOST, dst=WORLD, proto=17, ihl=5 + len(data) // 4, len=20 + len(data) + 8))
+        )[:20]
         packet = bytes(header) + data + raw(UDP(sport=1, dport=2, chksum=0))
         return damaged(packet)
+
     # An option that reaches past the header; one whose length is 0, and 1; one without a length.
     refuse("ipv4-options", frame4(options(b"\x07\x08\x04\x00")))
     refuse("ipv4-options", frame4(options(b"\x07\x00\x00\x00")))
@@ -488,15 +564,29 @@ def malformed_ipv6(s):
     refuse("ipv6-version", frame6(raw(udp4()) + bytes(40)))
     refuse("ipv6-payload-length", frame6(damaged(good, (5, 29))))
     refuse("ipv6-payload-length", frame6(good[:-1]))
+
     def chain(first, payload):
         return frame6(raw(IPv6(src=HOST6, dst=WORLD6, nh=first) / Raw(payload)))
+
     refuse("ipv6-extension-chain", chain(0, b"\x11\x00\x01\x04\x00\x00\x00"))
     refuse("ipv6-extension-chain", chain(60, b"\x11\x01\x01\x04\x00\x00\x00\x00"))
-    refuse("ipv6-extension-chain", chain(43, b"\x00\x00\x00\x00\x00\x00\x00\x00" + b"\x11\x00\x01\x04\0\0\0\0" + bytes(8)))
-    refuse("ipv6-extension-chain", chain(60, (b"\x3c\x00\x01\x04\0\0\0\0") * 8 + b"\x11\x00\x01\x04\0\0\0\0" + bytes(8)))
-    refuse("ipv6-extension-chain", chain(44, b"\x2c\x00\x00\x01\0\0\0\x05" + b"\x11\x00\x00\x00\0\0\0\x05" + bytes(8)))
+    refuse(
+        "ipv6-extension-chain",
+        chain(43, b"\x00\x00\x00\x00\x00\x00\x00\x00" + b"\x11\x00\x01\x04\0\0\0\0" + bytes(8)),
+    )
+    refuse(
+        "ipv6-extension-chain",
+        chain(60, (b"\x3c\x00\x01\x04\0\0\0\0") * 8 + b"\x11\x00\x01\x04\0\0\0\0" + bytes(8)),
+    )
+    refuse(
+        "ipv6-extension-chain",
+        chain(44, b"\x2c\x00\x00\x01\0\0\0\x05" + b"\x11\x00\x00\x00\0\0\0\x05" + bytes(8)),
+    )
     # RFC 7112 section 5: a first fragment without the whole header chain.
-    refuse("ipv6-extension-chain", chain(44, b"\x3c\x00\x00\x01\0\0\0\x05" + b"\x11\x02\x01\x04\0\0\0\0"))
+    refuse(
+        "ipv6-extension-chain",
+        chain(44, b"\x3c\x00\x00\x01\0\0\0\x05" + b"\x11\x02\x01\x04\0\0\0\0"),
+    )
     refuse("ipv6-mapped-address", frame6(raw(udp6(src="::ffff:10.1.0.5"))))
     refuse("ipv6-mapped-address", frame6(raw(udp6(dst="::ffff:198.51.100.7"))))
 
@@ -504,14 +594,24 @@ def malformed_ipv6(s):
 @scenario
 def tiny_fragments(s):
     tcp = raw(TCP(sport=1111, dport=80, flags="S"))
-    s.refused("lan0", IP(src=HOST, dst=WORLD, proto=6, frag=1, flags="MF") / Raw(b"x" * 32), "tiny-fragment")
+    s.refused(
+        "lan0",
+        IP(src=HOST, dst=WORLD, proto=6, frag=1, flags="MF") / Raw(b"x" * 32),
+        "tiny-fragment",
+    )
     s.refused("lan0", IP(src=HOST, dst=WORLD, proto=6, frag=1) / Raw(b"x" * 32), "tiny-fragment")
     s.refused("lan0", IP(src=HOST, dst=WORLD, proto=6, flags="MF") / Raw(tcp[:8]), "tiny-fragment")
     s.refused("lan0", IP(src=HOST, dst=WORLD, proto=6, flags="MF") / Raw(tcp[:15]), "tiny-fragment")
-    s.refused("lan0", IP(src=HOST, dst=WORLD, proto=17, flags="MF") / Raw(b"\x04\x57\x00\x35"), "tiny-fragment")
+    s.refused(
+        "lan0",
+        IP(src=HOST, dst=WORLD, proto=17, flags="MF") / Raw(b"\x04\x57\x00\x35"),
+        "tiny-fragment",
+    )
     fragment = lambda more, offset: IPv6ExtHdrFragment(nh=6, m=more, offset=offset, id=5)
     s.refused("lan0", IPv6(src=HOST6, dst=WORLD6) / fragment(1, 0) / Raw(tcp[:8]), "tiny-fragment")
-    s.refused("lan0", IPv6(src=HOST6, dst=WORLD6) / fragment(0, 1) / Raw(b"x" * 32), "tiny-fragment")
+    s.refused(
+        "lan0", IPv6(src=HOST6, dst=WORLD6) / fragment(0, 1) / Raw(b"x" * 32), "tiny-fragment"
+    )
     s.out(IP(src=HOST, dst=WORLD, proto=6, flags="MF") / Raw(tcp + b"x" * 4))
     s.out(IP(src=HOST, dst=WORLD, proto=6, frag=3) / Raw(b"x" * 32))
     s.out(IP(src=HOST, dst=WORLD, proto=17, frag=1) / Raw(b"x" * 32))
@@ -570,7 +670,14 @@ def padding(s):
     s.count("lan0", "forwarded", 2)
     # What is quoted in an error is the packet, and not what follows it.
     packet = udp4(ttl=1, size=2)
-    s.answer("lan0", packet, "ttl-exceeded", error4(packet, "10.1.0.1", 11, 0), neighbor(HOST), more=b"\xee" * 16)
+    s.answer(
+        "lan0",
+        packet,
+        "ttl-exceeded",
+        error4(packet, "10.1.0.1", 11, 0),
+        neighbor(HOST),
+        more=b"\xee" * 16,
+    )
 
 
 @scenario
@@ -592,7 +699,9 @@ def slice_to_workload(s):
     back = lambda port, **more: udp4(src=WORLD, dst=SHARED, sport=53, dport=port, **more)
     for port in (1024, MINE, 33791):
         s.delivered("wan0", back(port))
-    s.delivered("wan0", IP(src=WORLD, dst=SHARED) / TCP(sport=443, dport=MINE, flags="A") / Raw(b"data"))
+    s.delivered(
+        "wan0", IP(src=WORLD, dst=SHARED) / TCP(sport=443, dport=MINE, flags="A") / Raw(b"data")
+    )
     s.delivered("wan0", IP(src="203.0.113.9", dst=SHARED) / TCP(sport=443, dport=MINE, flags="A"))
     s.delivered("wan0", IP(src=WORLD, dst=SHARED) / SCTP(sport=9, dport=MINE))
     for port in (0, NOBODY, 1023):
@@ -677,7 +786,9 @@ def tunnel_loop(s):
 @scenario
 def tunnel_refusals(s):
     inner = udp4(src=WORLD, dst=SHARED, dport=MINE)
-    gue = lambda inner=inner, source=NODE_B, **more: gue_packet(inner, source, NODE_A, 50000, **more)
+    gue = lambda inner=inner, source=NODE_B, **more: gue_packet(
+        inner, source, NODE_A, 50000, **more
+    )
     s.refused("wan0", gue(source="10.0.0.99"), "tunnel-unknown-peer")
     s.refused("lan0", gue(source="10.1.0.99"), "tunnel-unknown-peer")
     s.refused("wan0", gue(udp_sum=0x1234), "tunnel-malformed")
@@ -691,7 +802,12 @@ def tunnel_refusals(s):
     s.refused("wan0", fragment, "tunnel-malformed")
     # GUE variant 0 (a control or data header), and nothing at all behind the UDP header.
     s.refused("wan0", gue(b"\x00\x04\x00\x00" + raw(inner)), "tunnel-malformed")
-    s.refused("wan0", IP(src=NODE_B, dst=NODE_A, flags="DF", id=0) / UDP(sport=50000, dport=TUNNEL_PORT, chksum=0), "tunnel-malformed")
+    s.refused(
+        "wan0",
+        IP(src=NODE_B, dst=NODE_A, flags="DF", id=0)
+        / UDP(sport=50000, dport=TUNNEL_PORT, chksum=0),
+        "tunnel-malformed",
+    )
     s.refused("wan0", gue(gue()), "tunnel-nested")
     s.refused("wan0", gue(damaged(inner, (8, 63), fix=False)), "ipv4-checksum")
     s.refused("wan0", gue(raw(inner)[:-1]), "ipv4-total-length")
@@ -720,11 +836,15 @@ def tunnel_too_big(s):
     back = lambda total, **more: sized4(total, src=WORLD, dst=SHARED, dport=THEIRS, **more)
     s.tunnelled("wan0", back(1472, flags="DF"), "a")
     packet = back(1473, flags="DF")
-    s.answer("wan0", packet, "mtu-exceeded", error4(packet, NODE_A, 3, 4, 1472), neighbor("10.0.0.1"))
+    s.answer(
+        "wan0", packet, "mtu-exceeded", error4(packet, NODE_A, 3, 4, 1472), neighbor("10.0.0.1")
+    )
     s.refused("wan0", back(1473), "fragmentation-unsupported")
     s.tunnelled("wan0", sized6(1472, src=WORLD6, dst=SHARED6, dport=THEIRS), "b")
     packet = sized6(1473, src=WORLD6, dst=SHARED6, dport=THEIRS)
-    s.answer("wan0", packet, "mtu-exceeded", error6(packet, NODE_A6, 2, 0, 1472), neighbor("fd00::1"))
+    s.answer(
+        "wan0", packet, "mtu-exceeded", error6(packet, NODE_A6, 2, 0, 1472), neighbor("fd00::1")
+    )
 
 
 @scenario
@@ -732,7 +852,9 @@ def tunnel_mtu_ipv6(s):
     back = lambda total, **more: sized4(total, src=WORLD, dst=SHARED, dport=THEIRS, **more)
     s.tunnelled("wan0", back(1452, flags="DF"), "a", to=NODE_B6)
     packet = back(1453, flags="DF")
-    s.answer("wan0", packet, "mtu-exceeded", error4(packet, NODE_A, 3, 4, 1452), neighbor("10.0.0.1"))
+    s.answer(
+        "wan0", packet, "mtu-exceeded", error4(packet, NODE_A, 3, 4, 1452), neighbor("10.0.0.1")
+    )
 
 
 @scenario
@@ -754,6 +876,7 @@ def tunnel_padding(s):
 def tunnel_sender(s):
     def sends(port, **more):
         return udp4(src=SHARED, sport=port, **more)
+
     good = sends(THEIRS)
     s.receive("wan0", gue_packet(good, NODE_B, NODE_A, 50000))
     s.expect("wan0", to_wan(hop(good)))
@@ -813,35 +936,70 @@ def slice_portless(s):
         s.tunnelled("wan0", packet("192.0.2.3"), packet)
     tcp = raw(TCP(sport=443, dport=MINE))
     s.refused("wan0", IP(src=WORLD, dst=SHARED, proto=6) / Raw(tcp[:13]), "transport-truncated")
-    s.refused("wan0", IP(src=WORLD, dst=SHARED, proto=17) / Raw(b"\x00\x35\x07\xd0"), "transport-truncated")
+    s.refused(
+        "wan0",
+        IP(src=WORLD, dst=SHARED, proto=17) / Raw(b"\x00\x35\x07\xd0"),
+        "transport-truncated",
+    )
 
 
 @scenario
 def slice_fragments(s):
     whole = raw(UDP(sport=53, dport=MINE, len=8 + 64, chksum=0)) + bytes(range(64))
     s.delivered("wan0", IP(src=WORLD, dst=SHARED, id=5, proto=17, flags="MF") / Raw(whole[:40]))
-    s.refused("wan0", IP(src=WORLD, dst=SHARED, id=5, proto=17, frag=5) / Raw(whole[40:]), "slice-fragment")
-    s.tunnelled("wan0", IP(src=WORLD, dst=SHARED, id=6, proto=17, flags="MF") / Raw(raw(UDP(sport=53, dport=THEIRS, len=72, chksum=0)) + b"x" * 32), "a")
+    s.refused(
+        "wan0",
+        IP(src=WORLD, dst=SHARED, id=5, proto=17, frag=5) / Raw(whole[40:]),
+        "slice-fragment",
+    )
+    s.tunnelled(
+        "wan0",
+        IP(src=WORLD, dst=SHARED, id=6, proto=17, flags="MF")
+        / Raw(raw(UDP(sport=53, dport=THEIRS, len=72, chksum=0)) + b"x" * 32),
+        "a",
+    )
     first = IPv6(src=WORLD6, dst=SHARED6) / IPv6ExtHdrFragment(nh=17, m=1, id=5) / Raw(whole[:40])
     s.delivered("wan0", first, WEB6)
-    s.refused("wan0", IPv6(src=WORLD6, dst=SHARED6) / IPv6ExtHdrFragment(nh=17, offset=5, id=5) / Raw(whole[40:]), "slice-fragment")
-    s.delivered("wan0", IPv6(src=WORLD6, dst=SHARED6) / IPv6ExtHdrFragment(nh=17, id=6) / Raw(whole), WEB6)
+    s.refused(
+        "wan0",
+        IPv6(src=WORLD6, dst=SHARED6) / IPv6ExtHdrFragment(nh=17, offset=5, id=5) / Raw(whole[40:]),
+        "slice-fragment",
+    )
+    s.delivered(
+        "wan0", IPv6(src=WORLD6, dst=SHARED6) / IPv6ExtHdrFragment(nh=17, id=6) / Raw(whole), WEB6
+    )
 
 
 @scenario
 def slice_echo(s):
-    echo = lambda kind, identifier: IP(src=WORLD, dst=SHARED) / ICMP(type=kind, id=identifier, seq=1) / Raw(b"ping")
+    echo = (
+        lambda kind, identifier: IP(src=WORLD, dst=SHARED)
+        / ICMP(type=kind, id=identifier, seq=1)
+        / Raw(b"ping")
+    )
     s.delivered("wan0", echo(0, MINE))
     s.delivered("wan0", echo(8, 1024))
     s.tunnelled("wan0", echo(0, THEIRS), "a")
     s.refused("wan0", echo(0, NOBODY), "slice-default")
-    s.refused("wan0", IP(src=WORLD, dst=SHARED) / ICMP(type=13, id=MINE, seq=1), "slice-icmp")
-    s.refused("wan0", IP(src=WORLD, dst=SHARED, proto=1) / Raw(b"\x08\x00\xf7\xff\x07"), "slice-icmp")
+    s.refused(
+        "wan0",
+        IP(src=WORLD, dst=SHARED) / ICMP(type=13, id=MINE, seq=1, ts_ori=0, ts_rx=0, ts_tx=0),
+        "slice-icmp",
+    )
+    s.refused(
+        "wan0", IP(src=WORLD, dst=SHARED, proto=1) / Raw(b"\x08\x00\xf7\xff\x07"), "slice-icmp"
+    )
     s.delivered("wan0", IPv6(src=WORLD6, dst=SHARED6) / ICMPv6EchoReply(id=MINE, seq=1), WEB6)
     s.tunnelled("wan0", IPv6(src=WORLD6, dst=SHARED6) / ICMPv6EchoRequest(id=THEIRS, seq=1), "b")
-    s.refused("wan0", IPv6(src=WORLD6, dst=SHARED6) / ICMPv6EchoRequest(id=NOBODY, seq=1), "slice-default")
+    s.refused(
+        "wan0", IPv6(src=WORLD6, dst=SHARED6) / ICMPv6EchoRequest(id=NOBODY, seq=1), "slice-default"
+    )
     # ICMPv6 neighbor solicitation (135) to a shared address.
-    s.refused("wan0", IPv6(src=WORLD6, dst=SHARED6, nh=58, hlim=255) / Raw(b"\x87" + bytes(23)), "slice-icmp")
+    s.refused(
+        "wan0",
+        IPv6(src=WORLD6, dst=SHARED6, nh=58, hlim=255) / Raw(b"\x87" + bytes(23)),
+        "slice-icmp",
+    )
     # A workload that pings with an identifier of its slice, and with another.
     ping = IP(src=SHARED, dst=WORLD) / ICMP(type=8, id=MINE, seq=1)
     s.out(ping)
@@ -855,14 +1013,19 @@ ROUTER_FAR, ROUTER_FAR6 = "203.0.113.1", "2001:db8:99::1"
 @scenario
 def icmp_error_ipv4(s):
     sent = lambda port, **more: udp4(src=SHARED, sport=port, ttl=1, **more)
+
     def error(quoted, kind=3, code=3, rest=b"\0\0\0\0"):
         return IP(src=ROUTER_FAR, dst=SHARED) / ICMP(raw_error(kind, code, rest, raw(quoted)))
+
     s.delivered("wan0", error(sent(MINE)))
     s.delivered("wan0", error(raw(sent(MINE))[:28], kind=11, code=0))
     s.delivered("wan0", error(sent(MINE), kind=3, code=4, rest=b"\0\0\x05\x78"))
     s.delivered("wan0", error(raw(IP(src=SHARED, dst=WORLD) / TCP(sport=MINE, dport=80))[:28]))
     s.delivered("wan0", error(IP(src=SHARED, dst=WORLD) / ICMP(type=8, id=MINE)))
-    s.delivered("wan0", error(IP(src=SHARED, dst=WORLD, options=[IPOption_NOP()] * 4) / UDP(sport=MINE, dport=1)))
+    s.delivered(
+        "wan0",
+        error(IP(src=SHARED, dst=WORLD, options=[IPOption_NOP()] * 4) / UDP(sport=MINE, dport=1)),
+    )
     s.delivered("wan0", error(IP(src=SHARED, dst=WORLD, flags="MF") / UDP(sport=MINE, dport=1)))
     s.tunnelled("wan0", error(sent(THEIRS)), "e")
     # RFC 4884: quotation padded to 128 bytes (32 words), then an extension with an MPLS label stack.
@@ -872,18 +1035,26 @@ def icmp_error_ipv4(s):
     s.delivered("wan0", error(quoted + extension, kind=11, code=0, rest=b"\0\x20\0\0"))
     # The length says that the quotation ends before the ports: what follows is no quotation.
     cut = raw(sent(MINE))[:20]
-    s.refused("wan0", error(cut + extension, kind=11, code=0, rest=b"\0\x05\0\0"), "icmp-inner-truncated")
+    s.refused(
+        "wan0", error(cut + extension, kind=11, code=0, rest=b"\0\x05\0\0"), "icmp-inner-truncated"
+    )
     for length in (0, 19, 20, 23):
         s.refused("wan0", error(raw(sent(MINE))[:length]), "icmp-inner-truncated")
     s.refused("wan0", error(udp4(src=WORLD, sport=MINE)), "slice-icmp")
-    s.refused("wan0", error(IP(src=SHARED, dst=WORLD, proto=17, frag=5) / Raw(b"x" * 20)), "slice-icmp")
+    s.refused(
+        "wan0", error(IP(src=SHARED, dst=WORLD, proto=17, frag=5) / Raw(b"x" * 20)), "slice-icmp"
+    )
     s.refused("wan0", error(IP(src=SHARED, dst=WORLD, proto=50) / Raw(b"x" * 20)), "slice-icmp")
     s.refused("wan0", error(sent(NOBODY)), "slice-default")
     # A workload's own error about a packet to its slice leaves; about another slice's it does not.
     got = udp4(src=WORLD, dst=SHARED, sport=53, dport=MINE)
     s.out(IP(src=SHARED, dst=WORLD) / ICMP(raw_error(3, 3, bytes(4), raw(got))))
     got = udp4(src=WORLD, dst=SHARED, sport=53, dport=THEIRS)
-    s.refused("lan0", IP(src=SHARED, dst=WORLD) / ICMP(raw_error(3, 3, bytes(4), raw(got))), "slice-sender")
+    s.refused(
+        "lan0",
+        IP(src=SHARED, dst=WORLD) / ICMP(raw_error(3, 3, bytes(4), raw(got))),
+        "slice-sender",
+    )
 
 
 def raw_error(kind, code, rest, quoted):
@@ -897,20 +1068,48 @@ def icmp_error_ipv6(s):
     error = lambda layer, quoted: IPv6(src=ROUTER_FAR6, dst=SHARED6) / layer / Raw(raw(quoted))
     s.delivered("wan0", error(ICMPv6DestUnreach(code=4), sent(MINE)), WEB6)
     s.delivered("wan0", error(ICMPv6TimeExceeded(), sent(MINE)), WEB6)
-    s.delivered("wan0", error(ICMPv6PacketTooBig(mtu=1400), sized6(1232, src=SHARED6, sport=MINE)), WEB6)
+    s.delivered(
+        "wan0", error(ICMPv6PacketTooBig(mtu=1400), sized6(1232, src=SHARED6, sport=MINE)), WEB6
+    )
     s.delivered("wan0", error(ICMPv6TimeExceeded(), raw(sent(MINE))[:44]), WEB6)
-    s.delivered("wan0", error(ICMPv6DestUnreach(), IPv6(src=SHARED6, dst=WORLD6) / IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)]) / UDP(sport=MINE)), WEB6)
-    s.delivered("wan0", error(ICMPv6DestUnreach(), IPv6(src=SHARED6, dst=WORLD6) / ICMPv6EchoRequest(id=MINE)), WEB6)
+    s.delivered(
+        "wan0",
+        error(
+            ICMPv6DestUnreach(),
+            IPv6(src=SHARED6, dst=WORLD6)
+            / IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 4)])
+            / UDP(sport=MINE),
+        ),
+        WEB6,
+    )
+    s.delivered(
+        "wan0",
+        error(ICMPv6DestUnreach(), IPv6(src=SHARED6, dst=WORLD6) / ICMPv6EchoRequest(id=MINE)),
+        WEB6,
+    )
     s.tunnelled("wan0", error(ICMPv6TimeExceeded(), sent(THEIRS)), "e")
     # RFC 4884: the length in 64-bit words stands in byte 4.
     quoted = raw(sent(MINE, size=72)).ljust(128, b"\0")
     extension = b"\x20\x00\0\0" + b"\x00\x08\x01\x01" + raw(MPLS(label=16, ttl=1))
     s.delivered("wan0", error(ICMPv6TimeExceeded(length=16), quoted + extension), WEB6)
-    s.refused("wan0", error(ICMPv6TimeExceeded(length=5), raw(sent(MINE))[:40] + extension), "icmp-inner-truncated")
+    s.refused(
+        "wan0",
+        error(ICMPv6TimeExceeded(length=5), raw(sent(MINE))[:40] + extension),
+        "icmp-inner-truncated",
+    )
     for length in (0, 39, 43):
-        s.refused("wan0", error(ICMPv6TimeExceeded(), raw(sent(MINE))[:length]), "icmp-inner-truncated")
+        s.refused(
+            "wan0", error(ICMPv6TimeExceeded(), raw(sent(MINE))[:length]), "icmp-inner-truncated"
+        )
     s.refused("wan0", error(ICMPv6TimeExceeded(), udp6(src=WORLD6, sport=MINE)), "slice-icmp")
-    s.refused("wan0", error(ICMPv6TimeExceeded(), IPv6(src=SHARED6, dst=WORLD6) / IPv6ExtHdrFragment(nh=17, offset=5)), "slice-icmp")
+    s.refused(
+        "wan0",
+        error(
+            ICMPv6TimeExceeded(),
+            IPv6(src=SHARED6, dst=WORLD6) / IPv6ExtHdrFragment(nh=17, offset=5),
+        ),
+        "slice-icmp",
+    )
 
 
 @scenario
@@ -943,13 +1142,13 @@ def spoofed_source(s):
 
 @scenario
 def hairpin(s):
-    """Source and destination address are equal here, and only the ports tell the two ends apart."""
     def talk(sport, dport, station):
         packet = udp4(src=SHARED, dst=SHARED, sport=sport, dport=dport)
         s.receive("lan0", packet)
         s.expect("lan0", to_lan(hop(packet), station))
         s.count("lan0", "forwarded")
         s.count("lan0", "delivered")
+
     talk(2000, 20000, DB)
     talk(20000, 2000, WEB)
     s.tunnelled("lan0", udp4(src=SHARED, dst=SHARED, sport=2000, dport=THEIRS), "a")
@@ -965,7 +1164,11 @@ def hairpin(s):
 
 def syn4(mss, flags="S", before=0, **more):
     options = [("NOP", None)] * before + [("MSS", mss)]
-    return IP(**{"src": SHARED, "dst": WORLD, **more}) / TCP(sport=MINE, dport=443, flags=flags, options=options) / Raw(b"odd")
+    return (
+        IP(**{"src": SHARED, "dst": WORLD, **more})
+        / TCP(sport=MINE, dport=443, flags=flags, options=options)
+        / Raw(b"odd")
+    )
 
 
 @scenario
@@ -974,6 +1177,7 @@ def mss_clamp(s):
         s.receive("lan0", packet)
         s.expect("wan0", to_wan(hop(set_mss(packet, mss))))
         s.count("lan0", "forwarded")
+
     for before in range(4):
         out(syn4(1460, before=before), 1432)
     out(syn4(65535), 1432)
@@ -982,10 +1186,14 @@ def mss_clamp(s):
     out(syn4(536), 536)
     s.out(syn4(1460, flags="A"))
     s.out(IP(src=SHARED, dst=WORLD) / TCP(sport=MINE, dport=443, flags="S"))
-    packet = IPv6(src=SHARED6, dst=WORLD6) / TCP(sport=MINE, dport=443, flags="S", options=[("MSS", 1440)])
+    packet = IPv6(src=SHARED6, dst=WORLD6) / TCP(
+        sport=MINE, dport=443, flags="S", options=[("MSS", 1440)]
+    )
     out(packet, 1412)
     # Inbound: to the workload, to the other node, and out of its tunnel.
-    syn = lambda dport: IP(src=WORLD, dst=SHARED) / TCP(sport=443, dport=dport, flags="SA", options=[("MSS", 1460)])
+    syn = lambda dport: IP(src=WORLD, dst=SHARED) / TCP(
+        sport=443, dport=dport, flags="SA", options=[("MSS", 1460)]
+    )
     s.receive("wan0", syn(MINE))
     s.expect("lan0", to_lan(hop(set_mss(syn(MINE), 1432)), WEB))
     s.count("wan0", "delivered")
@@ -1025,7 +1233,11 @@ def ipv6_extensions(s):
     s.tunnelled("wan0", base() / hop_by_hop / UDP(sport=53, dport=THEIRS), "a")
     s.out(IPv6(src=HOST6, dst=WORLD6) / hop_by_hop / options / UDP(sport=1, dport=2))
     # ESP behind options has no ports.
-    s.refused("wan0", base() / IPv6ExtHdrDestOpt(nh=50, options=[PadN(optdata=b"\0" * 4)]) / Raw(b"x" * 40), "slice-portless")
+    s.refused(
+        "wan0",
+        base() / IPv6ExtHdrDestOpt(nh=50, options=[PadN(optdata=b"\0" * 4)]) / Raw(b"x" * 40),
+        "slice-portless",
+    )
 
 
 @scenario
@@ -1056,10 +1268,12 @@ def icmp_rate_limit(s):
             s.drop("lan0", "no-route")
             s.at_once()
         return udp4(src=f"10.1.0.{hosts[0]}", id=hosts[0])
+
     def answered(packet):
         source = packet.src
         s.expect("lan0", Out(ether(error4(packet, "10.1.0.1", 3, 0), neighbor(source), LAN)))
         s.count("lan0", "originated")
+
     answered(flood([10, 11, 12, 13]))
     s.count("lan0", "icmp_limited", 3)
     s.time += 100_000_000  # one more token for the prefix
@@ -1123,12 +1337,15 @@ def plugin_rate_limit(s):
 
 # --- Files ---------------------------------------------------------------------------------------
 
+
 def write_pcap(path, packets):
     """Classic pcap, little-endian, nanoseconds, Ethernet."""
     with open(path, "wb") as file:
         file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1))
         for time, data in packets:
-            file.write(struct.pack("<IIII", time // 10**9, time % 10**9, len(data), len(data)) + data)
+            file.write(
+                struct.pack("<IIII", time // 10**9, time % 10**9, len(data), len(data)) + data
+            )
 
 
 def read_pcap(path):
@@ -1156,7 +1373,9 @@ def compare(s):
         else:
             complaints += compare_packets(interface, got, s.sent.get(interface, []), flows)
         if counts["drops"] != s.drops.get(interface, {}):
-            complaints.append(f"{interface}: drops {counts['drops']}, not {s.drops.get(interface, {})}")
+            complaints.append(
+                f"{interface}: drops {counts['drops']}, not {s.drops.get(interface, {})}"
+            )
         wanted = {
             "rx_packets": len(s.inputs.get(interface, [])),
             "rx_bytes": sum(len(frame) for _, frame in s.inputs.get(interface, [])),
@@ -1166,7 +1385,9 @@ def compare(s):
         }
         for counter, value in counts.items():
             if counter != "drops" and value != wanted.get(counter, 0):
-                complaints.append(f"{interface}: {counter} is {value}, not {wanted.get(counter, 0)}")
+                complaints.append(
+                    f"{interface}: {counter} is {value}, not {wanted.get(counter, 0)}"
+                )
     complaints += compare_packets("kernel", read_pcap(expect / "kernel.pcap"), s.kernel, flows)
     if counters["lost_before_rx"]:
         complaints.append("lost before RX")
@@ -1190,10 +1411,17 @@ def compare_packets(where, got, wanted, flows):
             if mask == b"\xff\xff" and not data[offset] >= 0xC0:
                 complaints.append(f"{where} {index}: tunnel source port below 49152")
         if bytes(out.data) != data:
-            complaints.append(f"{where} {index}:\n    got    {data.hex()}\n    wanted {bytes(out.data).hex()}")
+            complaints.append(
+                f"{where} {index}:\n    got    {data.hex()}\n    wanted {bytes(out.data).hex()}"
+            )
             for name, what in (("got", data), ("wanted", bytes(out.data))):
                 complaints.append(f"    {name}: {Ether(what).summary()} ({len(what)} bytes)")
-    if len(wanted) > 8 and where == "wan0" and flows and all(out.flow is not None for out in wanted):
+    if (
+        len(wanted) > 8
+        and where == "wan0"
+        and flows
+        and all(out.flow is not None for out in wanted)
+    ):
         if len({tuple(chosen) for chosen in flows.values()}) < 2:
             complaints.append(f"{where}: all flows take one way")
     return complaints

@@ -21,7 +21,7 @@ use config::Checked;
 use control::publication::{
     Changes, HostView, InterfaceView, NeighborView, NextHopView, Publication, RouteView,
 };
-use crossbeam::queue::ArrayQueue;
+use crossbeam::channel::{Receiver, bounded};
 use forward::{Counter, Neighbor, PuntReceiver, Worker, WorkerCounters, WorkerParts, punt_channel};
 use frame::{DropReason, Nanos};
 use policy::{HostOptions, PluginHost, WorkerChain};
@@ -129,7 +129,7 @@ struct Bench {
     plugins: PluginHost,
     workers: Vec<Worker<MemoryQueue, WorkerChain>>,
     punts: Vec<PuntReceiver>,
-    wanted: Arc<ArrayQueue<Neighbor>>,
+    wanted: Receiver<Neighbor>,
     clock: VirtualClock,
     keep_mac: bool,
     resolve: bool,
@@ -157,7 +157,7 @@ impl Bench {
         let prepared = plugins.prepare(&plugins::specs(&config))?;
         plugins.publish(prepared)?;
         let interfaces = config.interfaces.len();
-        let wanted = Arc::new(ArrayQueue::new(1024));
+        let (want, wanted) = bounded(1024);
         let mut workers = Vec::new();
         let mut punts = Vec::new();
         for (id, hook) in (0_u16..).zip(chains) {
@@ -174,7 +174,7 @@ impl Bench {
                 reader: publication.reader(),
                 counters: Arc::new(WorkerCounters::new(interfaces)),
                 punt: Some(punt),
-                wanted: Arc::clone(&wanted),
+                wanted: want.clone(),
                 batch_frames: usize::from(config.router.batch_frames),
             }));
         }
@@ -299,7 +299,7 @@ impl Bench {
     /// Resolves the neighbors that workers asked for, as a kernel would whose neighbors all answer.
     fn resolve_wanted(&mut self) -> Result<bool> {
         let mut resolved = false;
-        while let Some(neighbor) = self.wanted.pop() {
+        while let Ok(neighbor) = self.wanted.try_recv() {
             if self.resolve && !self.host.neighbors.contains_key(&neighbor) {
                 self.host.neighbors.insert(neighbor, invented(neighbor.1));
                 resolved = true;

@@ -19,8 +19,8 @@ use sound::Judge;
 /// Captures in one replay. Fewer find a culprit sooner, more save starting the router.
 const SHARD_FILES: usize = 16;
 
-/// Reasons that this many captures must have met: the test would mean little if most of the packets
-/// were dropped as something else than IP.
+/// Packets that must have been let through: the test would mean little if most of them were dropped
+/// as something else than IP.
 const FORWARDED_MIN: u64 = 10_000;
 
 fn judge() -> Judge {
@@ -69,7 +69,7 @@ fn replay(files: &[PathBuf]) -> Result<Sums, String> {
         let capture = sim::read_pcap(&path).map_err(|error| error.to_string())?;
         for (index, packet) in capture.packets.iter().enumerate() {
             let sound = match interface {
-                "kernel" => judge.to_kernel(packet.bytes.get(14..).unwrap_or_default()),
+                "kernel" => Judge::to_kernel(packet.bytes.get(14..).unwrap_or_default()),
                 _ => judge.forwarded(&packet.bytes),
             };
             sound.map_err(|wrong| format!("{interface}, packet {index}: {wrong}"))?;

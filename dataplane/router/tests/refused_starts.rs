@@ -164,6 +164,16 @@ fn an_mtu_that_does_not_fit_a_chunk() {
 }
 
 #[test]
+fn a_driver_without_native_xdp() {
+    let Some(host) = Host::new() else { return };
+    host.ip(&["link", "add", "br0", "type", "bridge"]);
+    host.ip(&["link", "set", "br0", "up"]);
+    let interface = "[[interface]]\nname = \"br0\"\nrole = \"both\"\nxdp = \"native\"\n";
+    let said = host.refusal(&host.config("", "[0]", interface));
+    assert_says(&said, &["br0", "native"]);
+}
+
+#[test]
 fn queues_without_a_worker() {
     let Some(host) = Host::new() else { return };
     let said = host.refusal(&host.config("", "[0]", INTERFACES));

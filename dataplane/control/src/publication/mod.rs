@@ -61,6 +61,15 @@ pub struct Changes {
     pub neighbors: bool,
 }
 
+/// The tables of a configuration that is not in force yet.
+#[derive(Debug)]
+pub struct PreparedTables {
+    config: Arc<Checked>,
+    adjacencies: Adjacencies,
+    rib: Rib,
+    slices: Arc<SliceTable>,
+}
+
 /// Makes snapshots and publishes them.
 #[derive(Debug)]
 pub struct Publication {
@@ -82,9 +91,7 @@ impl Publication {
         host: &HostView,
         workers: u32,
     ) -> Result<Self, PublicationError> {
-        let mut adjacencies = Adjacencies::default();
-        let rib = rib::build(&config, host, &mut adjacencies)?;
-        let slices = Arc::new(SliceTable::build(config.slice_blocks())?);
+        let PreparedTables { config, mut adjacencies, rib, slices } = Self::prepare(config, host)?;
         let snapshot = assemble(&config, host, workers, &mut adjacencies, &rib, &slices);
         let publisher = Publisher::new(snapshot);
         Ok(Self { config, workers, adjacencies, rib, slices, publisher })
@@ -131,24 +138,28 @@ impl Publication {
         Ok(())
     }
 
-    /// Publishes a new configuration, whole or not at all.
+    /// Builds the tables of a new configuration aside: everything about it that can fail.
     ///
     /// # Errors
-    /// [`PublicationError`] when the tables cannot be built; what was published stays.
-    pub fn config_changed(
-        &mut self,
+    /// [`PublicationError`] when the tables cannot be built.
+    pub fn prepare(
         config: Arc<Checked>,
         host: &HostView,
-    ) -> Result<(), PublicationError> {
+    ) -> Result<PreparedTables, PublicationError> {
         let mut adjacencies = Adjacencies::default();
         let rib = rib::build(&config, host, &mut adjacencies)?;
         let slices = Arc::new(SliceTable::build(config.slice_blocks())?);
+        Ok(PreparedTables { config, adjacencies, rib, slices })
+    }
+
+    /// Publishes the tables of a new configuration.
+    pub fn config_changed(&mut self, prepared: PreparedTables, host: &HostView) {
+        let PreparedTables { config, adjacencies, rib, slices } = prepared;
         self.config = config;
         self.adjacencies = adjacencies;
         self.rib = rib;
         self.slices = slices;
         self.publish(host);
-        Ok(())
     }
 
     /// Frees what no worker uses any more.

@@ -47,11 +47,6 @@ pub enum Request {
         /// The plugin's name in the configuration.
         name: String,
     },
-    /// Go back to the generation of a plugin that ran before the present one.
-    PluginRollback {
-        /// The plugin's name in the configuration.
-        name: String,
-    },
 }
 
 /// What the router answers.
@@ -87,10 +82,6 @@ mod tests {
             (
                 Request::PluginReload { name: "filter".into() },
                 r#"{"request":"plugin-reload","name":"filter"}"#,
-            ),
-            (
-                Request::PluginRollback { name: "filter".into() },
-                r#"{"request":"plugin-rollback","name":"filter"}"#,
             ),
         ];
         for (request, text) in requests {

@@ -98,6 +98,7 @@ pub(crate) fn report() -> StatusReport {
             managed: true,
         }],
         routes: RouteCounts { v4: 1_190_000, v6: 280_000, unexpressible: 2 },
+        punt: PuntStatus { written: 41, refused: 2 },
         plugins: vec![serde_json::json!({
             "name": "filter", "generation": 4, "packets": 1_000_000, "drops": 12, "traps": 0,
             "cycles_per_packet": 11.25, "shadow": false,

@@ -5,18 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What is known of the router whose frames are judged.
 #[derive(Clone, Debug, Default)]
-pub struct Judge {
+pub(crate) struct Judge {
     /// Its own addresses: a tunnel packet from one of them is opened, and an ICMP error from one of
     /// them must have a right checksum.
-    pub own: Vec<IpAddr>,
+    pub(crate) own: Vec<IpAddr>,
     /// UDP port of its tunnels.
-    pub tunnel_port: u16,
+    pub(crate) tunnel_port: u16,
 }
 
 impl Judge {
     /// Says what is wrong with a frame that left by an interface: the TTL has been decremented and is
     /// not 0, lengths agree with the frame, and the header checksum is right.
-    pub fn forwarded(&self, frame: &[u8]) -> Result<(), String> {
+    pub(crate) fn forwarded(&self, frame: &[u8]) -> Result<(), String> {
         let Some((header, packet)) = frame.split_at_checked(14) else {
             return Err("shorter than an Ethernet header".to_owned());
         };
@@ -29,19 +29,21 @@ impl Judge {
         }
     }
 
-    /// The same for an IP packet that went to the kernel, whose TTL is nobody's business.
+    /// The same for an IP packet that went to the kernel, whose TTL is nobody's business. What comes
+    /// under the router's own address is spoofed, which the kernel finds out itself.
     #[allow(dead_code, reason = "each test file is a program of its own, and not all need it")]
-    pub fn to_kernel(&self, packet: &[u8]) -> Result<(), String> {
-        self.packet(packet, 0)
+    pub(crate) fn to_kernel(packet: &[u8]) -> Result<(), String> {
+        Self::default().packet(packet, 0)
     }
 
     fn packet(&self, packet: &[u8], ttl_min: u8) -> Result<(), String> {
-        let (source, protocol, payload) = match packet.first().map(|byte| byte >> 4) {
+        let (source, ttl, protocol, payload) = match packet.first().map(|byte| byte >> 4) {
             Some(4) => ipv4(packet, ttl_min)?,
             Some(6) => ipv6(packet, ttl_min)?,
             version => return Err(format!("IP version {version:?}")),
         };
-        if !self.own.contains(&source) {
+        // What the router makes leaves with TTL 64; what it forwards under its own address is spoofed.
+        if ttl != 64 || !self.own.contains(&source) {
             return Ok(());
         }
         match protocol {
@@ -63,7 +65,8 @@ impl Judge {
     }
 }
 
-type Parts<'a> = (IpAddr, u8, &'a [u8]);
+/// Source, TTL or hop limit, protocol, and what follows the header.
+type Parts<'a> = (IpAddr, u8, u8, &'a [u8]);
 
 fn ipv4(packet: &[u8], ttl_min: u8) -> Result<Parts<'_>, String> {
     let header_len = usize::from(packet[0] & 15) * 4;
@@ -90,7 +93,7 @@ fn ipv4(packet: &[u8], ttl_min: u8) -> Result<Parts<'_>, String> {
     if is_martian {
         return Err(format!("{source} to {destination}"));
     }
-    Ok((source.into(), packet[9], &packet[header_len..]))
+    Ok((source.into(), packet[8], packet[9], &packet[header_len..]))
 }
 
 fn ipv6(packet: &[u8], hop_limit_min: u8) -> Result<Parts<'_>, String> {
@@ -115,7 +118,7 @@ fn ipv6(packet: &[u8], hop_limit_min: u8) -> Result<Parts<'_>, String> {
     if is_martian(source) || is_martian(destination) {
         return Err(format!("{source} to {destination}"));
     }
-    Ok((source.into(), packet[6], &packet[40..]))
+    Ok((source.into(), packet[7], packet[6], &packet[40..]))
 }
 
 fn be16(bytes: &[u8], at: usize) -> u16 {

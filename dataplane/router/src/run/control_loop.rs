@@ -9,10 +9,9 @@ use config::{Action, Checked};
 use control::kernel::{KernelEvent, KernelMirror};
 use control::metrics::MetricsServer;
 use control::publication::{Changes, Publication};
-use control::socket::{Request, Responder, Response};
+use control::socket::{Request, Responder};
 use control::status::ReloadStatus;
 use crossbeam::channel::{Receiver, select};
-use crossbeam::queue::ArrayQueue;
 use forward::{Neighbor, WorkerCounters};
 use serde_json::json;
 use tracing::{error, info, warn};
@@ -26,9 +25,11 @@ use crate::run::plugin_thread::PluginThread;
 use crate::run::punt_thread::PuntThread;
 use crate::run::report::Rates;
 
-/// How often wanted neighbors are looked at: what a first packet waits for its next hop, beside the
-/// resolution itself. Fifty wakings a second cost a fifth of a percent of a core.
-const TICK: Duration = Duration::from_millis(20);
+/// How often the loop looks at the time when nothing happens: what sets rates and metrics.
+const IDLE_TICK: Duration = Duration::from_millis(200);
+
+/// The same while changes are gathered that are to be published.
+const GATHERING_TICK: Duration = Duration::from_millis(5);
 
 /// How long route changes are gathered before tables are built anew. A full table takes about 150 ms
 /// to build; building it more often than half of the time would starve everything else.
@@ -63,7 +64,7 @@ impl ControlLoop {
         events: &Receiver<KernelEvent>,
         requests: &Receiver<(Request, Responder)>,
         signals: &Receiver<Asked>,
-        wanted: &ArrayQueue<Neighbor>,
+        wanted: &Receiver<Neighbor>,
     ) -> Result<()> {
         self.neighbors.follow(&self.publication, &self.host, &self.mirror);
         let mut gathered = Changes::default();
@@ -71,6 +72,7 @@ impl ControlLoop {
         let mut second = Instant::now();
         self.every_second(SECOND);
         loop {
+            let tick = if gathered == Changes::default() { IDLE_TICK } else { GATHERING_TICK };
             select! {
                 recv(events) -> event => match event {
                     Ok(KernelEvent::Failed(error)) => bail!("{error}"),
@@ -98,10 +100,12 @@ impl ControlLoop {
                         return Ok(());
                     }
                 },
-                default(TICK) => {}
-            }
-            while let Some(neighbor) = wanted.pop() {
-                self.neighbors.seek(neighbor, &self.host, &self.mirror);
+                recv(wanted) -> neighbor => {
+                    if let Ok(neighbor) = neighbor {
+                        self.neighbors.seek(neighbor, &self.host, &self.mirror);
+                    }
+                }
+                default(tick) => {}
             }
             let due = gathered.neighbors && !gathered.routes
                 || gathered.routes && gathered_since.elapsed() >= ROUTES_GATHERED;
@@ -179,7 +183,6 @@ impl ControlLoop {
             }
             Request::PluginList => responder.reply_with(Ok::<_, String>(self.plugins.status())),
             Request::PluginReload { name } => self.plugins.reload(name, responder),
-            other => responder.reply(Response::error(format!("{other:?} is not supported"))),
         }
     }
 
@@ -208,8 +211,9 @@ impl ControlLoop {
         if actions.is_empty() {
             return Ok(Vec::new());
         }
-        // What can fail comes before anything is in force: plugins are compiled aside, tables are
-        // built aside; publishing plugins only hands them over.
+        // What can fail comes before anything is in force: tables are built and plugins compiled
+        // aside.
+        let tables = Publication::prepare(Arc::clone(&new), self.host.view())?;
         let has_plugins = actions.iter().any(|action| matches!(action, Action::Plugins(_)));
         if has_plugins {
             self.plugins.prepare(plugins::specs(&new))?;
@@ -234,15 +238,14 @@ impl ControlLoop {
             undo(self);
             return Err(error.into());
         }
-        if let Err(error) = self.publication.config_changed(Arc::clone(&new), self.host.view()) {
+        // Handing plugins over fails when a worker does not take part; then nothing has changed.
+        if has_plugins && let Err(error) = self.plugins.publish() {
             undo(self);
-            return Err(error.into());
+            return Err(error);
         }
+        self.publication.config_changed(tables, self.host.view());
         self.config = new;
         self.generation += 1;
-        if has_plugins {
-            self.plugins.publish()?;
-        }
         self.update_rules();
         self.neighbors.follow(&self.publication, &self.host, &self.mirror);
         Ok(actions.iter().map(name_of).collect())

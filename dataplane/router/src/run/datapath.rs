@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use config::{Checked, OnExit, Poll, Workers};
-use crossbeam::queue::ArrayQueue;
+use crossbeam::channel::Sender;
 use forward::{Neighbor, PuntSender, Worker, WorkerCounters, WorkerParts};
 use frame::{Nanos, Pool};
 use policy::WorkerChain;
@@ -107,7 +107,7 @@ impl Datapath {
         rules: &ClassifierRules,
         cores: Vec<usize>,
         inputs: Vec<WorkerInputs>,
-        wanted: &Arc<ArrayQueue<Neighbor>>,
+        wanted: &Sender<Neighbor>,
         counters: &[Arc<WorkerCounters>],
     ) -> Result<Self> {
         let specs: Vec<AttachSpec> = (0_u8..)
@@ -231,7 +231,7 @@ fn assemble(
     queues: Vec<XskQueue>,
     pool: Pool,
     inputs: WorkerInputs,
-    wanted: &Arc<ArrayQueue<Neighbor>>,
+    wanted: &Sender<Neighbor>,
     counters: &Arc<WorkerCounters>,
 ) -> RouterWorker {
     let WorkerInputs { hook, reader, punt } = inputs;
@@ -243,7 +243,7 @@ fn assemble(
         reader,
         counters: Arc::clone(counters),
         punt: Some(punt),
-        wanted: Arc::clone(wanted),
+        wanted: wanted.clone(),
         batch_frames: usize::from(config.router.batch_frames),
     })
 }

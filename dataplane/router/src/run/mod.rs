@@ -32,7 +32,6 @@ use control::metrics::MetricsServer;
 use control::publication::Publication;
 use control::socket::ControlServer;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use crossbeam::queue::ArrayQueue;
 use forward::{WorkerCounters, punt_channel};
 use policy::{HostOptions, PluginHost, WorkerChain};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -95,11 +94,11 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
         punt_ends.push(receiver);
         inputs.push(WorkerInputs { hook, reader: publication.reader(), punt: sender });
     }
-    let wanted = Arc::new(ArrayQueue::new(WANTED_MAX));
+    let (want, wanted) = bounded(WANTED_MAX);
     let counters: Vec<Arc<WorkerCounters>> =
         cores.iter().map(|_| Arc::new(WorkerCounters::new(config.interfaces.len()))).collect();
     let rules = datapath::rules(&config, host.locals());
-    let mut datapath = Datapath::set_up(&config, facts, &rules, cores, inputs, &wanted, &counters)?;
+    let mut datapath = Datapath::set_up(&config, facts, &rules, cores, inputs, &want, &counters)?;
     report::print_start(&config, &datapath);
 
     let signals = privileges::limited(watch_signals)?;

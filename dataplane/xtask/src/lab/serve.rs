@@ -45,8 +45,9 @@ pub fn start(
     echo: &[SocketAddr],
     log_folder: &Path,
 ) -> Result<Process> {
-    let program = std::env::current_exe().context("this program does not know its own path")?;
-    start_as(&program, name, namespace, http, echo, log_folder)
+    // Not its path: cargo may have replaced the file there while this program runs.
+    let program = Path::new("/proc/self/exe");
+    start_as(program, name, namespace, http, echo, log_folder)
 }
 
 /// As [`start`], by another program than this one: xtask, for its tests.

@@ -1,0 +1,345 @@
+//! A worker on memory rings, with the test in the place of network, kernel and control.
+#![allow(dead_code, reason = "each test file is a program of its own, and none needs all of it")]
+
+pub(crate) mod packets;
+pub(crate) mod sound;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+
+use config::Checked;
+use control::publication::{
+    HostView, InterfaceView, NeighborView, NextHopView, Publication, RouteView,
+};
+use crossbeam::channel::{Receiver, bounded};
+use forward::{Neighbor, PuntReceiver, Worker, WorkerCounters, WorkerParts, punt_channel};
+use frame::{DropReason, Nanos, NoHook};
+use sim::{Faults, MemoryQueue, QueueSizes, memory_pool, reclaim_pool};
+use sound::Judge;
+use tables::{Adjacency, AdjacencyId, AdjacencyState, Publisher, Snapshot};
+use wire::{InterfaceId, MacAddress};
+
+/// Position of the interface towards the world.
+pub(crate) const WAN: u8 = 0;
+/// Position of the interface towards workloads.
+pub(crate) const LAN: u8 = 1;
+
+const INTERFACES: &str = r#"
+    [router]
+    node = "a"
+    [[interface]]
+    name = "wan0"
+    role = "outside"
+    [interface.replay]
+    addresses = ["10.0.0.11/24", "fd00::11/64"]
+    [[interface]]
+    name = "lan0"
+    role = "inside"
+    [interface.replay]
+    addresses = ["10.1.0.1/24", "fd01::1/64"]
+    mtu = 1400
+    [[node]]
+    name = "a"
+    address = "10.0.0.11"
+    [[node]]
+    name = "b"
+    address = "10.0.0.12"
+    [[owner]]
+    name = "web"
+    node = "a"
+    deliver = { next_hop = "10.1.0.2", interface = "lan0" }
+"#;
+
+const DEFAULT_ROUTES: &str = r#"
+    [[route]]
+    prefix = "0.0.0.0/0"
+    via = "10.0.0.1"
+    [[route]]
+    prefix = "::/0"
+    via = "fd00::1"
+"#;
+
+/// `web` has the lower ports, node b the upper ones.
+const SLICES: &str = r#"
+    [[egress]]
+    prefix = "192.0.2.1/32"
+    default = "drop"
+    [[egress.slice]]
+    ports = "1024-33791"
+    node = "a"
+    owner = "web"
+    [[egress.slice]]
+    ports = "33792-65535"
+    node = "b"
+    [[egress]]
+    prefix = "2001:db8:5::1/128"
+    default = { node = "b" }
+    [[egress.slice]]
+    ports = "1024-33791"
+    node = "a"
+"#;
+
+/// The other way round, and the IPv6 address not shared any more.
+const MOVED: &str = r#"
+    [[egress]]
+    prefix = "192.0.2.1/32"
+    default = "drop"
+    [[egress.slice]]
+    ports = "1024-33791"
+    node = "b"
+    [[egress.slice]]
+    ports = "33792-65535"
+    node = "a"
+    owner = "web"
+"#;
+
+/// Snapshots of three configurations. In each the gateways are resolved, and nobody else is.
+static SNAPSHOTS: LazyLock<Vec<Snapshot>> = LazyLock::new(|| {
+    [
+        format!("{INTERFACES}{DEFAULT_ROUTES}{SLICES}"),
+        format!("{INTERFACES}{MOVED}"),
+        format!("{INTERFACES}{DEFAULT_ROUTES}"),
+    ]
+    .iter()
+    .map(|text| snapshot_of(text))
+    .collect()
+});
+
+/// With slices and default routes.
+pub(crate) const WHOLE: usize = 0;
+/// With other owners, and without default routes.
+pub(crate) const OTHER_OWNERS: usize = 1;
+/// Without any slices.
+pub(crate) const PLAIN: usize = 2;
+
+/// How many configurations there are.
+pub(crate) const CONFIGURATIONS: usize = 3;
+
+fn snapshot_of(text: &str) -> Snapshot {
+    let config = Arc::new(Checked::parse(text, "test.toml").expect("a sound configuration"));
+    let mut host = HostView::default();
+    for (position, interface) in (0_u8..).zip(&config.interfaces) {
+        let facts = &interface.replay;
+        host.locals.extend(facts.addresses.iter().map(|net| net.addr()));
+        host.interfaces.push(InterfaceView {
+            mac: facts.mac,
+            mtu: facts.mtu,
+            addresses: facts.addresses.clone(),
+        });
+        for net in &facts.addresses {
+            let hop = NextHopView { interface: InterfaceId(position), via: None, weight: 1 };
+            host.routes.insert(net.trunc(), Arc::new(RouteView::NextHops(vec![hop])));
+        }
+    }
+    for gateway in ["10.0.0.1", "fd00::1"] {
+        let view = NeighborView { mac: Some(mac(1)), state: AdjacencyState::Resolved };
+        host.neighbors.insert((InterfaceId(WAN), address(gateway)), view);
+    }
+    let publication = Publication::new(config, &host, 1).expect("the tables can be built");
+    (*publication.current()).clone()
+}
+
+pub(crate) fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn mac(last: u8) -> MacAddress {
+    MacAddress([2, 0, 0, 0, 0xbb, last])
+}
+
+/// What a rig is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) frames: usize,
+    pub(crate) sizes: QueueSizes,
+    pub(crate) faults: [Faults; 2],
+    /// Frames under way to the kernel at most; `None`: there is no way.
+    pub(crate) punt_frames_max: Option<usize>,
+    pub(crate) batch_frames: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let sizes = QueueSizes {
+            fill_frames_max: 64,
+            rx_frames_max: 64,
+            tx_frames_max: 64,
+            completion_frames_max: 64,
+            quota_frames_max: 64,
+        };
+        Self {
+            frames: 512,
+            sizes,
+            faults: [Faults::default(); 2],
+            punt_frames_max: Some(64),
+            batch_frames: 32,
+        }
+    }
+}
+
+/// A worker with two interfaces.
+pub(crate) struct Rig {
+    pub(crate) worker: Worker<MemoryQueue, NoHook>,
+    pub(crate) wanted: Receiver<Neighbor>,
+    pub(crate) now: Nanos,
+    publisher: Publisher,
+    punt: Option<PuntReceiver>,
+    judge: Judge,
+}
+
+impl Rig {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let publisher = Publisher::new(SNAPSHOTS[WHOLE].clone());
+        let (sender, receiver) = plan.punt_frames_max.map(|max| punt_channel(max, || {})).unzip();
+        let (want, wanted) = bounded(64);
+        let queues = [WAN, LAN].map(|position| {
+            MemoryQueue::with(InterfaceId(position), plan.sizes, plan.faults[usize::from(position)])
+        });
+        let worker = Worker::new(WorkerParts {
+            id: 0,
+            queues: queues.into(),
+            pool: memory_pool(plan.frames, 0),
+            hook: NoHook,
+            reader: publisher.reader(),
+            counters: Arc::new(WorkerCounters::new(2)),
+            punt: sender,
+            wanted: want,
+            batch_frames: plan.batch_frames,
+        });
+        let own = SNAPSHOTS[WHOLE].locals.iter().copied().collect();
+        let judge = Judge { own, tunnel_port: packets::TUNNEL_PORT };
+        let mut rig = Self { worker, wanted, now: Nanos(0), publisher, punt: receiver, judge };
+        // The first turn puts chunks on the FILL rings.
+        rig.turn();
+        rig
+    }
+
+    pub(crate) fn queue(&mut self, position: u8) -> &mut MemoryQueue {
+        &mut self.worker.queues_mut()[usize::from(position)]
+    }
+
+    /// A packet comes in; says whether it reached the receive ring.
+    pub(crate) fn receive(&mut self, position: u8, frame: &[u8]) -> bool {
+        self.queue(position).push_rx(frame)
+    }
+
+    /// One turn, after which no chunk and no packet is missing.
+    pub(crate) fn turn(&mut self) -> usize {
+        let received = self.worker.turn(self.now);
+        assert_eq!(self.worker.frames_missing(), 0, "chunks are missing");
+        for interface in &self.worker.counters().interfaces {
+            assert_eq!(interface.imbalance(), 0, "the accounting is off");
+        }
+        received
+    }
+
+    pub(crate) fn advance_ms(&mut self, ms: u64) {
+        self.now = self.now.plus(ms * 1_000_000);
+    }
+
+    /// Takes what left by an interface, and judges it.
+    pub(crate) fn take(&mut self, position: u8) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.queue(position).take_tx() {
+            if let Err(wrong) = self.judge.forwarded(&frame) {
+                panic!("interface {position} sent what is not sound: {wrong}: {frame:02x?}");
+            }
+            frames.push(frame);
+        }
+        frames
+    }
+
+    /// The kernel takes at most `count` packets, and judges them.
+    pub(crate) fn kernel_takes(&mut self, count: usize) -> usize {
+        let Some(punt) = &self.punt else { return 0 };
+        for taken in 0..count {
+            let Some(frame) = punt.receive() else { return taken };
+            if let Err(wrong) = Judge::to_kernel(frame.bytes()) {
+                panic!("the kernel got what is not sound: {wrong}: {:02x?}", frame.bytes());
+            }
+            punt.give_back(frame);
+        }
+        count
+    }
+
+    /// Puts another of the configurations into force.
+    pub(crate) fn configure(&mut self, configuration: usize) {
+        self.publisher.publish(SNAPSHOTS[configuration].clone());
+    }
+
+    /// Publishes a changed copy of what is in force.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Snapshot)) {
+        let mut snapshot = (*self.publisher.current()).clone();
+        change(&mut snapshot);
+        self.publisher.publish(snapshot);
+    }
+
+    /// What the kernel says of a neighbor, published.
+    pub(crate) fn neighbor(&mut self, position: u8, address: IpAddr, state: AdjacencyState) {
+        self.change(|snapshot| {
+            let interface = InterfaceId(position);
+            let source = snapshot.interfaces[usize::from(position)].mac;
+            let mtu = snapshot.interfaces[usize::from(position)].mtu;
+            let next = AdjacencyId(u32::try_from(snapshot.adjacencies.len()).expect("few"));
+            let adjacency =
+                Adjacency { state, interface, mtu, destination: mac(2), source, address };
+            match snapshot.neighbors.get(interface, address) {
+                Some(id) => snapshot.adjacencies[id.0 as usize] = adjacency,
+                None => {
+                    snapshot.neighbors.insert(interface, address, next);
+                    snapshot.adjacencies.push(adjacency);
+                }
+            }
+        });
+    }
+
+    /// Drops by reason, those that happened, over both interfaces.
+    pub(crate) fn drops(&self) -> Vec<(DropReason, u64)> {
+        let of = |reason: &DropReason| {
+            let interfaces = self.worker.counters().interfaces.iter();
+            interfaces.map(|interface| interface.drops[reason.index()].get()).sum::<u64>()
+        };
+        let all = DropReason::ALL.iter().map(|reason| (*reason, of(reason)));
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// The sum of a counter over both interfaces.
+    pub(crate) fn sum(&self, counter: &str) -> u64 {
+        let named = |interface: &forward::InterfaceCounters| {
+            let counter = interface.named().into_iter().find(|(name, _)| *name == counter);
+            counter.expect("a counter of this name").1.get()
+        };
+        self.worker.counters().interfaces.iter().map(named).sum()
+    }
+
+    /// Lets everything that is under way come to its end, and takes the rig apart: each chunk must
+    /// come home, and only once.
+    pub(crate) fn finish(mut self, frames: usize) {
+        for position in [WAN, LAN] {
+            self.queue(position).set_link(true);
+        }
+        // First what is on the receive rings, then as long as anything can be held or delayed.
+        for _ in 0..64 {
+            self.advance_ms(1000);
+            while self.turn() > 0 {}
+            self.take(WAN);
+            self.take(LAN);
+            self.kernel_takes(usize::MAX);
+        }
+        assert_eq!(self.sum("held"), 0, "a frame is held forever");
+        assert_eq!(self.worker.frames_leaving(), 0, "a frame never leaves");
+        let (queues, mut pool) = self.worker.into_parts();
+        let mut chunks = HashSet::new();
+        let mut home = Vec::new();
+        while let Some(frame) = pool.take() {
+            assert!(chunks.insert(frame.chunk_address()), "a chunk came home twice");
+            home.push(frame);
+        }
+        let on_rings: usize =
+            queues.iter().map(frame::QueueIo::status).map(|status| status.receiving).sum();
+        assert_eq!(home.len() + on_rings, frames);
+        sim::reclaim_frames(home);
+        reclaim_pool(pool);
+    }
+}

@@ -1,0 +1,260 @@
+//! Drops that only faults and changes bring about, and frames that wait: what a replay cannot show.
+
+mod common;
+
+use common::packets::{UDP, frame, ipv4, udp};
+use common::{LAN, OTHER_OWNERS, Plan, Rig, WAN, address};
+use frame::DropReason;
+use std::sync::Arc;
+use tables::{AdjacencyState, EgressBlock, Owner, SliceTable};
+
+const WEB: &str = "10.1.0.2";
+
+/// A packet from the world to a port of the shared address, told apart by its payload.
+fn to_slice(port: u16, number: u8) -> Vec<u8> {
+    let shared = "192.0.2.1".parse().expect("an address");
+    let world = "198.51.100.7".parse().expect("an address");
+    frame(WAN, &ipv4(world, shared, 64, UDP, &udp(53, port, &[number])))
+}
+
+/// A packet from inside to the world.
+fn to_world(number: u8) -> Vec<u8> {
+    let host = "10.1.0.5".parse().expect("an address");
+    let world = "198.51.100.7".parse().expect("an address");
+    frame(LAN, &ipv4(host, world, 64, UDP, &udp(1111, 53, &[number])))
+}
+
+/// A packet for the router itself.
+fn to_router() -> Vec<u8> {
+    let host = "10.1.0.5".parse().expect("an address");
+    let router = "10.1.0.1".parse().expect("an address");
+    frame(LAN, &ipv4(host, router, 64, UDP, &udp(1111, 53, &[])))
+}
+
+fn numbers(frames: &[Vec<u8>]) -> Vec<u8> {
+    frames.iter().map(|frame| *frame.last().expect("a byte")).collect()
+}
+
+#[test]
+fn a_full_transmit_ring_is_a_counted_drop() {
+    let mut plan = Plan::default();
+    plan.sizes.tx_frames_max = 4;
+    let mut rig = Rig::new(&plan);
+    for number in 0..10 {
+        assert!(rig.receive(LAN, &to_world(number)));
+    }
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::TransmitFull, 6)]);
+    assert_eq!(numbers(&rig.take(WAN)), [0, 1, 2, 3], "the oldest leave");
+    // Once the network took them there is room again.
+    rig.receive(LAN, &to_world(10));
+    rig.turn();
+    assert_eq!(numbers(&rig.take(WAN)), [10]);
+    rig.finish(plan.frames);
+}
+
+#[test]
+fn a_dead_link_cannot_starve_the_others() {
+    let mut plan = Plan::default();
+    plan.sizes.quota_frames_max = 8;
+    let mut rig = Rig::new(&plan);
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Resolved);
+    // Nobody takes what leaves by the interface to the world: more than its quota is never bound.
+    for round in 0..100 {
+        rig.receive(LAN, &to_world(round));
+        rig.receive(WAN, &to_slice(2000, round));
+        rig.turn();
+        assert_eq!(numbers(&rig.take(LAN)), [round], "the other interface goes on");
+    }
+    assert_eq!(rig.drops(), [(DropReason::TransmitFull, 92)]);
+    // The link goes down: its frames come back, and no more are accepted.
+    rig.queue(WAN).set_link(false);
+    rig.receive(LAN, &to_world(0));
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::TransmitFull, 93)]);
+    assert_eq!(rig.worker.queues()[0].wire().unsent, 8);
+    rig.finish(plan.frames);
+}
+
+#[test]
+fn a_full_ring_to_the_kernel_is_a_counted_drop() {
+    let plan = Plan { punt_frames_max: Some(3), ..Plan::default() };
+    let mut rig = Rig::new(&plan);
+    for _ in 0..5 {
+        rig.receive(LAN, &to_router());
+    }
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::PuntFull, 2)]);
+    assert_eq!((rig.sum("to_kernel"), rig.kernel_takes(9)), (3, 3));
+    rig.receive(LAN, &to_router());
+    rig.turn();
+    assert_eq!((rig.sum("to_kernel"), rig.kernel_takes(9)), (4, 1));
+    rig.finish(plan.frames);
+}
+
+#[test]
+fn without_a_way_to_the_kernel_its_packets_are_refused() {
+    let plan = Plan { punt_frames_max: None, ..Plan::default() };
+    let mut rig = Rig::new(&plan);
+    rig.receive(LAN, &to_router());
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::PuntRefused, 1)]);
+    rig.finish(plan.frames);
+}
+
+#[test]
+fn a_port_that_nobody_owns_is_a_counted_drop() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    rig.change(|snapshot| {
+        let block = EgressBlock {
+            prefix: "192.0.2.1/32".parse().expect("a prefix"),
+            ranges: Vec::new(),
+            rest: Owner::Unowned,
+            portless: Owner::Unowned,
+        };
+        snapshot.slices = Arc::new(SliceTable::build(vec![block]).expect("a table"));
+    });
+    rig.receive(WAN, &to_slice(2000, 0));
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::SliceUnowned, 1)]);
+    rig.finish(plan.frames);
+}
+
+/// RFC 1812 section 5.2.7.1: a next hop that does not answer is host unreachable, 3/1.
+#[test]
+fn a_neighbor_that_failed_is_a_drop_of_which_the_sender_is_told() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Failed);
+    rig.receive(WAN, &to_slice(2000, 0));
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::NeighborFailed, 1)]);
+    let errors = rig.take(WAN);
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0][34..36], [3, 1], "ICMP type and code");
+    rig.finish(plan.frames);
+}
+
+#[test]
+fn held_frames_leave_in_order_and_before_what_comes_later() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    for number in 0..5 {
+        rig.receive(WAN, &to_slice(2000, number));
+        rig.turn();
+    }
+    assert_eq!((rig.sum("held"), rig.take(LAN).len()), (5, 0));
+    assert_eq!(rig.wanted.try_recv().ok(), Some((wire::InterfaceId(LAN), address(WEB))));
+    assert_eq!(rig.wanted.try_recv().ok(), None, "one neighbor is asked for once");
+    // In one turn the neighbor is resolved and more of the flow comes in.
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Resolved);
+    for number in 5..8 {
+        rig.receive(WAN, &to_slice(2000, number));
+    }
+    rig.turn();
+    assert_eq!(numbers(&rig.take(LAN)), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!((rig.sum("held"), rig.sum("forwarded")), (0, 8));
+    rig.finish(plan.frames);
+}
+
+#[test]
+fn holds_are_bounded_for_each_neighbor_and_in_time() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    let most = 8;
+    for number in 0..=most {
+        rig.receive(WAN, &to_slice(2000, number));
+    }
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::HoldFull, 1)]);
+    rig.advance_ms(999);
+    rig.turn();
+    assert_eq!(rig.sum("held"), u64::from(most));
+    rig.advance_ms(1);
+    rig.turn();
+    let expected = [(DropReason::HoldFull, 1), (DropReason::HoldTimeout, u64::from(most))];
+    assert_eq!((rig.sum("held"), rig.drops()), (0, expected.to_vec()));
+    rig.finish(plan.frames);
+}
+
+#[test]
+fn a_neighbor_that_fails_ends_the_wait() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    rig.receive(WAN, &to_slice(2000, 0));
+    rig.turn();
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Failed);
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::NeighborFailed, 1)]);
+    rig.finish(plan.frames);
+}
+
+/// A frame that waits goes where the configuration says that is in force when it leaves: here from a
+/// tunnel to a workload.
+#[test]
+fn a_held_frame_is_steered_anew() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    rig.receive(WAN, &to_slice(40_000, 9));
+    rig.turn();
+    assert_eq!(rig.sum("held"), 1, "the tunnel's far end is not resolved");
+    rig.configure(OTHER_OWNERS);
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Resolved);
+    rig.neighbor(WAN, address("10.0.0.12"), AdjacencyState::Resolved);
+    rig.turn();
+    let frames = rig.take(LAN);
+    assert_eq!(numbers(&frames), [9]);
+    assert_eq!(frames[0].len(), to_slice(40_000, 9).len(), "it is in no tunnel");
+    assert_eq!((rig.sum("to_owner"), rig.sum("delivered")), (0, 1));
+    rig.finish(plan.frames);
+}
+
+/// The other way round: from a workload into a tunnel.
+#[test]
+fn a_held_frame_enters_a_tunnel_if_its_owner_moved_there() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    rig.receive(WAN, &to_slice(2000, 9));
+    rig.turn();
+    assert_eq!(rig.sum("held"), 1, "the workload is not resolved");
+    rig.configure(OTHER_OWNERS);
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Resolved);
+    rig.neighbor(WAN, address("10.0.0.12"), AdjacencyState::Resolved);
+    rig.turn();
+    let frames = rig.take(WAN);
+    assert_eq!(frames[0].len(), to_slice(2000, 9).len() + 28);
+    assert_eq!((rig.sum("to_owner"), rig.sum("delivered")), (1, 0));
+    rig.finish(plan.frames);
+}
+
+#[test]
+fn frames_with_bounds_outside_their_chunk_are_never_seen() {
+    let mut plan = Plan::default();
+    plan.faults[usize::from(LAN)].rx_invalid_per_mille = 1000;
+    let mut rig = Rig::new(&plan);
+    for number in 0..10 {
+        rig.receive(LAN, &to_world(number));
+    }
+    rig.turn();
+    assert_eq!((rig.sum("rx_packets"), rig.take(WAN).len()), (0, 0));
+    assert_eq!(frame::QueueIo::status(rig.queue(LAN)).rx_invalid, 10);
+    rig.finish(plan.frames);
+}
+
+/// The hash spreads over next hops; a burst of one flow takes one of them.
+#[test]
+fn a_burst_larger_than_a_batch_passes_in_order() {
+    let plan = Plan { batch_frames: 7, ..Plan::default() };
+    let mut rig = Rig::new(&plan);
+    for number in 0..60 {
+        assert!(rig.receive(LAN, &to_world(number)));
+    }
+    let mut turns = 0;
+    while rig.turn() > 0 {
+        turns += 1;
+    }
+    assert_eq!(turns, 9);
+    assert_eq!(numbers(&rig.take(WAN)), (0..60).collect::<Vec<u8>>());
+    rig.finish(plan.frames);
+}
