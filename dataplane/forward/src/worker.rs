@@ -605,7 +605,8 @@ impl<Q: QueueIo> Io<Q> {
             _ => ethernet::ETHERTYPE_IPV4,
         };
         let written = match (back, error.bytes_mut().first_chunk_mut()) {
-            (Some((station, interface)), Some(header)) => {
+            // A sender that claims a group address as its own gets no answer, which many would hear.
+            (Some((station, interface)), Some(header)) if !station.is_multicast() => {
                 ethernet::write_header(header, station, interface.mac, ethertype);
                 true
             }
