@@ -128,6 +128,9 @@ mod tests {
             std::fs::write(path, &page).expect("the page can be written");
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(written == page, "dataplane/DROPS.md is out of date: cargo xtask bless");
+        assert!(
+            written == page,
+            "dataplane/DROPS.md is out of date: run this test with SLUICE_BLESS=1"
+        );
     }
 }

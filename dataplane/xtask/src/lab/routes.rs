@@ -1,9 +1,11 @@
 //! [`Table`]: routes by the thousand or million for node a, and a linear scan over them that says
 //! where a packet must go.
 //!
-//! The real table (`SLUICE_TESTDATA`) is a list of prefixes; without it a synthetic one is drawn from
-//! a fixed seed. In both a prefix decides by itself which half of the Internet is its next hop.
+//! The real table (`SLUICE_TESTDATA`) is a list of prefixes; without it a committed sample serves,
+//! which a test draws from a fixed seed. In both a prefix decides by itself which half of the Internet
+//! is its next hop.
 
+#[cfg(test)]
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,7 +18,11 @@ use super::plan::{INET1, INET2};
 use super::random::Random;
 use crate::command;
 
-/// Routes of the synthetic table.
+/// The sample: a prefix a line.
+const SAMPLE: &str = include_str!("../../data/routes-sample.txt");
+
+/// Routes of the sample.
+#[cfg(test)]
 const SYNTHETIC_ROUTES: usize = 1000;
 
 /// A prefix: the address in the upper bits, and the length. IPv4 addresses are the upper 32 bits.
@@ -76,7 +82,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// The real table if `test_data` has it, else the synthetic one.
+    /// The real table if `test_data` has it, else the sample.
     ///
     /// # Errors
     /// When the real one is there but cannot be read.
@@ -84,7 +90,7 @@ impl Table {
         let real = test_data.map(|folder| folder.join("routes/internet-2024.txt.gz"));
         match real.filter(|file| file.exists()) {
             Some(file) => Self::read(&file),
-            None => Ok(Self::synthetic(1)),
+            None => Ok(Self::sample()),
         }
     }
 
@@ -100,7 +106,12 @@ impl Table {
         Ok(Self { prefixes, origin: "the real table of 2024" })
     }
 
+    fn sample() -> Self {
+        Self { prefixes: SAMPLE.lines().filter_map(Prefix::parse).collect(), origin: "the sample" }
+    }
+
     /// Prefixes of which a third lies within others.
+    #[cfg(test)]
     fn synthetic(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut known = HashSet::new();
@@ -229,6 +240,23 @@ mod tests {
             table.scan(&destinations)[0].map(|found| found.0),
             Some(prefixes[2].is_behind_inet1())
         );
+    }
+
+    /// With `SLUICE_BLESS=1` the sample is written instead of compared.
+    #[test]
+    fn the_sample_is_the_synthetic_table() {
+        let mut text = String::new();
+        for prefix in Table::synthetic(1).prefixes {
+            let address = to_address(prefix.is_v6, prefix.bits);
+            writeln!(text, "{address}/{}", prefix.length).expect("a string");
+        }
+        if std::env::var_os("SLUICE_BLESS").is_some() {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/routes-sample.txt");
+            std::fs::write(path, &text).expect("the sample can be written");
+            return;
+        }
+        assert!(text == SAMPLE, "the sample is out of date: run this test with SLUICE_BLESS=1");
+        assert_eq!(Table::sample().prefixes, Table::synthetic(1).prefixes);
     }
 
     #[test]
