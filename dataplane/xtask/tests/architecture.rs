@@ -20,6 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("policy", &["frame", "sluice-abi"]),
     ("config", &["wire", "tables"]),
     ("control", &["config", "tables", "wire"]),
+    ("load", &["wire", "frame", "xdp"]),
     (
         "router",
         &[
@@ -33,6 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "policy",
             "config",
             "control",
+            "load",
         ],
     ),
     ("xtask", &[]),
