@@ -1,8 +1,6 @@
 //! [`Tsc`]: criterion's measurement in clocks of the processor's time stamp counter, the unit in
 //! which data planes are compared.
 
-use std::time::{Duration, Instant};
-
 use criterion::Throughput;
 use criterion::measurement::{Measurement, ValueFormatter};
 
@@ -15,26 +13,13 @@ impl Tsc {
     #[inline]
     #[must_use]
     pub fn now() -> u64 {
-        #[cfg(target_arch = "x86_64")]
-        {
-            // SAFETY: reads a register; every x86_64 processor has it.
-            unsafe { core::arch::x86_64::_rdtsc() }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        {
-            use std::sync::OnceLock;
-            static START: OnceLock<Instant> = OnceLock::new();
-            let elapsed = START.get_or_init(Instant::now).elapsed().as_nanos();
-            u64::try_from(elapsed).unwrap_or(u64::MAX)
-        }
+        frame::tsc::now()
     }
 
-    /// How fast the counter runs, measured over a tenth of a second.
+    /// How fast the counter runs.
     #[must_use]
     pub fn gigahertz() -> f64 {
-        let (start, clocks) = (Instant::now(), Self::now());
-        std::thread::sleep(Duration::from_millis(100));
-        (Self::now() - clocks) as f64 / start.elapsed().as_nanos() as f64
+        frame::tsc::hertz() as f64 / 1e9
     }
 }
 

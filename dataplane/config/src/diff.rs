@@ -15,6 +15,8 @@ use crate::reason::Reason;
 pub enum Action {
     /// Limits of ICMP errors.
     Icmp,
+    /// Limits of what goes to the kernel.
+    Punt,
     /// Limits of held frames.
     Hold,
     /// Roles of interfaces.
@@ -65,6 +67,7 @@ pub fn diff(old: &Checked, new: &Checked) -> Result<Vec<Action>, ConfigErrors> {
         old.interfaces.iter().zip(&new.interfaces).any(|(old, new)| is_different(old, new))
     };
     differs(Action::Icmp, old.icmp != new.icmp);
+    differs(Action::Punt, old.punt != new.punt);
     differs(Action::Hold, old.hold != new.hold);
     differs(Action::Roles, of_interfaces(|old, new| old.role != new.role));
     differs(Action::MssClamp, of_interfaces(|old, new| old.mss_clamp != new.mss_clamp));

@@ -39,7 +39,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use model::{
     Checked, Delivery, Egress, Endpoints, Grant, Hold, Icmp, Interface, Kernel, LocalOwner,
     MssClamp, Neighbor, Node, OnExit, OnTrap, Plugin, PluginConfig, PluginDefault, PluginHook,
-    Poll, ReplayFacts, Role, Route, RouteTarget, Router, Site, SitePorts, Slice, Tunnel,
+    Poll, Punt, ReplayFacts, Role, Route, RouteTarget, Router, Site, SitePorts, Slice, Tunnel,
     TunnelKind, Workers, XdpMode, ZeroCopy,
 };
 pub use ports::PortRange;

@@ -39,6 +39,8 @@ pub struct Checked {
     pub kernel: Kernel,
     /// Limits of ICMP errors that the router sends.
     pub icmp: Icmp,
+    /// Limits of what goes to the kernel of this machine.
+    pub punt: Punt,
     /// Limits of frames that wait for a neighbor.
     pub hold: Hold,
     /// How packets travel between nodes and sites.
@@ -182,6 +184,13 @@ pub struct Icmp {
     pub errors_per_s: u32,
     /// Errors a second to one source prefix (a /24 or a /64); 0 sends none at all.
     pub per_source_prefix_per_s: u32,
+}
+
+/// Limits of what goes to the kernel of this machine: a token bucket for the whole router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Punt {
+    /// Packets a second, of which a tenth may go at once; 0 hands the kernel nothing.
+    pub packets_per_s: u32,
 }
 
 /// Limits of the frames that wait for a neighbor to be resolved; for each worker.

@@ -31,6 +31,8 @@ pub(crate) struct RawConfig {
     pub(crate) kernel: Field<RawKernel>,
     /// Limits of the ICMP errors that the router sends.
     pub(crate) icmp: Field<RawIcmp>,
+    /// Limits of what goes to the kernel of this machine.
+    pub(crate) punt: Field<RawPunt>,
     /// Limits of the frames that wait for a neighbor.
     pub(crate) hold: Field<RawHold>,
     /// How packets travel between nodes and sites.
@@ -128,6 +130,15 @@ pub(crate) struct RawIcmp {
     /// ICMP errors a second to one source prefix (/24 or /64), a tenth of them at once; 0 sends
     /// none. Default: 50.
     pub(crate) per_source_prefix_per_s: Field<i64>,
+}
+
+/// `[punt]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct RawPunt {
+    /// Packets a second that the router hands to the kernel of this machine, those of its own slices
+    /// included: a tenth of them at once; 0 hands it none. Default: 250000.
+    pub(crate) packets_per_s: Field<i64>,
 }
 
 /// `[hold]`

@@ -30,6 +30,7 @@ fn defaults() {
     assert_eq!(checked.kernel.table.get(), 254);
     let icmp = Icmp { errors_per_s: 1000, per_source_prefix_per_s: 50 };
     assert_eq!(checked.icmp, icmp);
+    assert_eq!(checked.punt.packets_per_s, 250_000);
     let hold = Hold { frames_max_per_neighbor: 8, frames_max: 1024, timeout_ms: 1000 };
     assert_eq!(checked.hold, hold);
     assert_eq!((checked.tunnel.kind, checked.tunnel.port), (TunnelKind::Gue, 6080));
@@ -68,6 +69,8 @@ neighbors = false
 [icmp]
 errors_per_s = 0
 per_source_prefix_per_s = 2
+[punt]
+packets_per_s = 30000
 [hold]
 frames_max_per_neighbor = 0
 frames_max = 4096
@@ -141,6 +144,7 @@ config_file = "meter.toml"
     assert_eq!((kernel.routes, kernel.table.get(), kernel.neighbors), (false, 100, false));
     let icmp = Icmp { errors_per_s: 0, per_source_prefix_per_s: 2 };
     assert_eq!(checked.icmp, icmp);
+    assert_eq!(checked.punt.packets_per_s, 30_000);
     let hold = Hold { frames_max_per_neighbor: 0, frames_max: 4096, timeout_ms: 10 };
     assert_eq!(checked.hold, hold);
     assert_eq!(checked.tunnel.port, 5555);

@@ -70,6 +70,7 @@ fn equal_configurations_need_nothing() {
 fn each_part_has_its_action() {
     let cases = [
         ("[icmp]", "[icmp]\nerrors_per_s = 7", Action::Icmp),
+        ("[hold]", "[punt]\npackets_per_s = 5\n[hold]", Action::Punt),
         ("[hold]", "[hold]\ntimeout_ms = 500", Action::Hold),
         ("role = \"outside\"", "role = \"both\"", Action::Roles),
         ("role = \"inside\"", "role = \"inside\"\nmss_clamp = 1400", Action::MssClamp),

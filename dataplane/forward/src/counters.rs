@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use frame::DropReason;
 
+use crate::StageCounters;
+
 /// A counter with one writer. Readers on other threads see some recent value.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -157,6 +159,8 @@ pub struct WorkerCounters {
     pub frames_punting: Counter,
     /// Publication number of the snapshot in use: a level.
     pub epoch: Counter,
+    /// Where the time of its turns goes.
+    pub stages: StageCounters,
 }
 
 impl WorkerCounters {
@@ -174,6 +178,7 @@ impl WorkerCounters {
             frames_held: Counter::default(),
             frames_punting: Counter::default(),
             epoch: Counter::default(),
+            stages: StageCounters::default(),
         }
     }
 }

@@ -11,13 +11,11 @@ use tables::{IcmpLimits, Interface, Snapshot};
 use wire::{ethernet, icmp, icmpv6, protocol};
 
 use crate::address::{v4_bits, v6_bits};
+use crate::bucket::Bucket;
 
 /// How many source prefixes are told apart by the rate limit. Two that share an entry share its
 /// rate; fewer entries make that likelier, more take more cache.
 const PREFIXES: usize = 1024;
-
-/// How much of its rate per second a bucket can hold back for a burst: a tenth.
-const BURST_NANOS: u64 = 100_000_000;
 
 /// What is to be said about a drop.
 struct Complaint {
@@ -128,27 +126,6 @@ fn is_beyond_complaint(descriptor: &Descriptor) -> bool {
     let may_be_error = !is_v6 || descriptor.protocol == protocol::ICMPV6;
     descriptor.flags & flags::ICMP_ERROR != 0
         || descriptor.flags & flags::LATER_FRAGMENT != 0 && may_be_error
-}
-
-/// A token bucket as a time: when it would be full again (GCRA, ITU-T I.371).
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
-    full_at: Nanos,
-}
-
-impl Bucket {
-    fn take(&mut self, per_s: u32, now: Nanos) -> bool {
-        let Some(cost) = 1_000_000_000_u64.checked_div(u64::from(per_s)) else {
-            return false;
-        };
-        let full_at = self.full_at.max(now).plus(cost);
-        // At least one packet always fits, however low the rate is.
-        if full_at.since(now) > BURST_NANOS.max(cost) {
-            return false;
-        }
-        self.full_at = full_at;
-        true
-    }
 }
 
 /// RFC 792, RFC 1812 section 5.2.7 and RFC 4443 section 3: which error stands for a drop.

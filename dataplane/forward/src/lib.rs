@@ -1,5 +1,5 @@
-//! One turn of a worker: parse, look up, rewrite, dispatch. No system calls, no clock, no
-//! allocation, no lock.
+//! One turn of a worker: parse, look up, rewrite, dispatch. No system calls, no clock but the
+//! time stamp counter, no allocation, no lock.
 //!
 //! ```text
 //!  receive -> parse -> decap -> [ingress] -> lookup -> [forward] -> rewrite -> [egress] -> dispatch
@@ -26,6 +26,7 @@
 )]
 
 mod address;
+mod bucket;
 mod counters;
 mod decap;
 mod hold;
@@ -35,9 +36,11 @@ mod parse;
 mod path;
 mod punt;
 mod rewrite;
+mod stages;
 mod worker;
 
 pub use counters::{Counter, InterfaceCounters, WorkerCounters};
 pub use hold::Neighbor;
 pub use punt::{PuntReceiver, PuntSender, punt_channel};
+pub use stages::{Stage, StageCounters};
 pub use worker::{Worker, WorkerParts};

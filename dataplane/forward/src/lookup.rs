@@ -25,6 +25,7 @@ use wire::{icmp, icmpv6, protocol};
 
 use crate::address::{ip, v4_bits, v6_bits};
 use crate::path::{Next, Path};
+use crate::stages::{Stage, Stopwatch};
 
 /// Lists of positions that wait for the same kind of look-up, kept between turns for their memory.
 #[derive(Debug)]
@@ -61,13 +62,21 @@ impl Lookup {
 
     /// Decides for every open frame of the batch either an adjacency or a verdict.
     #[inline]
-    pub(crate) fn run(&mut self, batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
+    pub(crate) fn run(
+        &mut self,
+        batch: &mut Batch,
+        paths: &mut [Path],
+        snapshot: &Snapshot,
+        watch: &mut Stopwatch,
+    ) {
         self.positions4.clear();
         self.destinations4.clear();
         self.positions6.clear();
         self.destinations6.clear();
         self.steer(batch, paths, snapshot);
+        watch.lap(Stage::Slices);
         self.route(batch, paths, snapshot);
+        watch.lap(Stage::Routes);
     }
 
     /// Slices: who may send, and who owns.

@@ -5,7 +5,9 @@ use core::fmt;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
-use frame::{Frame, Pool};
+use frame::{DropReason, Frame, Nanos, Pool};
+
+use crate::bucket::Bucket;
 
 /// The rings between one worker and the thread that writes to the kernel.
 #[derive(Debug)]
@@ -17,6 +19,7 @@ struct Rings {
 /// The worker's end.
 pub struct PuntSender {
     rings: Arc<Rings>,
+    limit: Bucket,
     away: usize,
     pushed: bool,
     wake: Box<dyn Fn() + Send>,
@@ -40,8 +43,13 @@ pub fn punt_channel(
         // As many come home as went, so that this one can never be full.
         home: ArrayQueue::new(frames_max),
     });
-    let sender =
-        PuntSender { rings: Arc::clone(&rings), away: 0, pushed: false, wake: Box::new(wake) };
+    let sender = PuntSender {
+        rings: Arc::clone(&rings),
+        limit: Bucket::default(),
+        away: 0,
+        pushed: false,
+        wake: Box::new(wake),
+    };
     (sender, PuntReceiver { rings })
 }
 
@@ -58,15 +66,23 @@ impl PuntSender {
         }
     }
 
-    /// Sends a frame to the kernel.
+    /// Sends a frame to the kernel, `per_s` of them a second at most.
     ///
     /// # Errors
-    /// Gives the frame back when as many as allowed are under way.
-    pub(crate) fn send(&mut self, frame: Frame) -> Result<(), Frame> {
+    /// Gives the frame back when as many as allowed are under way, or went in the last time.
+    pub(crate) fn send(
+        &mut self,
+        frame: Frame,
+        per_s: u32,
+        now: Nanos,
+    ) -> Result<(), (Frame, DropReason)> {
         if self.away >= self.rings.home.capacity() {
-            return Err(frame);
+            return Err((frame, DropReason::PuntFull));
         }
-        self.rings.to_kernel.push(frame)?;
+        if !self.limit.take(per_s, now) {
+            return Err((frame, DropReason::PuntLimited));
+        }
+        self.rings.to_kernel.push(frame).map_err(|frame| (frame, DropReason::PuntFull))?;
         self.away += 1;
         self.pushed = true;
         Ok(())

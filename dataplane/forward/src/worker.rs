@@ -15,6 +15,7 @@ use crate::icmp_errors::{Dropped, IcmpErrors, Silence};
 use crate::lookup::Lookup;
 use crate::path::{Path, Paths};
 use crate::punt::PuntSender;
+use crate::stages::{Stage, Stopwatch};
 use crate::{Neighbor, decap, parse, rewrite};
 
 /// How often, in turns, the levels (free frames and the like) are written for readers. More often
@@ -63,6 +64,7 @@ pub struct Worker<Q, H> {
     lookup: Lookup,
     hold: Hold,
     icmp: IcmpErrors,
+    watch: Stopwatch,
     turns: u64,
     first_queue: usize,
     batch_frames: usize,
@@ -109,6 +111,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             lookup: Lookup::new(),
             hold: Hold::new(hold_max),
             icmp: IcmpErrors::new(interfaces),
+            watch: Stopwatch::default(),
             turns: 0,
             first_queue: 0,
             batch_frames: parts.batch_frames.clamp(1, BATCH_MAX),
@@ -122,16 +125,21 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         let changed = self.reader.refresh();
         self.hook.begin_turn(now);
         let snapshot = Arc::clone(self.reader.snapshot());
+        self.watch.start();
         self.io.reclaim_and_refill();
+        self.watch.lap(Stage::Reclaim);
         // Before what comes now, so that a flow's packets leave in their order.
         if changed || self.hold.is_due(now) {
             self.release_held(&snapshot, now);
         }
         let received = self.receive();
+        self.watch.lap(Stage::Receive);
         if received > 0 {
             self.process(&snapshot, now);
         }
         self.io.flush();
+        self.watch.lap(Stage::Flush);
+        self.watch.commit(received, &self.io.counters.stages);
         self.turns += 1;
         if self.turns.is_multiple_of(LEVELS_EVERY_TURNS) || changed {
             self.publish_levels();
@@ -179,17 +187,26 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             paths.fill(Path::default());
         }
         parse_all(&mut self.batch, snapshot);
+        self.watch.lap(Stage::Parse);
         if !snapshot.peers.is_empty() {
             decap::run(&mut self.batch, &mut *self.paths, snapshot, &self.io.counters);
         }
+        self.watch.lap(Stage::Decap);
         self.call_hook(HookPoint::Ingress, now);
-        self.lookup.run(&mut self.batch, &mut *self.paths, snapshot);
+        self.watch.lap(Stage::Ingress);
+        self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
         self.call_hook(HookPoint::Forward, now);
+        self.watch.lap(Stage::Forward);
         rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
+        self.watch.lap(Stage::Rewrite);
         self.call_hook(HookPoint::Egress, now);
+        self.watch.lap(Stage::Egress);
         self.complain(snapshot, now);
+        self.watch.lap(Stage::Icmp);
         self.dispatch(Origin::Received, snapshot, now);
+        self.watch.lap(Stage::Dispatch);
         self.send_originated(snapshot, now);
+        self.watch.lap(Stage::Icmp);
     }
 
     #[inline]
@@ -273,7 +290,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                 io.lose_originated(frame);
             }
         }
-        self.lookup.run(&mut self.batch, &mut *self.paths, snapshot);
+        self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
         rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
         self.dispatch(Origin::Originated, snapshot, now);
     }
@@ -288,7 +305,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                 break;
             }
             // What ingress and forward plugins said of these frames they said before.
-            self.lookup.run(&mut self.batch, &mut *self.paths, snapshot);
+            self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
             rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
             self.call_hook(HookPoint::Egress, now);
             self.complain(snapshot, now);
@@ -348,7 +365,9 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                     }
                 }
                 Verdict::Drop(reason) => io.refuse(frame, origin, reason),
-                Verdict::Punt => io.punt(frame, origin, path),
+                Verdict::Punt => {
+                    io.punt(frame, origin, path, (snapshot.punt_packets_per_s, now));
+                }
                 Verdict::Hold if origin == Origin::Received => {
                     let ingress = frame.ingress().index();
                     match hold.push(frame, descriptor, *path, snapshot, now) {
@@ -548,12 +567,13 @@ impl<Q: QueueIo> Io<Q> {
         }
     }
 
-    fn punt(&mut self, frame: Frame, origin: Origin, path: &Path) {
+    /// Hands a frame to the kernel, within its rate a second.
+    fn punt(&mut self, frame: Frame, origin: Origin, path: &Path, (per_s, now): (u32, Nanos)) {
         let ingress = frame.ingress().index();
         let Some(punt) = &mut self.punt else {
             return self.refuse(frame, origin, DropReason::PuntRefused);
         };
-        match punt.send(frame) {
+        match punt.send(frame, per_s, now) {
             Ok(()) if origin == Origin::Received => {
                 if let Some(counters) = self.counters.interfaces.get(ingress) {
                     counters.to_kernel.add(1);
@@ -561,7 +581,7 @@ impl<Q: QueueIo> Io<Q> {
                 self.count_steering(ingress, path);
             }
             Ok(()) => {}
-            Err(frame) => self.refuse(frame, origin, DropReason::PuntFull),
+            Err((frame, reason)) => self.refuse(frame, origin, reason),
         }
     }
 

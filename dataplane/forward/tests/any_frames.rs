@@ -247,6 +247,7 @@ fn faults() -> impl Strategy<Value = Faults> {
             tx_full_per_mille,
             rx_invalid_per_mille,
             completion_delay_turns,
+            headroom_bytes: None,
         },
     )
 }
@@ -350,6 +351,7 @@ fn the_frames_reach_nearly_every_end() {
         DropReason::Plugin,
         DropReason::PluginDefault,
         DropReason::TransmitFull,
+        DropReason::PuntLimited,
         DropReason::PuntFull,
         DropReason::PuntRefused,
     ];

@@ -5,6 +5,7 @@ mod common;
 use common::packets::{UDP, frame, ipv4, udp};
 use common::{LAN, OTHER_OWNERS, Plan, Rig, WAN, address};
 use frame::DropReason;
+use sim::Faults;
 use std::sync::Arc;
 use tables::{AdjacencyState, EgressBlock, Owner, SliceTable};
 
@@ -89,6 +90,45 @@ fn a_full_ring_to_the_kernel_is_a_counted_drop() {
     rig.receive(LAN, &to_router());
     rig.turn();
     assert_eq!((rig.sum("to_kernel"), rig.kernel_takes(9)), (4, 1));
+    rig.finish(plan.frames);
+}
+
+#[test]
+fn a_tunnel_needs_headroom_and_a_plain_hop_does_not() {
+    let faults = Faults { headroom_bytes: Some(27), ..Faults::default() };
+    let plan = Plan { faults: [faults; 2], ..Plan::default() };
+    let mut rig = Rig::new(&plan);
+    rig.neighbor(WAN, address("10.0.0.12"), AdjacencyState::Resolved);
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Resolved);
+    // The upper ports are node b's, behind 28 bytes of IPv4 and UDP.
+    rig.receive(WAN, &to_slice(50_000, 0));
+    rig.receive(WAN, &to_slice(2000, 1));
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::HeadroomExhausted, 1)]);
+    assert_eq!((numbers(&rig.take(LAN)), rig.take(WAN).len()), (vec![1], 0));
+    rig.finish(plan.frames);
+}
+
+#[test]
+fn no_more_goes_to_the_kernel_than_the_rate_allows() {
+    let plan = Plan { punt_frames_max: Some(64), ..Plan::default() };
+    let mut rig = Rig::new(&plan);
+    // Thirty a second, three of them at once.
+    rig.change(|snapshot| snapshot.punt_packets_per_s = 30);
+    for (rest_ms, admitted) in [(0, 3), (33, 3), (1, 4), (1000, 7)] {
+        rig.advance_ms(rest_ms);
+        for _ in 0..5 {
+            rig.receive(LAN, &to_router());
+        }
+        rig.turn();
+        rig.kernel_takes(9);
+        assert_eq!(rig.sum("to_kernel"), admitted, "after {rest_ms} ms");
+    }
+    assert_eq!(rig.drops(), [(DropReason::PuntLimited, 13)]);
+    rig.change(|snapshot| snapshot.punt_packets_per_s = 0);
+    rig.receive(LAN, &to_router());
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::PuntLimited, 14)]);
     rig.finish(plan.frames);
 }
 

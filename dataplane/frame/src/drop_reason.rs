@@ -79,6 +79,7 @@ drop_reasons! {
     Plugin "plugin" "A plugin dropped the packet, for a reason of its own."
     PluginDefault "plugin-default" "A plugin failed, and its default verdict is to drop."
     TransmitFull "transmit-full" "The transmit ring is full, or the interface has its quota of frames in flight."
+    PuntLimited "punt-limited" "As many packets a second go to the local kernel as the configuration allows."
     PuntFull "punt-full" "The ring to the local kernel is full."
     PuntRefused "punt-refused" "The packet is for the local kernel, but the punt device is not configured."
 }

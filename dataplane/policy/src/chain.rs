@@ -7,13 +7,12 @@
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
-use frame::{BATCH_MAX, Batch, DropReason, Hook, HookPoint, Nanos, Verdict};
+use frame::{BATCH_MAX, Batch, DropReason, Hook, HookPoint, Nanos, Verdict, tsc};
 use sluice_abi::{Descriptor, REASON_DEFAULT, action};
 
 use crate::{
     DefaultVerdict, OnTrap,
     counters::{GenerationCounters, WorkerCounters},
-    cycles,
     instance::{Instance, Packets},
     publish::{Mailbox, Retired, TrapReport, Update},
     ticker::Beat,
@@ -310,9 +309,9 @@ impl Context<'_> {
         let judged = match instance {
             None => Ok(false),
             Some(instance) => {
-                let started = cycles::now();
+                let started = tsc::now();
                 let called = self.call(instance, open);
-                self.counters.cycles.add(cycles::now().wrapping_sub(started));
+                self.counters.cycles.add(tsc::now().wrapping_sub(started));
                 called.and_then(|()| self.read(instance, open).ok_or(None)).map(|()| true)
             }
         };

@@ -33,7 +33,6 @@
 
 mod chain;
 mod counters;
-mod cycles;
 mod engine;
 mod error;
 mod host;

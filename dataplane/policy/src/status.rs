@@ -38,6 +38,8 @@ pub struct WorkerStatus {
     pub traps: u64,
     /// Verdicts that make no sense.
     pub bad_verdicts: u64,
+    /// Cycles of the time-stamp counter that the calls took, host's work included.
+    pub cycles: u64,
     /// Cycles of the time-stamp counter a packet, host's work included; nanoseconds on processors
     /// without one.
     pub cycles_per_packet: f64,
@@ -80,6 +82,7 @@ impl From<Totals> for WorkerStatus {
             unjudged: totals.unjudged,
             traps: totals.traps,
             bad_verdicts: totals.bad_verdicts,
+            cycles: totals.cycles,
             cycles_per_packet: if totals.packets == 0 {
                 0.0
             } else {

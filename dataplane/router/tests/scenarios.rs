@@ -36,9 +36,13 @@ const UNREACHED: &[(DropReason, &str)] = &[
         DropReason::NeighborFailed,
         "in a replay neighbors answer or stay silent; forward/tests/drops.rs",
     ),
-    (DropReason::HeadroomExhausted, "rings leave five times the room that a tunnel takes"),
+    (
+        DropReason::HeadroomExhausted,
+        "rings leave five times the room that a tunnel takes; forward/tests/drops.rs",
+    ),
     (DropReason::PluginDefault, "needs a plugin that fails; policy/tests/verdicts.rs"),
     (DropReason::TransmitFull, "a replay empties its rings at once; forward/tests/drops.rs"),
+    (DropReason::PuntLimited, "needs a rate above that of replays; forward/tests/drops.rs"),
     (DropReason::PuntFull, "a replay empties its rings at once; forward/tests/drops.rs"),
     (DropReason::PuntRefused, "a replay always has a way to the kernel; forward/tests/drops.rs"),
 ];

@@ -13,6 +13,9 @@ pub struct Faults {
     /// A frame that was sent comes back with the call of `reclaim` after this many others. Time is
     /// counted in calls because a queue has no clock.
     pub completion_delay_turns: u32,
+    /// Received packets begin so many bytes into their chunks, as under a driver that reserves less than
+    /// the kernel's [`frame::HEADROOM_BYTES`].
+    pub headroom_bytes: Option<u16>,
 }
 
 /// The generator behind [`Faults`].
@@ -37,6 +40,10 @@ impl Dice {
 
     pub(crate) fn completion_delay_turns(&self) -> u64 {
         u64::from(self.faults.completion_delay_turns)
+    }
+
+    pub(crate) fn headroom_bytes(&self) -> usize {
+        self.faults.headroom_bytes.map_or(frame::HEADROOM_BYTES, usize::from)
     }
 
     /// Bounds, as (start, length), that no chunk has.

@@ -19,7 +19,7 @@
 
 use std::collections::VecDeque;
 
-use frame::{Batch, CHUNK_BYTES, Frame, HEADROOM_BYTES, Pool, QueueIo, QueueStatus};
+use frame::{Batch, CHUNK_BYTES, Frame, Pool, QueueIo, QueueStatus};
 use wire::InterfaceId;
 
 use crate::faults::{Dice, Faults};
@@ -147,7 +147,8 @@ impl MemoryQueue {
             self.wire.link_down += 1;
             return false;
         }
-        if packet.len() > CHUNK_BYTES - HEADROOM_BYTES {
+        let start = self.dice.headroom_bytes();
+        if packet.len() + start > CHUNK_BYTES {
             self.wire.oversize += 1;
             return false;
         }
@@ -161,8 +162,8 @@ impl MemoryQueue {
             self.wire.rx_full += 1;
             return false;
         }
-        if let Some(bytes) = frame.reset(packet.len()) {
-            bytes.copy_from_slice(packet);
+        if frame.set_bounds(start, packet.len()) {
+            frame.bytes_mut().copy_from_slice(packet);
         }
         let (start, len) = if self.dice.rx_invalid() {
             self.dice.invalid_bounds()

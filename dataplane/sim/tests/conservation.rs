@@ -59,6 +59,7 @@ fn faults() -> impl Strategy<Value = Faults> {
             tx_full_per_mille,
             rx_invalid_per_mille,
             completion_delay_turns,
+            headroom_bytes: None,
         },
     )
 }

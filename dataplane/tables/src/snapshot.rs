@@ -132,6 +132,8 @@ pub struct Snapshot {
     pub icmp: IcmpLimits,
     /// How many frames wait for unresolved next hops.
     pub hold: HoldLimits,
+    /// Packets a second that one worker hands to the kernel at most.
+    pub punt_packets_per_s: u32,
 }
 
 impl Snapshot {

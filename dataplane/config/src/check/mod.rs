@@ -67,6 +67,7 @@ impl Checker<'_> {
             workers: self.workers(raw),
             kernel: self.kernel(raw),
             icmp: self.icmp(raw),
+            punt: self.punt(raw),
             tunnel: self.tunnel(raw),
             neighbors: self.neighbors(&raw.neighbor, &links),
             plugins: self.plugins(&raw.plugin),

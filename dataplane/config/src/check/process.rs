@@ -1,4 +1,4 @@
-//! The tables about the process as a whole: `[router]`, `[workers]`, `[kernel]`, `[icmp]`, `[hold]`
+//! The tables about the process as a whole: `[router]`, `[workers]`, `[kernel]`, `[icmp]`, `[punt]`, `[hold]`
 //! and `[tunnel]`.
 
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use toml::Spanned;
 use wire::InterfaceId;
 
 use super::{Checker, Names, bounded, check_interface_name, check_name};
-use crate::model::{Hold, Icmp, Kernel, Router, Tunnel, TunnelKind, Workers};
+use crate::model::{Hold, Icmp, Kernel, Punt, Router, Tunnel, TunnelKind, Workers};
 use crate::raw::{Field, RawConfig};
 use crate::reason::{Place, Reason};
 use crate::word_or::WordOr;
@@ -20,6 +20,13 @@ const BATCH_FRAMES_DEFAULT: u32 = 64;
 const MAIN_TABLE: NonZeroU32 = NonZeroU32::new(254).expect("254 is not 0");
 /// More errors a second than this are no limit.
 const ERRORS_PER_S_MAX: u32 = 1_000_000;
+
+/// More than any kernel takes through a TUN device.
+const PUNTS_PER_S_MAX: u32 = 10_000_000;
+
+/// What goes to the kernel by default: more than the traffic of a workload on this machine, and less
+/// than what would keep a core busy with writing to the TUN device.
+const PUNTS_PER_S_DEFAULT: u32 = 250_000;
 /// Bound of core numbers: CONFIG_NR_CPUS of distribution kernels.
 const CORES_MAX: u32 = 8192;
 const TUNNEL_PORT_DEFAULT: u32 = 6080;
@@ -180,6 +187,15 @@ impl Checker<'_> {
                 50,
             ),
         }
+    }
+
+    pub(super) fn punt(&mut self, raw: &RawConfig) -> Punt {
+        let at = self.table("punt", &raw.punt);
+        let empty = crate::raw::RawPunt::default();
+        let raw = raw.punt.as_ref().map_or(&empty, Spanned::get_ref);
+        let rate = &raw.packets_per_s;
+        let range = 0..=PUNTS_PER_S_MAX;
+        Punt { packets_per_s: self.number(&at, "packets_per_s", rate, range, PUNTS_PER_S_DEFAULT) }
     }
 
     pub(super) fn hold(&mut self, raw: &RawConfig, frames_per_worker: u32) -> Hold {

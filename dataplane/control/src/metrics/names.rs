@@ -149,6 +149,12 @@ metric_table! {
         "Part of the last second in which turns carried packets, 0 to 1."
     Gauge BATCH "sluice_worker_batch_mean" ["worker"]
         "Mean number of frames in a batch that was not empty, over the last second."
+    Counter BUSY_TURNS "sluice_worker_busy_turns_total" ["worker"]
+        "Turns of the worker's loop that carried packets."
+    Counter STAGE_CLOCKS "sluice_worker_stage_clocks_total" ["worker", "stage"]
+        "Clocks of the time stamp counter spent in the stage, in the turns that are timed."
+    Counter TIMED_PACKETS "sluice_worker_timed_packets_total" ["worker"]
+        "Packets of the turns that are timed: what the stages' clocks are to be divided by."
     Gauge FRAMES "sluice_worker_frames" ["worker", "place"]
         "Frames of the worker's pool by place: free, receiving, transmitting, held; and total."
 

@@ -92,6 +92,11 @@ fn worker(row: &WorkerStatus) {
     KICKS.set([&id], row.kicks);
     BUSY.set([&id], row.busy_fraction);
     BATCH.set([&id], row.batch_mean);
+    BUSY_TURNS.set([&id], row.busy_turns);
+    TIMED_PACKETS.set([&id], row.timed_packets);
+    for stage in &row.stages {
+        STAGE_CLOCKS.set([&id, &stage.stage], stage.clocks);
+    }
     for (place, frames) in [
         ("free", row.frames.free),
         ("receiving", row.frames.receiving),

@@ -214,6 +214,7 @@ fn assemble(
             interface_per_s: config.icmp.errors_per_s.div_ceil(workers.max(1)),
             prefix_per_s: config.icmp.per_source_prefix_per_s.div_ceil(workers.max(1)),
         },
+        punt_packets_per_s: config.punt.packets_per_s.div_ceil(workers.max(1)),
         hold: HoldLimits {
             frames_max_per_neighbor: config.hold.frames_max_per_neighbor,
             frames_max: u16::try_from(config.hold.frames_max).unwrap_or(u16::MAX),

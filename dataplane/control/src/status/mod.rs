@@ -66,6 +66,8 @@ pub struct RouterStatus {
     pub configuration_generation: u64,
     /// How workers wait for packets: `busy` or `adaptive`.
     pub poll: String,
+    /// Clocks of the time stamp counter per second.
+    pub tsc_hz: u64,
 }
 
 /// One interface and what happened to the packets it received.
@@ -150,6 +152,23 @@ pub struct WorkerStatus {
     pub frames: FrameCounts,
     /// System calls made to wake the kernel.
     pub kicks: u64,
+    /// Turns that carried packets.
+    pub busy_turns: u64,
+    /// Turns whose stages were timed, part of `busy_turns`.
+    pub timed_turns: u64,
+    /// Packets received in the timed turns.
+    pub timed_packets: u64,
+    /// Where the time of the timed turns went, in the order of a turn.
+    pub stages: Vec<StageClocks>,
+}
+
+/// What one stage of a worker's turns cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageClocks {
+    /// The stage's name.
+    pub stage: String,
+    /// Clocks of the time stamp counter, of all timed turns.
+    pub clocks: u64,
 }
 
 /// Where the frames of a worker's pool are. `free + receiving + transmitting + held` is `total`

@@ -32,6 +32,7 @@ pub fn render(report: &StatusReport) -> String {
         drops(report),
         workers(report),
         frames(report),
+        stages(report),
         classifier(report),
         losses(report),
         egress(report),
@@ -176,6 +177,24 @@ fn workers(report: &StatusReport) -> Table {
             format!("{:.1}", worker.batch_mean),
             count(worker.kicks),
         ]);
+    }
+    table
+}
+
+/// The mean since the start, over all workers; stages that took no time worth a digit are left out.
+// Sums of clocks are far below 2^53, where f64 is exact.
+#[allow(clippy::cast_precision_loss)]
+fn stages(report: &StatusReport) -> Table {
+    let mut table = Table::new("stages", &[("stage", Left), ("clocks/packet", Right)]);
+    let packets: u64 = report.workers.iter().map(|worker| worker.timed_packets).sum();
+    let names = report.workers.first().map_or(&[][..], |worker| &worker.stages);
+    for (position, name) in names.iter().enumerate() {
+        let of_worker = report.workers.iter().filter_map(|worker| worker.stages.get(position));
+        let clocks: u64 = of_worker.map(|row| row.clocks).sum();
+        let mean = clocks as f64 / packets.max(1) as f64;
+        if mean >= 0.05 {
+            table.row([name.stage.clone(), format!("{mean:.1}")]);
+        }
     }
     table
 }

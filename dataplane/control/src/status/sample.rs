@@ -10,6 +10,7 @@ pub(crate) fn report() -> StatusReport {
             uptime_s: 93_784,
             configuration_generation: 3,
             poll: "busy".into(),
+            tsc_hz: 2_600_000_000,
         },
         interfaces: vec![
             InterfaceStatus {
@@ -61,6 +62,12 @@ pub(crate) fn report() -> StatusReport {
                 total: 16_384,
             },
             kicks: 1_234,
+            busy_turns: 417_000_000,
+            timed_turns: 13_000_000,
+            timed_packets: 226_000_000,
+            stages: [("parse", 4_520_000_000), ("rewrite", 2_260_000_000)]
+                .map(|(stage, clocks)| StageClocks { stage: stage.to_owned(), clocks })
+                .into(),
         }],
         classifier: vec![ClassifierCount {
             interface: "ens5".into(),

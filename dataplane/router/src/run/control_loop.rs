@@ -54,6 +54,8 @@ pub(crate) struct ControlLoop {
     pub(crate) start: Instant,
     pub(crate) rates: Rates,
     pub(crate) generation: u64,
+    /// Clocks of the time stamp counter per second.
+    pub(crate) tsc_hz: u64,
     pub(crate) reloads: ReloadStatus,
 }
 
@@ -255,6 +257,7 @@ impl ControlLoop {
 fn name_of(action: &Action) -> String {
     match action {
         Action::Icmp => "icmp".to_owned(),
+        Action::Punt => "punt".to_owned(),
         Action::Hold => "hold".to_owned(),
         Action::Roles => "roles".to_owned(),
         Action::MssClamp => "mss clamp".to_owned(),

@@ -129,6 +129,7 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
         start,
         rates: report::Rates::default(),
         generation: 1,
+        tsc_hz: frame::tsc::hertz(),
         reloads: control::status::ReloadStatus::default(),
     };
     let outcome = control.run(&events, &requests, &signals, &wanted);

@@ -8,9 +8,9 @@ use std::time::Duration;
 use config::{Checked, Delivery, Owner, Poll};
 use control::status::{
     ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, NeighborStatus, NodeStatus,
-    PuntStatus, RouteCounts, RouterStatus, SliceStatus, StatusReport, WorkerStatus, XdpStatistics,
+    PuntStatus, RouteCounts, RouterStatus, SliceStatus, StageClocks, StatusReport, WorkerStatus, XdpStatistics,
 };
-use forward::{Counter, InterfaceCounters, WorkerCounters};
+use forward::{Counter, InterfaceCounters, Stage, WorkerCounters};
 use frame::DropReason;
 use tables::{AdjacencyState, NextHopGroup};
 use tracing::warn;
@@ -136,6 +136,7 @@ impl ControlLoop {
                     Poll::Busy => "busy".to_owned(),
                     Poll::Adaptive => "adaptive".to_owned(),
                 },
+                tsc_hz: self.tsc_hz,
             },
             interfaces: self.interfaces(),
             workers: self.workers(),
@@ -230,6 +231,17 @@ impl ControlLoop {
                         total,
                     },
                     kicks: counters.kicks.get(),
+                    busy_turns: counters.busy_turns.get(),
+                    timed_turns: counters.stages.turns.get(),
+                    timed_packets: counters.stages.packets.get(),
+                    stages: Stage::ALL
+                        .iter()
+                        .zip(&counters.stages.clocks)
+                        .map(|(stage, clocks)| StageClocks {
+                            stage: stage.label().to_owned(),
+                            clocks: clocks.get(),
+                        })
+                        .collect(),
                 }
             })
             .collect()
