@@ -82,6 +82,8 @@ pub struct XskQueue {
     quota_frames: usize,
     rx_invalid: u64,
     kicks: u64,
+    /// Whether the last `receive` left nothing on RX.
+    rx_is_drained: bool,
     link_down: bool,
     returned_unsent: u64,
     flushes_while_down: u32,
@@ -214,6 +216,7 @@ impl XskQueue {
             quota_frames: options.quota_frames,
             rx_invalid: 0,
             kicks: 0,
+            rx_is_drained: true,
             link_down: false,
             returned_unsent: 0,
             flushes_while_down: 0,
@@ -436,6 +439,7 @@ impl QueueIo for XskQueue {
             .receiving
             .checked_sub(count)
             .expect("the kernel returned more frames than it was given");
+        self.rx_is_drained = count < limit;
         let mut received = 0;
         for desc in &self.scratch[..count] {
             // SAFETY: the kernel gave the chunk back by putting its address on RX, where it stands
@@ -480,7 +484,9 @@ impl QueueIo for XskQueue {
         } else if self.busy_poll && self.mode == BindMode::ZeroCopy {
             self.kick_tx();
         }
-        if self.busy_poll || self.fill.needs_wakeup() {
+        // While packets wait on RX, polling for more would cost a system call a turn and bring none
+        // that could be taken sooner.
+        if self.busy_poll && self.rx_is_drained || self.fill.needs_wakeup() {
             self.kick_rx();
         }
     }
