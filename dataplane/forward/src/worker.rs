@@ -381,8 +381,8 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                     match hold.push(frame, descriptor, *path, snapshot, now) {
                         Ok(first) => {
                             if let Some(neighbor) = first {
-                                // A full queue means that many are being resolved already; the
-                                // next frame for this one asks again.
+                                // A full queue means that many are being resolved already; a
+                                // frame that comes when this one's time is up asks again.
                                 let _full = io.wanted.try_send(neighbor);
                             }
                             if let Some(counters) = io.counters.interfaces.get(ingress) {
