@@ -29,14 +29,15 @@ impl Router {
     /// answers. `interfaces` are names and roles; `rest` is put behind them.
     #[track_caller]
     pub(crate) fn start(namespace: &Namespace, interfaces: &[(&str, &str)], rest: &str) -> Self {
-        Self::start_with(namespace, interfaces, "", rest)
+        Self::start_with(namespace, interfaces, "\"off\"", "", rest)
     }
 
-    /// The same with more keys in `[router]`.
+    /// The same with an `mss_clamp`, and more keys in `[router]`.
     #[track_caller]
     pub(crate) fn start_with(
         namespace: &Namespace,
         interfaces: &[(&str, &str)],
+        mss_clamp: &str,
         keys: &str,
         rest: &str,
     ) -> Self {
@@ -51,7 +52,7 @@ impl Router {
         for (interface, role) in interfaces {
             text += &format!(
                 "[[interface]]\nname = \"{interface}\"\nrole = \"{role}\"\nxdp = \"native\"\n\
-                 mss_clamp = \"off\"\n"
+                 mss_clamp = {mss_clamp}\n"
             );
         }
         fs::write(folder.path().join("sluice.toml"), text + rest).expect("a file");
