@@ -8,6 +8,8 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const FOLDER: &str = "/run/netns";
 const PREFIX: &str = "slt-peer-";
@@ -164,16 +166,22 @@ pub(crate) fn link(a: (&Namespace, &str, &str), b: (&Namespace, &str, &str), mtu
     }
 }
 
-/// Deletes namespaces of runs that have ended without deleting them.
+/// Deletes namespaces of runs that were killed, and ends the routers that still run in them.
 pub(super) fn remove_leftovers() {
     for entry in std::fs::read_dir(FOLDER).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        let ended = pid
+        let has_ended = pid
             .and_then(|pid| pid.parse::<u32>().ok())
             .is_some_and(|pid| !std::path::Path::new("/proc").join(pid.to_string()).exists());
-        if ended {
-            let _ = Command::new("ip").args(["netns", "del", &name]).status();
+        if !has_ended {
+            continue;
         }
+        let inside = output(Command::new("ip").args(["netns", "pids", &name])).unwrap_or_default();
+        for pid in inside.lines().filter_map(|line| line.trim().parse().ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let _ = Command::new("ip").args(["netns", "del", &name]).status();
+        let _ = std::fs::remove_dir_all(super::router::pins(&name));
     }
 }

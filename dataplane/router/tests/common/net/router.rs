@@ -16,11 +16,22 @@ const SLUICE: &str = env!("CARGO_BIN_EXE_sluice");
 /// How long a start or an end may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The name of the router in a namespace: as unique as the namespace's, and within the bounds of a
+/// router's.
+fn name_in(namespace: &str) -> &str {
+    namespace.trim_start_matches("slt-")
+}
+
+/// What the router in a namespace pins.
+pub(super) fn pins(namespace: &str) -> PathBuf {
+    PathBuf::from("/sys/fs/bpf/sluice").join(name_in(namespace))
+}
+
 /// A running router; stopped when this is dropped, with what it pinned.
 #[derive(Debug)]
 pub(crate) struct Router {
     child: Child,
-    name: String,
+    pins: PathBuf,
     folder: tempfile::TempDir,
 }
 
@@ -42,8 +53,7 @@ impl Router {
         rest: &str,
     ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        // As unique as the namespace's name, and within the bounds of a router's.
-        let name = namespace.name()["slt-".len()..].to_owned();
+        let name = name_in(namespace.name());
         let mut text = format!(
             "[router]\nname = \"{name}\"\npoll = \"adaptive\"\ncontrol_socket = \"{}\"\n{keys}\n\
              [workers]\ncores = [0]\n",
@@ -65,7 +75,7 @@ impl Router {
             .stdout(Stdio::null())
             .stderr(log);
         let child = namespace.spawn(&mut command);
-        let mut router = Self { child, name, folder };
+        let mut router = Self { child, pins: pins(namespace.name()), folder };
         wait_until("the router answers", PATIENCE, || {
             if let Some(status) = router.child.try_wait().expect("a process") {
                 panic!("the router has ended: {status}\n{}", router.log());
@@ -149,7 +159,7 @@ impl Drop for Router {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let _ = fs::remove_dir_all(format!("/sys/fs/bpf/sluice/{}", self.name));
+        let _ = fs::remove_dir_all(&self.pins);
         if std::thread::panicking() {
             eprintln!("the router wrote:\n{}", self.log());
         }
