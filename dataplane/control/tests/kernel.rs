@@ -34,6 +34,7 @@ fn hops(list: &[(&str, u32, u32)]) -> RouteKind {
                 via: (!via.is_empty()).then(|| ip(via)),
                 ifindex,
                 weight,
+                mtu: 0,
             })
             .collect(),
     )

@@ -20,6 +20,8 @@ pub(crate) struct Held {
     pub(crate) path: Path,
     neighbor: Neighbor,
     deadline: Nanos,
+    /// The neighbor was asked for when this frame came.
+    has_asked: bool,
 }
 
 /// The frames of one worker that wait.
@@ -39,7 +41,9 @@ impl Hold {
         self.waiting.len()
     }
 
-    /// Makes a frame wait. Says which neighbor is to be resolved if it is the first to wait for it.
+    /// Makes a frame wait. Says which neighbor is to be resolved, unless a frame waits already for
+    /// which that was said: should the request have been lost, it is made again when that frame's time
+    /// is up, however steadily others follow.
     ///
     /// # Errors
     /// Gives the frame back, with the reason, when its bound is reached.
@@ -56,14 +60,20 @@ impl Hold {
             return Err((frame, DropReason::NoRoute));
         };
         let bound = usize::from(frames_max).min(self.waiting.capacity());
-        let ahead = self.waiting.iter().filter(|held| held.neighbor == neighbor).count();
+        let (mut ahead, mut asked) = (0, false);
+        for held in self.waiting.iter().filter(|held| held.neighbor == neighbor) {
+            ahead += 1;
+            asked |= held.has_asked;
+        }
         if self.waiting.len() >= bound || ahead >= usize::from(frames_max_per_neighbor) {
             return Err((frame, DropReason::HoldFull));
         }
         let deadline = now.plus(u64::from(timeout_ms) * 1_000_000);
         self.next_deadline = self.next_deadline.min(deadline);
-        self.waiting.push(Held { frame, descriptor: *descriptor, path, neighbor, deadline });
-        Ok((ahead == 0).then_some(neighbor))
+        let descriptor = *descriptor;
+        let has_asked = !asked;
+        self.waiting.push(Held { frame, descriptor, path, neighbor, deadline, has_asked });
+        Ok(has_asked.then_some(neighbor))
     }
 
     /// Whether a frame's time is up.

@@ -8,7 +8,7 @@
 use frame::{Descriptor, DropReason, Frame, Nanos, Pool};
 use sluice_abi::flags;
 use tables::{IcmpLimits, Interface, Snapshot};
-use wire::{ethernet, icmp, icmpv6, protocol};
+use wire::{ethernet, icmp, icmpv6, ipv4, protocol};
 
 use crate::address::{v4_bits, v6_bits};
 use crate::bucket::Bucket;
@@ -200,8 +200,23 @@ fn write(
     Some(ethernet::HEADER_LEN + len)
 }
 
-/// RFC 1812 section 4.3.2.4: the address of the interface over which the error is sent; without one,
-/// any other of the router's.
+/// Gives an error of IPv4 the address of the interface that it leaves by, which is known only when it
+/// is routed. RFC 1812 section 4.3.2.4: "Except where this document specifies otherwise, the IP source
+/// address in an ICMP message originated by the router MUST be one of the IP addresses associated with
+/// the physical interface over which the ICMP message is transmitted." RFC 4443 section 2.2 leaves the
+/// choice free: an error of IPv6 keeps the address at which the packet arrived.
+pub(crate) fn leave_by(frame: &mut Frame, descriptor: &Descriptor, interface: &Interface) {
+    if descriptor.flags & flags::IPV6 != 0 {
+        return;
+    }
+    let l3 = usize::from(descriptor.l3_offset);
+    let header = frame.bytes_mut().get_mut(l3..).and_then(<[u8]>::first_chunk_mut);
+    if let (Some(address), Some(header)) = (interface.address4, header) {
+        ipv4::set_source(header, address.octets());
+    }
+}
+
+/// The address of the interface that received the packet; without one, any other of the router's.
 fn first_of<A>(
     interface: &Interface,
     snapshot: &Snapshot,

@@ -404,8 +404,7 @@ fn outwards(next: Next) -> Result<Next, DropReason> {
 fn resolve_to(id: AdjacencyId, snapshot: &Snapshot) -> Result<Next, DropReason> {
     match snapshot.adjacency(id).map(|adjacency| adjacency.state) {
         Some(AdjacencyState::Resolved) => Ok(Next::Send(id)),
-        Some(AdjacencyState::Unresolved) => Ok(Next::Await(id)),
-        Some(AdjacencyState::Failed) => Err(DropReason::NeighborFailed),
+        Some(AdjacencyState::Unresolved | AdjacencyState::Failed) => Ok(Next::Await(id)),
         None => Err(DropReason::NoRoute),
     }
 }

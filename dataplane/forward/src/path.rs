@@ -1,7 +1,7 @@
 //! [`Path`]: what the stages of a turn tell each other about one frame, beside its descriptor.
 
 use frame::BATCH_MAX;
-use tables::{AdjacencyId, PeerId};
+use tables::{AdjacencyId, Interface, PeerId, Snapshot};
 use wire::InterfaceId;
 
 /// The router's own notes on one frame. Plugins do not see them.
@@ -21,6 +21,14 @@ pub(crate) struct Path {
     pub(crate) delivered: bool,
 }
 
+impl Path {
+    /// The interface that the frame leaves by, where the look-up has found one.
+    pub(crate) fn egress<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Interface> {
+        let Next::Send(id) = self.next else { return None };
+        snapshot.interface(snapshot.adjacency(id)?.interface)
+    }
+}
+
 /// Where the look-up sends a frame that it did not drop. The rewrite makes this the verdict, after
 /// plugins at the `forward` hook have seen it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +38,7 @@ pub(crate) enum Next {
     Punt,
     /// To a neighbor that is resolved.
     Send(AdjacencyId),
-    /// To a neighbor that is known and not resolved yet.
+    /// To a neighbor that is known and not resolved yet, or does not answer.
     Await(AdjacencyId),
     /// To a neighbor on this link that nothing is known of yet.
     Seek(InterfaceId),

@@ -11,7 +11,7 @@
 
 use frame::{Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::flags;
-use tables::{Adjacency, Peer, Snapshot};
+use tables::{Adjacency, AdjacencyState, Peer, Snapshot};
 use wire::{checksum, ecn, ethernet, ipv4, ipv6, protocol, tcp, udp};
 
 use crate::path::{Next, Path};
@@ -43,8 +43,43 @@ pub(crate) fn run(batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
                 None => Verdict::Drop(DropReason::NoRoute),
             },
             Next::Punt => punt(frame, descriptor, snapshot),
-            Next::Await(_) | Next::Seek(_) => Verdict::Hold,
+            Next::Await(_) | Next::Seek(_) => wait(frame, descriptor, path, snapshot),
         };
+    }
+}
+
+/// What becomes of a packet whose next hop is not resolved. A packet that could not go on anyhow is
+/// dropped at once, and nobody is asked for the sake of it: RFC 1812 section 5.2.1.2 decrements the
+/// TTL before the next hop's link-layer address is looked for.
+#[cold]
+fn wait(frame: &Frame, descriptor: &Descriptor, path: &mut Path, snapshot: &Snapshot) -> Verdict {
+    let (mtu, has_failed) = match path.next {
+        Next::Await(id) => snapshot.adjacency(id).map_or((0, false), |adjacency| {
+            (adjacency.mtu, adjacency.state == AdjacencyState::Failed)
+        }),
+        Next::Seek(interface) => {
+            (snapshot.interface(interface).map_or(0, |interface| interface.mtu), false)
+        }
+        Next::Send(_) | Next::Punt => return Verdict::Hold,
+    };
+    if descriptor.ttl <= 1 && !path.originated {
+        return Verdict::Drop(DropReason::TtlExceeded);
+    }
+    let mtu = mtu.saturating_sub(overhead(path, snapshot));
+    if descriptor.length > mtu && too_big(frame, descriptor) == DropReason::MtuExceeded {
+        path.mtu = mtu;
+        return Verdict::Drop(DropReason::MtuExceeded);
+    }
+    if has_failed { Verdict::Drop(DropReason::NeighborFailed) } else { Verdict::Hold }
+}
+
+/// Bytes that the tunnel puts in front of the packet that goes into one.
+#[inline]
+fn overhead(path: &Path, snapshot: &Snapshot) -> u16 {
+    match path.encapsulate.and_then(|peer| snapshot.peer(peer)) {
+        None => 0,
+        Some(peer) if peer.remote.is_ipv4() => OVERHEAD_V4,
+        Some(_) => OVERHEAD_V6,
     }
 }
 
@@ -61,12 +96,7 @@ fn forward(
     if descriptor.ttl <= 1 && !path.originated {
         return Verdict::Drop(DropReason::TtlExceeded);
     }
-    let overhead = match peer {
-        None => 0,
-        Some(peer) if peer.remote.is_ipv4() => OVERHEAD_V4,
-        Some(_) => OVERHEAD_V6,
-    };
-    let mtu = adjacency.mtu.saturating_sub(overhead);
+    let mtu = adjacency.mtu.saturating_sub(overhead(path, snapshot));
     if descriptor.length > mtu {
         path.mtu = mtu;
         return Verdict::Drop(too_big(frame, descriptor));

@@ -16,7 +16,7 @@ use crate::lookup::Lookup;
 use crate::path::{Path, Paths};
 use crate::punt::PuntSender;
 use crate::stages::{Stage, Stopwatch};
-use crate::{Neighbor, decap, parse, rewrite};
+use crate::{Neighbor, decap, icmp_errors, parse, rewrite};
 
 /// How often, in turns, the levels (free frames and the like) are written for readers. More often
 /// costs the packet path, less often makes a status stale; at a million turns a second, 1024 is a
@@ -291,6 +291,14 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             }
         }
         self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
+        let Batch { frames, descriptors, .. } = &mut self.batch;
+        for ((frame, descriptor), path) in
+            frames.iter_mut().zip(descriptors.iter()).zip(&*self.paths)
+        {
+            if let Some(egress) = path.egress(snapshot) {
+                icmp_errors::leave_by(frame, descriptor, egress);
+            }
+        }
         rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
         self.dispatch(Origin::Originated, snapshot, now);
     }
@@ -373,8 +381,8 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                     match hold.push(frame, descriptor, *path, snapshot, now) {
                         Ok(first) => {
                             if let Some(neighbor) = first {
-                                // A full queue means that many are being resolved already; the
-                                // next frame for this one asks again.
+                                // A full queue means that many are being resolved already; a
+                                // frame that comes when this one's time is up asks again.
                                 let _full = io.wanted.try_send(neighbor);
                             }
                             if let Some(counters) = io.counters.interfaces.get(ingress) {

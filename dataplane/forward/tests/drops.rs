@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::packets::{UDP, frame, ipv4, udp};
+use common::packets::{UDP, frame, ipv4, repair_ipv4, udp};
 use common::{LAN, OTHER_OWNERS, Plan, Rig, WAN, address};
 use frame::DropReason;
 use sim::Faults;
@@ -173,6 +173,63 @@ fn a_neighbor_that_failed_is_a_drop_of_which_the_sender_is_told() {
     let errors = rig.take(WAN);
     assert_eq!(errors.len(), 1);
     assert_eq!(errors[0][34..36], [3, 1], "ICMP type and code");
+    rig.finish(plan.frames);
+}
+
+/// RFC 1812 section 5.2.1.2: the next hop's link-layer address is looked for last.
+#[test]
+fn what_could_not_go_on_anyhow_waits_for_nobody() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    let (world, web) = ("198.51.100.7".parse().unwrap(), WEB.parse().unwrap());
+    let dying = frame(WAN, &ipv4(world, web, 1, UDP, &udp(53, 2000, &[0])));
+    let mut big = ipv4(world, web, 64, UDP, &udp(53, 2000, &[0; 1401 - 28]));
+    big[6] = 0x40;
+    repair_ipv4(&mut big);
+    let big = frame(WAN, &big);
+    for state in [AdjacencyState::Unresolved, AdjacencyState::Failed] {
+        rig.neighbor(LAN, address(WEB), state);
+        rig.receive(WAN, &dying);
+        rig.receive(WAN, &big);
+        rig.turn();
+        let errors = rig.take(WAN);
+        let kinds: Vec<&[u8]> = errors.iter().map(|error| &error[34..36]).collect();
+        assert_eq!(kinds, [[11, 0], [3, 4]], "ICMP types and codes");
+        assert_eq!(errors[1][40..42], 1400_u16.to_be_bytes(), "the next hop's MTU");
+    }
+    assert_eq!(rig.drops(), [(DropReason::TtlExceeded, 2), (DropReason::MtuExceeded, 2)]);
+    assert!(rig.wanted.is_empty(), "a neighbor was asked for");
+    rig.finish(plan.frames);
+}
+
+/// RFC 1812 section 4.3.2.4: an error has the address of the interface that it leaves by.
+#[test]
+fn an_error_that_leaves_by_another_interface_has_its_address() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Resolved);
+    let (web, world) = (WEB.parse().unwrap(), "198.51.100.7".parse().unwrap());
+    rig.receive(WAN, &frame(WAN, &ipv4(web, world, 1, UDP, &udp(2000, 53, &[0]))));
+    rig.turn();
+    let errors = rig.take(LAN);
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0][26..30], [10, 1, 0, 1], "the source address");
+    rig.finish(plan.frames);
+}
+
+/// The request for a neighbor may be lost, and others may follow the frame that made it for ever.
+#[test]
+fn a_neighbor_is_asked_for_as_long_as_frames_wait_for_it() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    let mut asked = 0;
+    for number in 0..40 {
+        rig.receive(WAN, &to_slice(2000, number));
+        rig.turn();
+        asked += rig.wanted.try_iter().count();
+        rig.advance_ms(250);
+    }
+    assert_eq!(asked, 10, "once in the time that a frame is held");
     rig.finish(plan.frames);
 }
 

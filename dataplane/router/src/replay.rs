@@ -381,6 +381,7 @@ fn host_view(config: &Checked) -> HostView {
                     interface: InterfaceId(position),
                     via: None,
                     weight: 1,
+                    mtu: 0,
                 }])),
             );
         }

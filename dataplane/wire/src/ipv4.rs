@@ -340,6 +340,15 @@ impl Ipv4Repr {
     }
 }
 
+/// Replaces the source address and brings the header checksum up to date.
+pub fn set_source(header: &mut [u8; HEADER_LEN], source: [u8; 4]) {
+    let field = field::array_mut::<SOURCE, 4, _>(header);
+    let old = u32::from_be_bytes(core::mem::replace(field, source));
+    let checksum = field::u16_at::<CHECKSUM, _>(header);
+    let checksum = checksum::update_u32(checksum, old, u32::from_be_bytes(source));
+    field::set_u16::<CHECKSUM, _>(header, checksum);
+}
+
 /// Writes the total length in bytes and updates the checksum.
 #[inline]
 pub fn set_total_len(header: &mut [u8; HEADER_LEN], total_len: u16) {
@@ -515,6 +524,16 @@ mod tests {
         let mut out = [0xaa; 20];
         repr.emit(&mut out);
         assert_eq!(out, HEADER);
+    }
+
+    #[test]
+    fn a_new_source_keeps_the_checksum_right() {
+        for source in [[0; 4], [10, 0, 0, 1], [255; 4], [198, 51, 100, 7]] {
+            let mut header = HEADER;
+            set_source(&mut header, source);
+            assert_eq!(header[12..16], source);
+            assert!(checksum::ipv4_header_is_valid(&header));
+        }
     }
 
     #[test]

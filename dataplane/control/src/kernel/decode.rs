@@ -179,6 +179,7 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
     const RTA_GATEWAY: u16 = 5;
     const RTA_PRIORITY: u16 = 6;
     const RTA_PREFSRC: u16 = 7;
+    const RTA_METRICS: u16 = 8;
     const RTA_MULTIPATH: u16 = 9;
     const RTA_TABLE: u16 = 15;
     const RTA_VIA: u16 = 18;
@@ -196,7 +197,7 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
     let mut table = u32::from(header.table);
     let (mut metric, mut object, mut preferred_source) = (0, None, None);
     let (mut ifindex, mut via, mut encapsulates) = (None, Via::None, false);
-    let mut multipath = None;
+    let (mut multipath, mut mtu) = (None, 0);
     for attribute in attributes(message, ROUTE_HEADER_BYTES) {
         match attribute? {
             (RTA_DST, value) => destination = ip_of(value)?,
@@ -206,6 +207,7 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
             (RTA_VIA, value) => via = Via::of(value)?,
             (RTA_PRIORITY, value) => metric = u32_of(value)?,
             (RTA_PREFSRC, value) => preferred_source = Some(ip_of(value)?),
+            (RTA_METRICS, value) => mtu = mtu_of(value)?,
             (RTA_MULTIPATH, value) => multipath = Some(value),
             (RTA_TABLE, value) => table = u32_of(value)?,
             (RTA_ENCAP_TYPE, value) => encapsulates = value.iter().any(|&byte| byte != 0),
@@ -228,6 +230,7 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
             Some(value) => match next_hops(value, deleted)? {
                 Ok(mut hops) => {
                     dead = hops.is_empty();
+                    hops.iter_mut().for_each(|hop| hop.mtu = mtu);
                     // News names the newest next hop of an IPv6 route first, a dump the oldest.
                     if unspecified.is_ipv6() {
                         hops.sort_unstable();
@@ -239,7 +242,9 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
             None => {
                 dead = !deleted && header.flags.contains(RouteFlags::Dead);
                 one_hop(ifindex, via, encapsulates, 1)
-                    .map_or_else(RouteKind::NotExpressible, |hop| RouteKind::NextHops([hop].into()))
+                    .map_or_else(RouteKind::NotExpressible, |hop| {
+                        RouteKind::NextHops([NextHop { mtu, ..hop }].into())
+                    })
             }
         },
         RouteType::BlackHole => RouteKind::Blackhole,
@@ -270,6 +275,18 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
         dead,
         preferred_source,
     }))
+}
+
+/// `RTAX_MTU` among the metrics of a route (`ip route add ... mtu 1400`), 0 if it is not there.
+fn mtu_of(metrics: &[u8]) -> Result<u32, Malformed> {
+    const RTAX_MTU: u16 = 2;
+
+    for attribute in attributes(metrics, 0) {
+        if let (RTAX_MTU, value) = attribute? {
+            return u32_of(value);
+        }
+    }
+    Ok(0)
 }
 
 /// The address of a next hop as a message gives it.
@@ -307,7 +324,7 @@ fn one_hop(
         Via::OtherFamily => return Err(Reason::NextHopFamily),
     };
     let ifindex = ifindex.filter(|&ifindex| ifindex != 0).ok_or(Reason::NoInterface)?;
-    Ok(NextHop { via, ifindex, weight })
+    Ok(NextHop { via, ifindex, weight, mtu: 0 })
 }
 
 /// The value of `RTA_MULTIPATH`: `struct rtnexthop` and its attributes, again and again.

@@ -86,6 +86,9 @@ pub struct NextHop {
     pub ifindex: u32,
     /// Its share among the route's next hops, 1 or more.
     pub weight: u32,
+    /// The largest IP packet that the route takes this way, in bytes, where the route has the metric
+    /// `mtu`; 0 without.
+    pub mtu: u32,
 }
 
 /// What a route does with a packet.

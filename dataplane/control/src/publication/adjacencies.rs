@@ -9,18 +9,28 @@ use wire::{InterfaceId, MacAddress};
 
 use super::host_view::HostView;
 
+/// A neighbor, and the MTU that a route sets for what it sends there; 0 for that of the link. Linux
+/// keeps a route's MTU with the route (`ip_dst_mtu_maybe_forward`); here it makes another adjacency.
+type Key = (InterfaceId, IpAddr, u16);
+
 /// The neighbors that routes, owners and tunnels lead to, each with its position.
 #[derive(Debug, Default)]
 pub(super) struct Adjacencies {
-    positions: HashMap<(InterfaceId, IpAddr), AdjacencyId>,
-    order: Vec<(InterfaceId, IpAddr)>,
+    positions: HashMap<Key, AdjacencyId>,
+    order: Vec<Key>,
 }
 
 impl Adjacencies {
-    /// The position of a neighbor that a route, an owner or a tunnel leads to.
-    pub(super) fn require(&mut self, interface: InterfaceId, address: IpAddr) -> AdjacencyId {
+    /// The position of a neighbor that a route, an owner or a tunnel leads to. `mtu` is what the route
+    /// allows, 0 for what the link does.
+    pub(super) fn require(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        mtu: u16,
+    ) -> AdjacencyId {
         let next = AdjacencyId(u32::try_from(self.order.len()).unwrap_or(u32::MAX));
-        let key = (interface, address);
+        let key = (interface, address, mtu);
         *self.positions.entry(key).or_insert_with(|| {
             self.order.push(key);
             next
@@ -29,21 +39,29 @@ impl Adjacencies {
 
     /// The neighbors that routes, owners and tunnels lead to: those to be kept fresh.
     pub(super) fn required(&self) -> impl Iterator<Item = (InterfaceId, IpAddr)> + '_ {
-        self.order.iter().copied()
+        self.order.iter().map(|&(interface, address, _)| (interface, address))
     }
 
     /// What workers read: every neighbor that is required, in its position, and behind those every
     /// other one that is known, which only connected prefixes lead to.
     pub(super) fn resolve(&self, config: &Checked, host: &HostView) -> (Vec<Adjacency>, Neighbors) {
-        let known = host.neighbors.keys().copied();
-        let fixed = config.neighbors.iter().map(|fixed| (fixed.interface, fixed.address));
+        let known = host.neighbors.keys().map(|&(interface, address)| (interface, address, 0));
+        let fixed = config.neighbors.iter().map(|fixed| (fixed.interface, fixed.address, 0));
         let others: BTreeSet<_> =
             known.chain(fixed).filter(|key| !self.positions.contains_key(key)).collect();
         let mut neighbors = Neighbors::default();
         let mut adjacencies = Vec::with_capacity(self.order.len() + others.len());
-        for ((interface, address), position) in self.order.iter().copied().chain(others).zip(0..) {
-            neighbors.insert(interface, address, AdjacencyId(position));
-            adjacencies.push(resolve_one(interface, address, config, host));
+        let all = self.order.iter().copied().chain(others);
+        for ((interface, address, mtu), position) in all.zip(0..) {
+            // A connected prefix leads to the neighbor itself, whatever some route allows.
+            if mtu == 0 {
+                neighbors.insert(interface, address, AdjacencyId(position));
+            }
+            let mut adjacency = resolve_one(interface, address, config, host);
+            if mtu != 0 {
+                adjacency.mtu = adjacency.mtu.min(mtu);
+            }
+            adjacencies.push(adjacency);
         }
         (adjacencies, neighbors)
     }

@@ -45,6 +45,8 @@ pub struct NextHopView {
     pub via: Option<IpAddr>,
     /// Its share of the flows, at least 1.
     pub weight: u16,
+    /// The largest IP packet that the route takes this way, in bytes; 0: as large as the link's.
+    pub mtu: u16,
 }
 
 /// What is known of a neighbor.

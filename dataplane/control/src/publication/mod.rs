@@ -229,9 +229,10 @@ fn owners(config: &Checked, adjacencies: &mut Adjacencies) -> Vec<Delivery> {
         .iter()
         .map(|owner| match owner.delivery {
             config::Delivery::Kernel => Delivery::Kernel,
-            config::Delivery::NextHop { address, interface } => {
-                Delivery::NextHop { interface, adjacency: adjacencies.require(interface, address) }
-            }
+            config::Delivery::NextHop { address, interface } => Delivery::NextHop {
+                interface,
+                adjacency: adjacencies.require(interface, address, 0),
+            },
         })
         .collect()
 }

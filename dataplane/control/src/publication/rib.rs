@@ -112,7 +112,7 @@ fn members(hops: &[NextHopView], adjacencies: &mut Adjacencies) -> Vec<Adjacency
         } else {
             (weight * GROUP_MEMBERS_MAX / total).max(1)
         };
-        let id = adjacencies.require(hop.interface, via);
+        let id = adjacencies.require(hop.interface, via, hop.mtu);
         members.extend(std::iter::repeat_n(id, share));
     }
     members
@@ -170,12 +170,14 @@ fn configured(config: &Checked, host: &HostView) -> HashMap<IpNet, RouteView> {
                         interface,
                         via: Some(address),
                         weight: 1,
+                        mtu: 0,
                     }]),
                     None => RouteView::Kernel,
                 }
             }
             RouteTarget::OnLink(interface) => {
-                RouteView::NextHops(vec![NextHopView { interface, via: None, weight: 1 }])
+                let hop = NextHopView { interface, via: None, weight: 1, mtu: 0 };
+                RouteView::NextHops(vec![hop])
             }
             RouteTarget::Blackhole => RouteView::Blackhole,
             RouteTarget::Unreachable => RouteView::Unreachable,

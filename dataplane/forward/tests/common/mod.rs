@@ -128,7 +128,8 @@ fn snapshot_of(text: &str) -> Snapshot {
             addresses: facts.addresses.clone(),
         });
         for net in &facts.addresses {
-            let hop = NextHopView { interface: InterfaceId(position), via: None, weight: 1 };
+            let hop =
+                NextHopView { interface: InterfaceId(position), via: None, weight: 1, mtu: 0 };
             host.routes.insert(net.trunc(), Arc::new(RouteView::NextHops(vec![hop])));
         }
     }

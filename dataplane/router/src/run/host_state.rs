@@ -178,6 +178,7 @@ impl HostState {
                             interface: *self.by_ifindex.get(&hop.ifindex)?,
                             via: hop.via,
                             weight: u16::try_from(hop.weight).unwrap_or(u16::MAX),
+                            mtu: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
                         })
                     })
                     .collect();

@@ -71,18 +71,30 @@ impl Kept {
             // It is being resolved, or has just failed: the kernel goes on by itself.
             return;
         }
-        if self.sought.len() >= SOUGHT_MAX {
+        if self.sought.len() >= SOUGHT_MAX && !self.release_oldest(host, mirror) {
             return;
         }
         self.sought.insert(neighbor, Instant::now());
         install(neighbor, host, mirror);
     }
 
+    /// Makes room for another neighbor that a packet asks for, at the cost of the one that has not
+    /// answered for the longest time: a scan of a connected prefix must not keep others from being
+    /// found (RFC 6583 section 7.1). False if all have answered.
+    fn release_oldest(&mut self, host: &HostState, mirror: &KernelMirror) -> bool {
+        let silent = self.sought.iter().filter(|(neighbor, _)| !is_resolved(neighbor, host));
+        let oldest = silent.min_by_key(|(_, since)| **since).map(|(neighbor, _)| *neighbor);
+        if let Some(neighbor) = oldest {
+            self.sought.remove(&neighbor);
+            remove(neighbor, host, mirror);
+        }
+        oldest.is_some()
+    }
+
     /// Releases neighbors that were sought and did not answer, so that they can be sought again.
     pub(crate) fn tidy(&mut self, host: &HostState, mirror: &KernelMirror) {
         self.sought.retain(|neighbor, since| {
-            let state = host.view().neighbors.get(neighbor).map(|known| known.state);
-            let keep = state == Some(AdjacencyState::Resolved) || since.elapsed() < FAILED_FOR;
+            let keep = is_resolved(neighbor, host) || since.elapsed() < FAILED_FOR;
             if !keep {
                 remove(*neighbor, host, mirror);
             }
@@ -94,6 +106,11 @@ impl Kept {
     pub(crate) fn contains(&self, neighbor: &Neighbor) -> bool {
         self.required.contains(neighbor) || self.sought.contains_key(neighbor)
     }
+}
+
+fn is_resolved(neighbor: &Neighbor, host: &HostState) -> bool {
+    let known = host.view().neighbors.get(neighbor);
+    known.is_some_and(|known| known.state == AdjacencyState::Resolved)
 }
 
 fn install((interface, address): Neighbor, host: &HostState, mirror: &KernelMirror) {

@@ -8,7 +8,7 @@ fn prefix(number: u32) -> IpNet {
 
 fn via(last: u8) -> Body {
     let via = Some(std::net::Ipv4Addr::new(192, 0, 2, last).into());
-    Body::Kind(RouteKind::NextHops([NextHop { via, ifindex: 1, weight: 1 }].into()))
+    Body::Kind(RouteKind::NextHops([NextHop { via, ifindex: 1, weight: 1, mtu: 0 }].into()))
 }
 
 fn statement(prefix: IpNet, metric: u32, body: Body) -> RouteStatement {
@@ -220,8 +220,9 @@ fn targets_that_nobody_uses_are_dropped() {
     let (mut tables, mut known) = (Tables::default(), BTreeMap::new());
     for metric in 0..100_000 {
         // The metric of a route is no part of its target; its next hop's interface is.
-        let kind =
-            RouteKind::NextHops([NextHop { via: None, ifindex: metric + 1, weight: 1 }].into());
+        let kind = RouteKind::NextHops(
+            [NextHop { via: None, ifindex: metric + 1, weight: 1, mtu: 0 }].into(),
+        );
         tables.added(statement(prefix(1), 0, Body::Kind(kind)), Placement::Replace);
     }
     told(&mut tables, &mut known);

@@ -1,0 +1,167 @@
+//! [`Router`]: `sluice run` inside a namespace.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use control::status::{FrameCounts, NeighborStatus, StatusReport, accounting};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Namespace, wait_until};
+
+const SLUICE: &str = env!("CARGO_BIN_EXE_sluice");
+
+/// How long a start or an end may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The name of the router in a namespace: as unique as the namespace's, and within the bounds of a
+/// router's.
+fn name_in(namespace: &str) -> &str {
+    namespace.trim_start_matches("slt-")
+}
+
+/// What the router in a namespace pins.
+pub(super) fn pins(namespace: &str) -> PathBuf {
+    PathBuf::from("/sys/fs/bpf/sluice").join(name_in(namespace))
+}
+
+/// A running router; stopped when this is dropped, with what it pinned.
+#[derive(Debug)]
+pub(crate) struct Router {
+    child: Child,
+    pins: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Router {
+    /// Starts a router on these interfaces, with native XDP and one worker, and waits until it
+    /// answers. `interfaces` are names and roles; `rest` is put behind them.
+    #[track_caller]
+    pub(crate) fn start(namespace: &Namespace, interfaces: &[(&str, &str)], rest: &str) -> Self {
+        Self::start_with(namespace, interfaces, "\"off\"", "", rest)
+    }
+
+    /// The same with an `mss_clamp`, and more keys in `[router]`.
+    #[track_caller]
+    pub(crate) fn start_with(
+        namespace: &Namespace,
+        interfaces: &[(&str, &str)],
+        mss_clamp: &str,
+        keys: &str,
+        rest: &str,
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = name_in(namespace.name());
+        let mut text = format!(
+            "[router]\nname = \"{name}\"\npoll = \"adaptive\"\ncontrol_socket = \"{}\"\n{keys}\n\
+             [workers]\ncores = [0]\n",
+            folder.path().join("control.sock").display()
+        );
+        for (interface, role) in interfaces {
+            text += &format!(
+                "[[interface]]\nname = \"{interface}\"\nrole = \"{role}\"\nxdp = \"native\"\n\
+                 mss_clamp = {mss_clamp}\n"
+            );
+        }
+        fs::write(folder.path().join("sluice.toml"), text + rest).expect("a file");
+        let log = File::create(folder.path().join("log")).expect("a file");
+        let mut command = Command::new(SLUICE);
+        command
+            .args(["run", "--config"])
+            .arg(folder.path().join("sluice.toml"))
+            .env("RUST_LOG", "info")
+            .stdout(Stdio::null())
+            .stderr(log);
+        let child = namespace.spawn(&mut command);
+        let mut router = Self { child, pins: pins(namespace.name()), folder };
+        wait_until("the router answers", PATIENCE, || {
+            if let Some(status) = router.child.try_wait().expect("a process") {
+                panic!("the router has ended: {status}\n{}", router.log());
+            }
+            router.ask_status().is_some()
+        });
+        router
+    }
+
+    /// What it wrote so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("control.sock")
+    }
+
+    fn ask_status(&self) -> Option<StatusReport> {
+        let mut command = Command::new(SLUICE);
+        command.args(["status", "--json", "--socket"]).arg(self.socket());
+        let output = command.output().ok().filter(|output| output.status.success())?;
+        Some(serde_json::from_slice(&output.stdout).expect("a status report"))
+    }
+
+    /// Its status.
+    #[track_caller]
+    pub(crate) fn status(&self) -> StatusReport {
+        self.ask_status().unwrap_or_else(|| panic!("no status:\n{}", self.log()))
+    }
+
+    /// Drops of one reason on all interfaces.
+    #[track_caller]
+    pub(crate) fn drops(&self, reason: &str) -> u64 {
+        let status = self.status();
+        status.interfaces.iter().filter_map(|interface| interface.drops.get(reason)).sum()
+    }
+
+    /// What is known of a neighbor.
+    #[track_caller]
+    pub(crate) fn neighbor(&self, address: &str) -> Option<NeighborStatus> {
+        self.status().neighbors.into_iter().find(|neighbor| neighbor.address == address)
+    }
+
+    /// Waits until the router is at rest, and checks that it has lost neither a packet nor a chunk:
+    /// all packets are accounted for, none waits, and every chunk is in a known place.
+    #[track_caller]
+    pub(crate) fn assert_conserved(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            let missing: i64 = status
+                .workers
+                .iter()
+                .map(|worker| {
+                    let FrameCounts { free, receiving, transmitting, held, total } = worker.frames;
+                    total.cast_signed() - (free + receiving + transmitting + held).cast_signed()
+                })
+                .sum();
+            let held: u64 = status.workers.iter().map(|worker| worker.frames.held).sum();
+            let accounts = accounting(&status);
+            if missing == 0 && held == 0 && accounts.is_ok() {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{missing} chunks are missing, {held} packets are held, accounts: {accounts:?}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = fs::remove_dir_all(&self.pins);
+        if std::thread::panicking() {
+            eprintln!("the router wrote:\n{}", self.log());
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Next hops that are resolved, move, fall silent and come back: with a real kernel on the other side.
+//!
+//! ```text
+//!  sender (raw frames) --- lan0 [router] wan0 --- eth0 neighbor (Linux)
+//! ```
+//!
+//! Skipped without root.
+
+#[path = "common/net/mod.rs"]
+mod net;
+#[path = "differential/packet.rs"]
+#[allow(dead_code, reason = "shared with the differential test, which needs more of it")]
+mod packet;
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use net::{Captured, Namespace, Router, Tap, wait_until};
+use packet::{ROUTER_MAC, V4, V6, ethernet};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The neighbor's link-layer address at first.
+const NEIGHBOR_MAC: &str = "02:00:00:00:00:b0";
+
+struct Net {
+    router: Namespace,
+    neighbor: Namespace,
+    sender: Tap,
+    receiver: Tap,
+    sluice: Router,
+    _world: Namespace,
+}
+
+impl Net {
+    /// The network with a running router. `set_up` are more words for `ip` in the router's namespace.
+    fn new(test: &str, set_up: &[&str], config: &str) -> Option<Self> {
+        if !net::available(test) {
+            return None;
+        }
+        let (world, router) =
+            (Namespace::new("sender").mute(), Namespace::new("router").forwards());
+        let neighbor = Namespace::new("neighbor");
+        let mac = |port: usize| ROUTER_MAC[port].map(|byte| format!("{byte:02x}")).join(":");
+        net::link((&world, "eth0", "02:00:00:00:01:02"), (&router, "lan0", &mac(0)), 1500);
+        net::link((&router, "wan0", &mac(1)), (&neighbor, "eth0", NEIGHBOR_MAC), 1500);
+        for words in [
+            "address add 10.0.0.1/24 dev lan0",
+            "-6 address add 2001:db8::1/64 dev lan0",
+            "neighbor add 10.0.0.2 lladdr 02:00:00:00:01:02 dev lan0",
+            "neighbor add 2001:db8::2 lladdr 02:00:00:00:01:02 dev lan0",
+            "address add 10.1.0.1/16 dev wan0",
+            "-6 address add 2001:db8:1::1/64 dev wan0",
+        ]
+        .iter()
+        .chain(set_up)
+        {
+            router.ip(words);
+        }
+        for (family, key) in [("ipv4", "wan0"), ("ipv6", "wan0")] {
+            // A neighbor that falls silent is noticed within seconds instead of minutes.
+            for (name, value) in [
+                ("base_reachable_time_ms", "1000"),
+                ("retrans_time_ms", "200"),
+                ("delay_first_probe_time", "1"),
+                ("ucast_solicit", "1"),
+                ("mcast_solicit", "2"),
+            ] {
+                router.sysctl(&format!("{family}/neigh/{key}/{name}"), value);
+            }
+        }
+        // An entry that was just learnt is not overwritten for this long; it is the default, a second.
+        router.sysctl("ipv4/neigh/wan0/locktime", "0");
+        neighbor.ip("address add 10.1.0.2/16 dev eth0");
+        neighbor.ip("-6 address add 2001:db8:1::2/64 dev eth0");
+        neighbor.sysctl("ipv4/conf/eth0/arp_notify", "1");
+        neighbor.sysctl("ipv6/conf/eth0/ndisc_notify", "1");
+        let sender = Tap::new(&world, &["eth0"]);
+        let receiver = Tap::new(&neighbor, &["eth0"]);
+        let sluice = Router::start(&router, &[("lan0", "inside"), ("wan0", "outside")], config);
+        Some(Self { router, neighbor, sender, receiver, sluice, _world: world })
+    }
+
+    /// Sends a packet with a number of its own.
+    fn send(&self, destination: &str, number: u32) {
+        let payload = [&b"numbered"[..], &number.to_be_bytes()].concat();
+        let (ethertype, packet) = if destination.contains(':') {
+            let packet = V6 {
+                version: 6,
+                traffic_class: 0,
+                flow_label: 0,
+                payload_length: None,
+                next_header: packet::UDP,
+                hop_limit: 64,
+                source: "2001:db8::2".parse().expect("an address"),
+                destination: destination.parse().expect("an address"),
+            };
+            (0x86dd, packet.udp(&payload))
+        } else {
+            let packet = V4 {
+                version: 4,
+                header_words: None,
+                tos: 0,
+                total_length: None,
+                id: 0,
+                fragment: 0,
+                ttl: 64,
+                protocol: packet::UDP,
+                checksum: None,
+                source: "10.0.0.2".parse().expect("an address"),
+                destination: destination.parse().expect("an address"),
+                options: Vec::new(),
+            };
+            (0x0800, packet.udp(&payload))
+        };
+        self.sender.send(0, &ethernet(ROUTER_MAC[0], ethertype, &packet));
+    }
+
+    /// Numbered packets that arrive at the neighbor until there are `count`, or time is up: number and
+    /// destination MAC address.
+    fn arrivals(&mut self, count: usize, timeout: Duration) -> Vec<(u32, String)> {
+        let deadline = Instant::now() + timeout;
+        let mut arrived = Vec::new();
+        while arrived.len() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left < Duration::from_millis(1) {
+                break;
+            }
+            arrived.extend(self.receiver.receive(left).and_then(|captured| number(&captured)));
+        }
+        arrived
+    }
+
+    /// Whether an error of this type and code comes back to the sender.
+    fn complained(&mut self, kind: u8, code: u8, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        while Instant::now() < deadline {
+            let Some(Captured { frame, .. }) = self.sender.receive(Duration::from_millis(50))
+            else {
+                continue;
+            };
+            let at = if frame.get(12..14) == Some(&[0x86, 0xdd]) { 54 } else { 34 };
+            let protocol = if at == 54 { frame.get(20) } else { frame.get(23) };
+            let is_icmp = matches!(protocol, Some(&(packet::ICMP | packet::ICMPV6)));
+            if is_icmp && frame.get(at..at + 2) == Some(&[kind, code]) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// One packet goes through, or the test ends here.
+    #[track_caller]
+    fn assert_reached(&mut self, destination: &str) {
+        static NUMBERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1 << 20);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let number = NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.send(destination, number);
+            let arrived = self.arrivals(1, Duration::from_millis(500));
+            if arrived.iter().any(|(arrived, _)| *arrived >= 1 << 20) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{destination} is not reached:\n{:?}\n{}",
+                self.sluice.status().neighbors,
+                self.sluice.log()
+            );
+        }
+    }
+}
+
+/// The number of a packet, and the MAC address that it was sent to.
+fn number(captured: &Captured) -> Option<(u32, String)> {
+    let frame = &captured.frame;
+    let at = frame.windows(8).position(|window| window == b"numbered")? + 8;
+    let number = u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?);
+    let mac: Vec<String> = frame.get(..6)?.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some((number, mac.join(":")))
+}
+
+#[test]
+fn held_packets_leave_in_their_order() {
+    let Some(mut net) = Net::new("held packets", &[], "") else { return };
+    for destination in ["10.1.0.2", "2001:db8:1::2"] {
+        assert_eq!(net.sluice.neighbor(destination), None, "{destination} is known before");
+        for number in 0..8 {
+            net.send(destination, number);
+        }
+        let arrived = net.arrivals(8, PATIENCE);
+        let numbers: Vec<u32> = arrived.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7], "{destination}");
+        assert!(arrived.iter().all(|(_, mac)| mac == NEIGHBOR_MAC), "{arrived:?}");
+    }
+    assert_eq!(net.sluice.drops("hold-full") + net.sluice.drops("hold-timeout"), 0);
+    net.sluice.assert_conserved();
+}
+
+#[test]
+fn more_than_the_bound_is_dropped_and_counted() {
+    let config = "[hold]\nframes_max_per_neighbor = 4\n";
+    let Some(mut net) = Net::new("the bound of the hold", &[], config) else { return };
+    // The neighbor does not answer yet.
+    net.neighbor.ip("address del 10.1.0.2/16 dev eth0");
+    for number in 0..10 {
+        net.send("10.1.0.2", number);
+    }
+    wait_until("the bound is reached", PATIENCE, || net.sluice.drops("hold-full") == 6);
+    net.neighbor.ip("address add 10.1.0.2/16 dev eth0");
+    let arrived = net.arrivals(4, Duration::from_millis(900));
+    // Those that were held leave if the answer came before their time was up; the newer never do.
+    assert!(arrived.iter().all(|(number, _)| *number < 4), "{arrived:?}");
+    net.sluice.assert_conserved();
+}
+
+#[test]
+fn traffic_follows_a_new_link_layer_address() {
+    let Some(mut net) = Net::new("a new link-layer address", &[], "") else { return };
+    for destination in ["10.1.0.2", "2001:db8:1::2"] {
+        net.assert_reached(destination);
+    }
+    let new = "02:00:00:00:00:b1";
+    // The kernel tells the link: gratuitous ARP, unsolicited neighbor advertisement.
+    net.neighbor.ip(&format!("link set eth0 address {new}"));
+    for destination in ["10.1.0.2", "2001:db8:1::2"] {
+        let mut mac = String::new();
+        wait_until("traffic follows", PATIENCE, || {
+            net.send(destination, 7);
+            let arrived = net.arrivals(1, Duration::from_millis(500));
+            mac = arrived.last().map(|(_, mac)| mac.clone()).unwrap_or_default();
+            mac == new
+        });
+        assert_eq!(mac, new, "{destination}");
+        let known = net.sluice.neighbor(destination).expect("a known neighbor");
+        assert_eq!(known.mac.as_deref(), Some(new));
+    }
+    net.sluice.assert_conserved();
+}
+
+#[test]
+fn a_silent_neighbor_is_reported_to_senders_and_found_again() {
+    let Some(mut net) = Net::new("a silent neighbor", &[], "") else { return };
+    let cases =
+        [("10.1.0.2", "10.1.0.2/16", (3, 1)), ("2001:db8:1::2", "2001:db8:1::2/64", (1, 3))];
+    for (destination, address, (kind, code)) in cases {
+        net.assert_reached(destination);
+        net.neighbor.ip(&format!("address del {address} dev eth0"));
+        let mut told = false;
+        wait_until("the sender is told", PATIENCE, || {
+            net.send(destination, 1);
+            told = net.complained(kind, code, Duration::from_millis(300));
+            told
+        });
+        let reasons = ["neighbor-failed", "hold-timeout"];
+        let drops: u64 = reasons.iter().map(|reason| net.sluice.drops(reason)).sum();
+        assert!(drops > 0, "{destination}: {:?}", net.sluice.status().interfaces);
+        net.neighbor.ip(&format!("address add {address} dev eth0"));
+        net.arrivals(usize::MAX, Duration::from_millis(100));
+        net.assert_reached(destination);
+    }
+    net.sluice.assert_conserved();
+}
+
+#[test]
+fn a_link_goes_down_and_comes_back() {
+    let gateway =
+        ["route add 203.0.113.0/24 via 10.1.0.2", "-6 route add 2001:db8:9::/48 via 2001:db8:1::2"];
+    let Some(mut net) = Net::new("a link that goes down", &gateway, "") else { return };
+    let destinations = ["10.1.0.2", "203.0.113.9", "2001:db8:1::2", "2001:db8:9::9"];
+    for destination in destinations {
+        net.assert_reached(destination);
+    }
+    let forwarded = |net: &Net| net.sluice.status().interfaces[0].forwarded;
+    net.neighbor.ip("link set eth0 down");
+    std::thread::sleep(Duration::from_millis(200));
+    let before = forwarded(&net);
+    for number in 0..20 {
+        for destination in destinations {
+            net.send(destination, number);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(net.complained(3, 1, PATIENCE), "the sender is not told: {:?}", net.sluice.status());
+    net.sluice.assert_conserved();
+    let status = net.sluice.status();
+    let lan0 = &status.interfaces[0];
+    let named: u64 = ["hold-full", "hold-timeout", "neighbor-failed", "unreachable", "no-route"]
+        .iter()
+        .filter_map(|reason| lan0.drops.get(*reason))
+        .sum();
+    assert_eq!(named + lan0.forwarded - before, 80, "{lan0:?}");
+    net.neighbor.ip("link set eth0 up");
+    // The kernel takes the IPv6 addresses away with the link.
+    net.neighbor.ip("-6 address replace 2001:db8:1::2/64 dev eth0");
+    for destination in destinations {
+        net.assert_reached(destination);
+    }
+    net.sluice.assert_conserved();
+}
+
+/// RFC 8950: an IPv4 prefix by an IPv6 next hop, resolved by neighbor discovery.
+#[test]
+fn an_ipv4_route_by_an_ipv6_next_hop() {
+    let Some(mut net) = Net::new("RFC 8950", &[], "") else { return };
+    net.neighbor.ip("-6 address add fe80::b0/64 dev eth0");
+    for (prefix, via, destination) in [
+        ("198.51.100.0/24", "fe80::b0", "198.51.100.7"),
+        ("203.0.113.0/24", "2001:db8:1::2", "203.0.113.7"),
+    ] {
+        net.router.ip(&format!("route add {prefix} via inet6 {via} dev wan0"));
+        net.assert_reached(destination);
+        net.neighbor.ip("link set eth0 address 02:00:00:00:00:b2");
+        let mut mac = String::new();
+        wait_until("traffic follows", PATIENCE, || {
+            net.send(destination, 7);
+            let arrived = net.arrivals(1, Duration::from_millis(500));
+            mac = arrived.last().map(|(_, mac)| mac.clone()).unwrap_or_default();
+            mac == "02:00:00:00:00:b2"
+        });
+        net.neighbor.ip(&format!("link set eth0 address {NEIGHBOR_MAC}"));
+    }
+    net.sluice.assert_conserved();
+}
+
+/// A scan of a connected prefix: a thousand addresses that nobody has.
+#[test]
+fn a_scan_of_a_connected_prefix_harms_nobody() {
+    let Some(mut net) = Net::new("a scan of a connected prefix", &[], "") else { return };
+    net.assert_reached("10.1.0.2");
+    let mut numbers = 0..;
+    let mut sent = HashSet::new();
+    for host in 0..1000_u32 {
+        net.send(&format!("10.1.{}.{}", 16 + host / 250, 1 + host % 250), 1 << 24);
+        let number = numbers.next().expect("a number");
+        net.send("10.1.0.2", number);
+        sent.insert(number);
+        if host % 20 == 19 {
+            // Paced, so that no link drops anything by itself.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let arrived: HashSet<u32> =
+        net.arrivals(sent.len(), PATIENCE).into_iter().map(|(number, _)| number).collect();
+    let lost: Vec<_> = sent.difference(&arrived).collect();
+    assert!(lost.is_empty(), "{} packets of the other flow are lost", lost.len());
+    let held: u64 = net.sluice.status().workers.iter().map(|worker| worker.frames.held).sum();
+    assert!(held <= 1024, "{held} frames are held");
+    net.sluice.assert_conserved();
+    let status = net.sluice.status();
+    let lan0 = &status.interfaces[0];
+    let named: u64 = ["hold-full", "hold-timeout", "neighbor-failed"]
+        .iter()
+        .filter_map(|reason| lan0.drops.get(*reason))
+        .sum();
+    assert_eq!(named, 1000, "{lan0:?}");
+    // Afterwards a neighbor that nothing was known of is found as before.
+    net.neighbor.ip("address add 10.1.0.3/16 dev eth0");
+    net.assert_reached("10.1.0.3");
+    let known = net.sluice.status().neighbors.len();
+    assert!(known <= 1024, "{known} neighbors are remembered");
+}
