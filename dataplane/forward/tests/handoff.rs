@@ -173,7 +173,7 @@ fn fragment(id: u16, part: u16) -> Vec<u8> {
     let (from, to) = (address("198.51.100.7"), address("192.0.2.1"));
     let mut packet = packets::ip(from, to, 64, packets::UDP, body).expect("IPv4");
     packet[4..6].copy_from_slice(&id.to_be_bytes());
-    let word = part * 8 | u16::from(part < 2) << 13;
+    let word = (part * 8) | (u16::from(part < 2) << 13);
     packet[6..8].copy_from_slice(&word.to_be_bytes());
     packets::repair_ipv4(&mut packet);
     packets::frame(WAN, &packet)

@@ -1459,7 +1459,8 @@ def slice_sender(s):
     packet = udp6(src=SHARED6, sport=THEIRS)
     s.answer("lan0", packet, "slice-sender", error6(packet, "fd01::1", 1, 5), STATION)
     # A later fragment and a protocol without ports name no slice. About the fragment: no error.
-    s.refused("lan0", IP(src=SHARED, dst=WORLD, proto=17, frag=5) / Raw(b"x" * 20), "slice-sender")
+    # Nobody knows what it may send before its first fragment comes.
+    s.refused("lan0", IP(src=SHARED, dst=WORLD, proto=17, frag=5) / Raw(b"x" * 20), "fragment-timeout")
     packet = IP(src=SHARED, dst=WORLD, proto=50) / Raw(b"x" * 20)
     s.answer("lan0", packet, "slice-sender", error4(packet, "10.1.0.1", 3, 13), STATION)
     # An error about a packet that a workload sent from its slice comes back to the workload.
