@@ -249,6 +249,7 @@ fn worker<H: Hook>(
         reader: publication.reader(),
         counters: Arc::new(WorkerCounters::new(2)),
         punt: None,
+        handoff: None,
         wanted: bounded(16).0,
         batch_frames,
     })
