@@ -29,18 +29,28 @@ mod address;
 mod bucket;
 mod counters;
 mod decap;
+mod filter;
 mod hold;
 mod icmp_errors;
 mod lookup;
 mod parse;
 mod path;
 mod punt;
+mod record;
 mod rewrite;
 mod stages;
+mod tap;
+mod witness;
 mod worker;
 
 pub use counters::{Counter, InterfaceCounters, WorkerCounters};
+pub use filter::{FILTER_INSTRUCTIONS_MAX, Filter, FilterError, FilterInstruction};
 pub use hold::Neighbor;
+pub use path::{Next, Path};
 pub use punt::{PuntReceiver, PuntSender, punt_channel};
+pub use record::{ComplaintRecord, PacketRecord, SliceRecord, StageRecord};
 pub use stages::{Stage, StageCounters};
+pub use tap::{
+    Captured, SNAP_BYTES_MAX, TAPS_MAX, Tap, TapBoard, TapDirection, TapReader, TapScope,
+};
 pub use worker::{Worker, WorkerParts};

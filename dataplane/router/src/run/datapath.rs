@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use config::{Checked, OnExit, Poll, Workers};
 use crossbeam::channel::Sender;
-use forward::{Neighbor, PuntSender, Worker, WorkerCounters, WorkerParts};
+use forward::{Neighbor, PuntSender, TapReader, Worker, WorkerCounters, WorkerParts};
 use frame::{Nanos, Pool};
 use policy::WorkerChain;
 use tables::Reader;
@@ -51,6 +51,7 @@ pub(crate) struct WorkerInputs {
     pub(crate) hook: WorkerChain,
     pub(crate) reader: Reader,
     pub(crate) punt: PuntSender,
+    pub(crate) taps: TapReader,
 }
 
 /// What the classifier is to decide by.
@@ -234,7 +235,7 @@ fn assemble(
     wanted: &Sender<Neighbor>,
     counters: &Arc<WorkerCounters>,
 ) -> RouterWorker {
-    let WorkerInputs { hook, reader, punt } = inputs;
+    let WorkerInputs { hook, reader, punt, taps } = inputs;
     Worker::new(WorkerParts {
         id,
         queues,
@@ -246,6 +247,7 @@ fn assemble(
         wanted: wanted.clone(),
         batch_frames: usize::from(config.router.batch_frames),
     })
+    .with_taps(taps)
 }
 
 /// What is known of each of the router's interfaces.
