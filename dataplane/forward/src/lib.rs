@@ -29,6 +29,7 @@ mod address;
 mod bucket;
 mod counters;
 mod decap;
+mod filter;
 mod fragments;
 mod handoff;
 mod hold;
@@ -37,14 +38,23 @@ mod lookup;
 mod parse;
 mod path;
 mod punt;
+mod record;
 mod rewrite;
 mod split;
 mod stages;
+mod tap;
+mod witness;
 mod worker;
 
 pub use counters::{Counter, InterfaceCounters, WorkerCounters};
+pub use filter::{FILTER_INSTRUCTIONS_MAX, Filter, FilterError, FilterInstruction};
 pub use handoff::{Handoff, Wake, handoff_mesh};
 pub use hold::Neighbor;
+pub use path::{Next, Path};
 pub use punt::{PuntReceiver, PuntSender, punt_channel};
+pub use record::{ComplaintRecord, PacketRecord, SliceRecord, StageRecord};
 pub use stages::{Stage, StageCounters};
+pub use tap::{
+    Captured, SNAP_BYTES_MAX, TAPS_MAX, Tap, TapBoard, TapDirection, TapReader, TapScope,
+};
 pub use worker::{Worker, WorkerParts};

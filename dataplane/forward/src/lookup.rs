@@ -177,18 +177,7 @@ fn steer_one(
     path: &mut Path,
     snapshot: &Snapshot,
 ) -> Steering {
-    let slices = &snapshot.slices;
-    let (source, destination) = if descriptor.flags & flags::IPV6 == 0 {
-        (
-            slices.egress4(v4_bits(&descriptor.source)),
-            slices.egress4(v4_bits(&descriptor.destination)),
-        )
-    } else {
-        (
-            slices.egress6(v6_bits(&descriptor.source)),
-            slices.egress6(v6_bits(&descriptor.destination)),
-        )
-    };
+    let (source, destination) = egresses(descriptor, snapshot);
     if let Some(egress) = source {
         descriptor.direction = direction::OUTBOUND;
         if let Err(reason) = admit_sender(egress, frame, descriptor, path, snapshot) {
@@ -222,6 +211,26 @@ fn steer_one(
         }
         Owner::DropByDefault => Steering::Decided(Err(DropReason::SliceDefault)),
         Owner::Unowned => Steering::Decided(Err(DropReason::SliceUnowned)),
+    }
+}
+
+/// The egress prefixes that source and destination lie in.
+#[inline(always)]
+pub(crate) fn egresses(
+    descriptor: &Descriptor,
+    snapshot: &Snapshot,
+) -> (Option<EgressId>, Option<EgressId>) {
+    let slices = &snapshot.slices;
+    if descriptor.flags & flags::IPV6 == 0 {
+        (
+            slices.egress4(v4_bits(&descriptor.source)),
+            slices.egress4(v4_bits(&descriptor.destination)),
+        )
+    } else {
+        (
+            slices.egress6(v6_bits(&descriptor.source)),
+            slices.egress6(v6_bits(&descriptor.destination)),
+        )
     }
 }
 
@@ -278,14 +287,14 @@ fn admit_sender(
 
 /// Which address of a packet the slice belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     Source,
     Destination,
 }
 
 /// The slice of one end of a packet.
 #[inline]
-fn find_slice(
+pub(crate) fn find_slice(
     egress: EgressId,
     end: End,
     frame: &Frame,

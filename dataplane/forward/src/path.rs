@@ -6,23 +6,23 @@ use wire::InterfaceId;
 
 /// The router's own notes on one frame. Plugins do not see them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Path {
+pub struct Path {
     /// Where the look-up sends it.
-    pub(crate) next: Next,
+    pub next: Next,
     /// The owner tunnel that the packet goes into.
-    pub(crate) encapsulate: Option<PeerId>,
+    pub encapsulate: Option<PeerId>,
     /// The owner tunnel that the packet came out of.
-    pub(crate) decapsulated: Option<PeerId>,
+    pub decapsulated: Option<PeerId>,
     /// The MTU to report, where the packet was too big.
-    pub(crate) mtu: u16,
+    pub mtu: u16,
     /// The router made this packet itself: it is not received, and its TTL is its own.
-    pub(crate) originated: bool,
+    pub originated: bool,
     /// The packet is at an owner on this machine.
-    pub(crate) delivered: bool,
+    pub delivered: bool,
     /// A later fragment whose first one is known: the descriptor says what that one said.
-    pub(crate) follows_first: bool,
+    pub follows_first: bool,
     /// The worker that the frame is handed to.
-    pub(crate) worker: u16,
+    pub worker: u16,
 }
 
 impl Path {
@@ -36,7 +36,7 @@ impl Path {
 /// Where the look-up sends a frame that it did not drop. The rewrite makes this the verdict, after
 /// plugins at the `forward` hook have seen it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     /// To the kernel of this machine.
     #[default]
     Punt,

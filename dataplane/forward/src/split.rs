@@ -28,7 +28,7 @@ impl<Q: QueueIo> Io<Q> {
         descriptor: &Descriptor,
         path: &Path,
         (snapshot, now): (&Snapshot, Nanos),
-    ) {
+    ) -> Result<(), DropReason> {
         match self.split(&frame, descriptor, path, (snapshot, now)) {
             Ok(egress) => {
                 let ingress = frame.ingress().index();
@@ -44,8 +44,12 @@ impl<Q: QueueIo> Io<Q> {
                     self.count_steering(ingress, path);
                 }
                 self.give_home(frame);
+                Ok(())
             }
-            Err(reason) => self.refuse(frame, origin, reason),
+            Err(reason) => {
+                self.refuse(frame, origin, reason);
+                Err(reason)
+            }
         }
     }
 

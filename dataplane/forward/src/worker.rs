@@ -20,7 +20,8 @@ use crate::lookup::Lookup;
 use crate::path::{Path, Paths};
 use crate::punt::PuntSender;
 use crate::stages::{Stage, Stopwatch};
-use crate::{Neighbor, decap, icmp_errors, parse, rewrite};
+use crate::witness::Witness;
+use crate::{Neighbor, PacketRecord, TapReader, decap, icmp_errors, parse, rewrite};
 
 /// How often, in turns, the levels (free frames and the like) are written for readers. More often
 /// costs the packet path, less often makes a status stale; at a million turns a second, 1024 is a
@@ -74,6 +75,7 @@ pub struct Worker<Q, H> {
     firsts: Vec<First>,
     icmp: IcmpErrors,
     watch: Stopwatch,
+    witness: Witness,
     turns: u64,
     first_queue: usize,
     batch_frames: usize,
@@ -140,10 +142,30 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             firsts: Vec::with_capacity(BATCH_MAX),
             icmp: IcmpErrors::new(interfaces),
             watch: Stopwatch::default(),
+            witness: Witness::default(),
             turns: 0,
             first_queue: 0,
             batch_frames: parts.batch_frames.clamp(1, BATCH_MAX),
         }
+    }
+
+    /// The same worker, whose frames can be looked at through taps.
+    #[must_use]
+    pub fn with_taps(mut self, taps: TapReader) -> Self {
+        self.witness.set_taps(taps);
+        self
+    }
+
+    /// From now on writes down what becomes of each packet: for a worker that carries no traffic.
+    pub fn record(&mut self) {
+        self.witness.record();
+        self.hook.watch(true);
+    }
+
+    /// What was written down since the last call, in the order in which packets met their ends.
+    #[must_use]
+    pub fn take_records(&mut self) -> Vec<PacketRecord> {
+        self.witness.take_records()
     }
 
     /// One turn: takes what is on the receive rings, at most a batch, and gives every frame of it
@@ -153,6 +175,9 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         let changed = self.reader.refresh();
         self.hook.begin_turn(now);
         let snapshot = Arc::clone(self.reader.snapshot());
+        if let Some(is_watched) = self.witness.begin_turn(now, snapshot.epoch) {
+            self.hook.watch(is_watched);
+        }
         self.watch.start();
         self.io.reclaim_and_refill();
         self.watch.lap(Stage::Reclaim);
@@ -248,8 +273,10 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         if let Some(paths) = self.paths.get_mut(..count) {
             paths.fill(Path::default());
         }
+        self.witness.received(&self.batch, arrival != Arrival::Received);
         let mut seen = parse_all(&mut self.batch, snapshot);
         self.watch.lap(Stage::Parse);
+        self.seen(Stage::Parse, snapshot);
         if !snapshot.peers.is_empty() {
             let counters = (arrival == Arrival::Received).then_some(&*self.io.counters);
             seen |= decap::run(&mut self.batch, &mut *self.paths, snapshot, counters);
@@ -259,15 +286,21 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             self.follow_fragments(arrival, snapshot, now);
         }
         self.watch.lap(Stage::Decap);
+        self.seen(Stage::Decap, snapshot);
         self.call_hook(HookPoint::Ingress, now);
         self.watch.lap(Stage::Ingress);
+        self.seen(Stage::Ingress, snapshot);
         self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
+        self.seen(Stage::Routes, snapshot);
         self.call_hook(HookPoint::Forward, now);
         self.watch.lap(Stage::Forward);
+        self.seen(Stage::Forward, snapshot);
         rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
         self.watch.lap(Stage::Rewrite);
+        self.seen(Stage::Rewrite, snapshot);
         self.call_hook(HookPoint::Egress, now);
         self.watch.lap(Stage::Egress);
+        self.seen(Stage::Egress, snapshot);
         self.complain(snapshot, now);
         self.watch.lap(Stage::Icmp);
         self.dispatch(Origin::Received, snapshot, now);
@@ -320,6 +353,12 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         }
     }
 
+    /// Shows a stage's outcome to whoever looks on.
+    #[inline]
+    fn seen(&mut self, stage: Stage, snapshot: &Snapshot) {
+        self.witness.after(stage, &self.batch, &*self.paths, snapshot);
+    }
+
     #[inline]
     fn call_hook(&mut self, point: HookPoint, now: Nanos) {
         if self.hook.is_active(point) {
@@ -342,7 +381,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
 
     #[cold]
     fn complain_about(&mut self, position: usize, snapshot: &Snapshot, now: Nanos) {
-        let Self { batch, paths, icmp, io, originated, .. } = self;
+        let Self { batch, paths, icmp, io, originated, witness, .. } = self;
         let (Some(frame), Some(descriptor), Some(Verdict::Drop(reason)), Some(path)) = (
             batch.frames.get(position),
             batch.descriptors.get(position),
@@ -359,9 +398,10 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         }
         let about = Dropped { frame, descriptor, reason, mtu: path.mtu };
         let made = icmp.originate(&about, snapshot, &mut io.pool, now);
+        witness.complained(position, made.as_ref().map_err(|silence| *silence));
         let Some(counters) = io.counters.interfaces.get(frame.ingress().index()) else { return };
         match made {
-            Ok(error) if is_reflected => io.reflect(error, frame, snapshot),
+            Ok(error) if is_reflected => io.reflect(error, frame, snapshot, witness),
             Ok(error) => originated.push(error),
             Err(Silence::Proper) => {}
             Err(Silence::Limited) => counters.icmp_limited.add(1),
@@ -423,10 +463,14 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             if count == 0 {
                 break;
             }
+            self.witness.received(&self.batch, true);
             // What ingress and forward plugins said of these frames they said before.
             self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
+            self.seen(Stage::Routes, snapshot);
             rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
+            self.seen(Stage::Rewrite, snapshot);
             self.call_hook(HookPoint::Egress, now);
+            self.seen(Stage::Egress, snapshot);
             self.complain(snapshot, now);
             self.dispatch(Origin::Received, snapshot, now);
             self.send_originated(snapshot, now);
@@ -464,10 +508,11 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     /// Gives every frame of the batch what its verdict says, and leaves the batch empty.
     #[inline]
     fn dispatch(&mut self, origin: Origin, snapshot: &Snapshot, now: Nanos) {
-        let Self { io, batch, paths, hold, fragments, .. } = self;
+        let Self { io, batch, paths, hold, fragments, witness, hook, .. } = self;
+        witness.leaving(batch, origin == Origin::Originated, hook);
         let mut run = Run::default();
         let Batch { frames, descriptors, verdicts } = batch;
-        let notes = descriptors.iter().zip(verdicts.iter()).zip(paths.iter());
+        let notes = descriptors.iter().zip(verdicts.iter_mut()).zip(paths.iter());
         for (frame, ((descriptor, verdict), path)) in frames.drain(..).zip(notes) {
             match *verdict {
                 Verdict::Transmit(egress) => {
@@ -479,12 +524,18 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                                 io.count_steering(ingress.index(), path);
                             }
                         }
-                        Err(frame) => io.refuse(frame, origin, DropReason::TransmitFull),
+                        Err(frame) => {
+                            *verdict = Verdict::Drop(DropReason::TransmitFull);
+                            io.refuse(frame, origin, DropReason::TransmitFull);
+                        }
                     }
                 }
                 Verdict::Drop(reason) => io.refuse(frame, origin, reason),
                 Verdict::Punt => {
-                    io.punt(frame, origin, path, (snapshot.punt_packets_per_s, now));
+                    let limit = (snapshot.punt_packets_per_s, now);
+                    if let Err(reason) = io.punt(frame, origin, path, limit) {
+                        *verdict = Verdict::Drop(reason);
+                    }
                 }
                 Verdict::Hold if origin == Origin::Received => {
                     let ingress = frame.ingress().index();
@@ -499,7 +550,10 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                                 counters.held.add(1);
                             }
                         }
-                        Err((frame, reason)) => io.refuse(frame, origin, reason),
+                        Err((frame, reason)) => {
+                            *verdict = Verdict::Drop(reason);
+                            io.refuse(frame, origin, reason);
+                        }
                     }
                 }
                 // What the router made itself does not wait: another will be made if need be.
@@ -510,10 +564,23 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                     io.refuse(frame, origin, DropReason::HoldFull);
                 }
                 Verdict::Fragment(_) => {
-                    io.transmit_in_fragments(frame, origin, descriptor, path, (snapshot, now));
+                    let world = (snapshot, now);
+                    if let Err(reason) =
+                        io.transmit_in_fragments(frame, origin, descriptor, path, world)
+                    {
+                        *verdict = Verdict::Drop(reason);
+                    }
                 }
-                Verdict::Handoff => io.hand_over(frame, path.worker),
-                Verdict::Wait => io.keep_fragment(frame, descriptor, fragments, snapshot),
+                Verdict::Handoff => {
+                    if let Err(reason) = io.hand_over(frame, path.worker) {
+                        *verdict = Verdict::Drop(reason);
+                    }
+                }
+                Verdict::Wait => {
+                    if let Err(reason) = io.keep_fragment(frame, descriptor, fragments, snapshot) {
+                        *verdict = Verdict::Drop(reason);
+                    }
+                }
                 Verdict::Consumed => {
                     if let Some(counters) = io.counters.interfaces.get(frame.ingress().index()) {
                         counters.consumed.add(1);
@@ -525,6 +592,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             }
         }
         run.settle(&io.counters, origin);
+        witness.dispatched(&**verdicts, origin == Origin::Originated);
     }
 
     /// Writes the levels for readers on other threads.
@@ -691,19 +759,20 @@ impl<Q: QueueIo> Io<Q> {
 
     /// Gives a frame to the worker that finishes it.
     #[cold]
-    fn hand_over(&mut self, frame: Frame, worker: u16) {
+    fn hand_over(&mut self, frame: Frame, worker: u16) -> Result<(), DropReason> {
         let ingress = frame.ingress().index();
-        let Some(handoff) = &mut self.handoff else {
-            return self.drop_frame(frame, DropReason::HandoffFull);
+        let handed = match &mut self.handoff {
+            Some(handoff) => handoff.hand_over(frame, worker),
+            None => Err(frame),
         };
-        match handoff.hand_over(frame, worker) {
-            Ok(()) => {
-                if let Some(counters) = self.counters.interfaces.get(ingress) {
-                    counters.handed_over.add(1);
-                }
-            }
-            Err(frame) => self.drop_frame(frame, DropReason::HandoffFull),
+        if let Err(frame) = handed {
+            self.drop_frame(frame, DropReason::HandoffFull);
+            return Err(DropReason::HandoffFull);
         }
+        if let Some(counters) = self.counters.interfaces.get(ingress) {
+            counters.handed_over.add(1);
+        }
+        Ok(())
     }
 
     /// Makes a fragment wait for its first.
@@ -714,7 +783,7 @@ impl<Q: QueueIo> Io<Q> {
         descriptor: &Descriptor,
         fragments: &mut Tracker,
         snapshot: &Snapshot,
-    ) {
+    ) -> Result<(), DropReason> {
         let ingress = frame.ingress().index();
         let kept = match fragments::header::read(&frame, descriptor) {
             Ok(piece) => fragments.keep(frame, &piece.key, &snapshot.fragments),
@@ -725,8 +794,12 @@ impl<Q: QueueIo> Io<Q> {
                 if let Some(counters) = self.counters.interfaces.get(ingress) {
                     counters.held.add(1);
                 }
+                Ok(())
             }
-            Err((frame, reason)) => self.drop_frame(frame, reason),
+            Err((frame, reason)) => {
+                self.drop_frame(frame, reason);
+                Err(reason)
+            }
         }
     }
 
@@ -766,11 +839,19 @@ impl<Q: QueueIo> Io<Q> {
         }
     }
 
-    /// Hands a frame to the kernel, within its rate a second.
-    fn punt(&mut self, frame: Frame, origin: Origin, path: &Path, (per_s, now): (u32, Nanos)) {
+    /// Hands a frame to the kernel, within its rate a second. Otherwise it is dropped for the reason
+    /// that is returned.
+    fn punt(
+        &mut self,
+        frame: Frame,
+        origin: Origin,
+        path: &Path,
+        (per_s, now): (u32, Nanos),
+    ) -> Result<(), DropReason> {
         let ingress = frame.ingress().index();
         let Some(punt) = &mut self.punt else {
-            return self.refuse(frame, origin, DropReason::PuntRefused);
+            self.refuse(frame, origin, DropReason::PuntRefused);
+            return Err(DropReason::PuntRefused);
         };
         match punt.send(frame, per_s, now) {
             Ok(()) if origin == Origin::Received => {
@@ -780,8 +861,12 @@ impl<Q: QueueIo> Io<Q> {
                 self.count_steering(ingress, path);
             }
             Ok(()) => {}
-            Err((frame, reason)) => self.refuse(frame, origin, reason),
+            Err((frame, reason)) => {
+                self.refuse(frame, origin, reason);
+                return Err(reason);
+            }
         }
+        Ok(())
     }
 
     /// Ends a frame that does not go on.
@@ -814,7 +899,13 @@ impl<Q: QueueIo> Io<Q> {
     }
 
     /// Sends `error` back the way that `original` came.
-    fn reflect(&mut self, mut error: Frame, original: &Frame, snapshot: &Snapshot) {
+    fn reflect(
+        &mut self,
+        mut error: Frame,
+        original: &Frame,
+        snapshot: &Snapshot,
+        witness: &mut Witness,
+    ) {
         let ingress = original.ingress();
         let back = ethernet::source(original.bytes()).zip(snapshot.interface(ingress));
         let first = error.bytes().get(ethernet::HEADER_LEN).copied().unwrap_or_default();
@@ -831,7 +922,11 @@ impl<Q: QueueIo> Io<Q> {
             _ => false,
         };
         let len = error.len();
-        let sent = if written { self.transmit(ingress, error) } else { Err(error) };
+        let sent = if written {
+            witness.sent_alone(error, ingress, |error| self.transmit(ingress, error))
+        } else {
+            Err(error)
+        };
         match sent {
             Ok(()) => {
                 let mut run = Run::default();

@@ -31,6 +31,28 @@ pub trait Hook {
     /// verdict is still [`Verdict::Continue`](crate::Verdict::Continue), to
     /// [`Verdict::Drop`](crate::Verdict::Drop) where it refuses them.
     fn run(&mut self, point: HookPoint, batch: &mut Batch, now: Nanos);
+
+    /// Says whether somebody will ask for [`Self::blame`] from the next batch on.
+    fn watch(&mut self, _on: bool) {}
+
+    /// Which plugin dropped the frame at `position` of the batch that was judged last. Only while
+    /// watched, and only of frames that were dropped for
+    /// [`DropReason::Plugin`](crate::DropReason::Plugin) or
+    /// [`DropReason::PluginDefault`](crate::DropReason::PluginDefault).
+    fn blame(&self, _position: usize) -> Option<Blame> {
+        None
+    }
+}
+
+/// Which plugin dropped a frame, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Blame {
+    /// The plugin's number, the same for all generations under its name.
+    pub plugin: u32,
+    /// The generation that judged the frame.
+    pub generation: u64,
+    /// Index of the plugin's own reason, or [`sluice_abi::REASON_DEFAULT`].
+    pub reason: u32,
 }
 
 /// No policy at all.

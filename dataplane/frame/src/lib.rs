@@ -25,7 +25,7 @@ mod verdict;
 
 pub use batch::{BATCH_MAX, Batch};
 pub use drop_reason::DropReason;
-pub use hook::{Hook, HookPoint, NoHook};
+pub use hook::{Blame, Hook, HookPoint, NoHook};
 pub use io::{QueueIo, QueueStatus};
 pub use packet_buffer::{CHUNK_BYTES, Frame, HEADROOM_BYTES};
 pub use pool::Pool;

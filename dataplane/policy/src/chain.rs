@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
-use frame::{BATCH_MAX, Batch, DropReason, Hook, HookPoint, Nanos, Verdict, tsc};
+use frame::{BATCH_MAX, Batch, Blame, DropReason, Hook, HookPoint, Nanos, Verdict, tsc};
 use sluice_abi::{Descriptor, REASON_DEFAULT, action};
 
 use crate::{
@@ -24,6 +24,8 @@ const SCRAPE_NS: u64 = 100_000_000;
 /// What a worker needs to know of a generation.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
+    /// Number of the plugin's name.
+    pub(crate) plugin: u32,
     pub(crate) generation: u64,
     pub(crate) reasons: u32,
     pub(crate) default: DefaultVerdict,
@@ -72,6 +74,10 @@ pub struct WorkerChain {
     scrape_at: Nanos,
     /// Positions of the packets of a call, when some of the batch are decided already.
     open: Box<[u8; BATCH_MAX]>,
+    /// Somebody asks which plugin dropped what.
+    is_watched: bool,
+    /// The plugin that dropped each packet of the batch; only while watched.
+    blames: Box<[Option<Blame>; BATCH_MAX]>,
 }
 
 const fn index(point: HookPoint) -> usize {
@@ -99,7 +105,14 @@ impl WorkerChain {
             beat,
             scrape_at: Nanos(0),
             open: Box::new([0; BATCH_MAX]),
+            is_watched: false,
+            blames: Box::new([None; BATCH_MAX]),
         }
+    }
+
+    /// Takes over a set that no mailbox brought: for a chain that is called aside.
+    pub(crate) fn adopt(&mut self, set: Box<WorkerSet>) {
+        self.install(set);
     }
 
     #[cold]
@@ -214,7 +227,11 @@ impl Hook for WorkerChain {
                 continue;
             };
             let context = Context { terms: &slot.terms, counters, beat: &self.beat, now };
-            if let Err(error) = context.judge(&mut slot.instance, &mut open_packets) {
+            let judged = context.judge(&mut slot.instance, &mut open_packets);
+            if self.is_watched {
+                open_packets.note(&slot.terms, slot.instance.as_deref(), &mut *self.blames);
+            }
+            if let Err(error) = judged {
                 if let Some(mut instance) = slot.instance.take() {
                     instance.scrape(&counters.guest);
                     self.mailbox.retire(Retired::Instance(instance));
@@ -225,6 +242,14 @@ impl Hook for WorkerChain {
                 drop(self.traps.push(TrapReport { generation, worker: self.worker, error }));
             }
         }
+    }
+
+    fn watch(&mut self, on: bool) {
+        self.is_watched = on;
+    }
+
+    fn blame(&self, position: usize) -> Option<Blame> {
+        self.blames.get(position).copied().flatten()
     }
 }
 
@@ -273,6 +298,31 @@ impl Open<'_> {
                     *verdict = Verdict::Drop(DropReason::PluginDefault);
                 }
                 self.len()
+            }
+        }
+    }
+}
+
+impl Open<'_> {
+    /// Notes for each packet that was just dropped which plugin it was, and why.
+    #[cold]
+    fn note(&self, terms: &Terms, instance: Option<&Instance>, blames: &mut [Option<Blame>]) {
+        for index in 0..self.len() {
+            let position = match self.some {
+                None => index,
+                Some(some) => some.get(index).copied().map_or(usize::MAX, usize::from),
+            };
+            let reason = match self.verdicts.get(position) {
+                Some(Verdict::Drop(DropReason::Plugin)) => instance
+                    .and_then(|instance| instance.verdict_word(index))
+                    .and_then(|word| u32::try_from(word >> 32).ok()),
+                Some(Verdict::Drop(DropReason::PluginDefault)) => None,
+                _ => continue,
+            };
+            let (plugin, generation) = (terms.plugin, terms.generation);
+            let reason = reason.unwrap_or(REASON_DEFAULT);
+            if let Some(blame) = blames.get_mut(position) {
+                *blame = Some(Blame { plugin, generation, reason });
             }
         }
     }

@@ -38,24 +38,35 @@ const BACKOFF_MOST: Duration = Duration::from_secs(10);
 const TRAP_REPORTS_MAX: usize = 256;
 
 /// A loaded version of a plugin, and how it fares.
-struct Loaded {
-    spec: PluginSpec,
+pub(crate) struct Loaded {
+    pub(crate) spec: PluginSpec,
+    /// Number of the name, the same for all its generations.
+    pub(crate) plugin: u32,
     /// Unique in the process: what workers know it by.
-    generation: u64,
+    pub(crate) generation: u64,
     /// Counts the versions under this name from 1.
-    number: u64,
+    pub(crate) number: u64,
     name: Arc<str>,
-    module: CheckedModule,
+    pub(crate) module: CheckedModule,
     config: Vec<u8>,
     budget_ticks: u64,
-    counter_names: Arc<[String]>,
+    pub(crate) counter_names: Arc<[String]>,
     counters: Arc<GenerationCounters>,
     stamp: Stamp,
     /// New instances sent to each worker after it lost one.
     spares_sent: Vec<u64>,
     traps_seen: u64,
     traps: Vec<Instant>,
-    disabled: bool,
+    pub(crate) disabled: bool,
+}
+
+/// Where the log of instances goes that are made aside: nowhere.
+pub(crate) struct LogSink(Arc<LogQueue>);
+
+impl Default for LogSink {
+    fn default() -> Self {
+        Self(Arc::new(LogQueue::new()))
+    }
 }
 
 /// Counters of a generation that some worker may still run.
@@ -70,6 +81,8 @@ struct LiveCounters {
 /// What was counted under a name, over all generations.
 #[derive(Default)]
 struct History {
+    /// Number of the name.
+    plugin: u32,
     generations: u64,
     live: Vec<LiveCounters>,
     /// Of generations that no worker runs any more, for each worker.
@@ -117,6 +130,8 @@ pub struct PluginHost {
     engine: Engine,
     linker: Linker<HostState>,
     beat: Beat,
+    /// For calls of instances aside.
+    shadow_beat: Beat,
     mailboxes: Vec<Arc<Mailbox>>,
     /// Sets and instances handed out to each worker that have not come back.
     out: Vec<usize>,
@@ -145,7 +160,7 @@ impl PluginHost {
         let engine = engine()?;
         let linker = linker(&engine)?;
         let tick = Duration::from_micros(u64::from(options.tick_us.max(1)));
-        let ticker = Ticker::start(engine.clone(), options.workers + 1, tick)?;
+        let ticker = Ticker::start(engine.clone(), options.workers + 2, tick)?;
         let traps = Arc::new(ArrayQueue::new(TRAP_REPORTS_MAX));
         let mailboxes: Vec<_> = (0..options.workers).map(|_| Arc::new(Mailbox::new())).collect();
         let chains = mailboxes.iter().enumerate().map(|(worker, mailbox)| {
@@ -155,6 +170,7 @@ impl PluginHost {
         let chains = chains.collect();
         let host = Self {
             beat: ticker.beat(options.workers),
+            shadow_beat: ticker.beat(options.workers + 1),
             out: vec![0; options.workers],
             options,
             engine,
@@ -241,7 +257,11 @@ impl PluginHost {
             }
         };
         self.generations += 1;
-        let history = self.history.entry(spec.name.clone()).or_default();
+        let next = u32::try_from(self.history.len()).unwrap_or(u32::MAX);
+        let history = self
+            .history
+            .entry(spec.name.clone())
+            .or_insert_with(|| History { plugin: next, ..History::default() });
         history.generations += 1;
         report.generation = history.generations;
         let counter_names: Arc<[String]> = module.manifest.counter_names().into();
@@ -250,6 +270,7 @@ impl PluginHost {
         let tick_us = self.options.tick_us.max(1);
         let loaded = Loaded {
             spec: spec.clone(),
+            plugin: history.plugin,
             generation: self.generations,
             number: history.generations,
             name: spec.name.as_str().into(),
@@ -277,6 +298,38 @@ impl PluginHost {
     }
 
     fn instantiate(&self, loaded: &Loaded) -> Result<Box<Instance>, PluginFault> {
+        self.make(loaded, &self.log, &self.meters, &self.beat)
+    }
+
+    /// An instance aside, which neither logs nor shares meters.
+    pub(crate) fn instantiate_with(
+        &self,
+        loaded: &Loaded,
+        log: &LogSink,
+        meters: &Arc<MeterRegistry>,
+    ) -> Result<Box<Instance>, PluginFault> {
+        self.make(loaded, &log.0, meters, &self.beat)
+    }
+
+    pub(crate) fn loaded(&self) -> &[Loaded] {
+        &self.loaded
+    }
+
+    pub(crate) fn meters(&self) -> &MeterRegistry {
+        &self.meters
+    }
+
+    pub(crate) fn shadow_beat(&self) -> &Beat {
+        &self.shadow_beat
+    }
+
+    fn make(
+        &self,
+        loaded: &Loaded,
+        log: &Arc<LogQueue>,
+        meters: &Arc<MeterRegistry>,
+        beat: &Beat,
+    ) -> Result<Box<Instance>, PluginFault> {
         let load_budget_us = u64::from(self.options.load_budget_ms) * 1000;
         let recipe = Recipe {
             plugin: &loaded.name,
@@ -284,10 +337,10 @@ impl PluginHost {
             config: &loaded.config,
             budget_ticks: loaded.budget_ticks,
             load_budget_ticks: load_budget_us.div_ceil(u64::from(self.options.tick_us.max(1))) + 1,
-            log: &self.log,
-            meters: &self.meters,
+            log,
+            meters,
         };
-        Instance::new(&recipe, &self.beat).map(Box::new)
+        Instance::new(&recipe, beat).map(Box::new)
     }
 
     /// Makes a prepared set the one that runs. Each worker takes it over as a whole, between two of
@@ -611,9 +664,10 @@ impl PluginHost {
 }
 
 impl Loaded {
-    fn terms(&self) -> Terms {
+    pub(crate) fn terms(&self) -> Terms {
         let manifest = &self.module.manifest;
         Terms {
+            plugin: self.plugin,
             generation: self.generation,
             reasons: u32::try_from(manifest.reasons.len()).unwrap_or(u32::MAX),
             default: self.spec.default.unwrap_or(manifest.default),

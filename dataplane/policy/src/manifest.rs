@@ -38,6 +38,10 @@ pub struct Manifest {
     /// What becomes of packets that it cannot judge.
     #[serde(default)]
     pub on_trap: OnTrap,
+    /// Whether its verdicts depend on what it keeps in its memory between calls. Such a plugin cannot
+    /// be asked aside, by `sluice explain`.
+    #[serde(default)]
+    pub stateful: bool,
     /// Names of its reasons for drops; a verdict's argument is an index into them.
     #[serde(default)]
     pub reasons: Vec<String>,

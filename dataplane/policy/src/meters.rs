@@ -44,6 +44,11 @@ struct Set {
 }
 
 impl Set {
+    fn copy(&self) -> Self {
+        let copied = |word: &AtomicU64| AtomicU64::new(word.load(Ordering::Relaxed));
+        Self { tags: self.tags.each_ref().map(copied), tats: self.tats.each_ref().map(copied) }
+    }
+
     #[inline]
     fn find(&self, tag: u64) -> Option<&AtomicU64> {
         let way = self.tags.iter().position(|way| way.load(Ordering::Relaxed) == tag)?;
@@ -88,6 +93,17 @@ impl MeterTable {
             claims: (0..sets).map(|_| AtomicBool::default()).collect(),
             mask: sets - 1,
             hasher: ahash::RandomState::with_seeds(a, b, c, d),
+            evictions: AtomicU64::new(0),
+        }
+    }
+
+    /// A table of its own with the same buckets, as they stand.
+    fn copy(&self) -> Self {
+        Self {
+            sets: self.sets.iter().map(Set::copy).collect(),
+            claims: self.claims.iter().map(|_| AtomicBool::default()).collect(),
+            mask: self.mask,
+            hasher: self.hasher.clone(),
             evictions: AtomicU64::new(0),
         }
     }
@@ -204,6 +220,16 @@ impl MeterRegistry {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (plugin.to_owned(), handle, sets_for(entries));
         Arc::clone(tables.entry(key).or_insert_with(|| Arc::new(MeterTable::new(entries))))
+    }
+
+    /// Copies of the tables of some plugins, as they stand.
+    pub(crate) fn copied(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let copies = tables
+            .iter()
+            .filter(|((owner, ..), _)| is_wanted(owner))
+            .map(|(key, table)| (key.clone(), Arc::new(table.copy())));
+        Self { tables: Mutex::new(copies.collect()) }
     }
 
     /// Forgets the tables that no instance uses any more.

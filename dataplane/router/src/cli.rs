@@ -51,10 +51,17 @@ pub(crate) enum Command {
     /// Run programs inside a slice
     #[command(subcommand)]
     Workload(WorkloadCommand),
+    /// Tell what would become of a packet now, and why: every table, entry and plugin that decides
+    Explain(ExplainArgs),
+    /// Explain live packets that match a filter
+    Trace(TraceArgs),
+    /// Write live packets to a pcapng file, with what became of each as a comment
+    Capture(CaptureArgs),
     /// Measure: send traffic and count what comes back, or watch the running router
     #[command(subcommand)]
     Bench(Box<BenchCommand>),
-    /// Explain the reasons for which packets are dropped
+    /// List the reasons for which packets are dropped; `explain` and `capture -i drops` tell which one
+    /// meets a packet
     Drops,
 }
 
@@ -109,6 +116,90 @@ pub(crate) struct ReplayArgs {
     /// resolves at once, to an invented MAC address
     #[arg(long)]
     pub(crate) no_resolve: bool,
+    /// Tell of each packet what becomes of it and why, and write the same to explain.jsonl
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The interface that receives the packet
+    #[arg(long = "in", value_name = "IFACE")]
+    pub(crate) interface: String,
+    /// The packet: 'udp 192.0.2.1:5000 > 198.51.100.7:53', 'tcp [2001:db8::1]:80 > [2001:db8::2]:5000
+    /// syn,ack', 'icmp 10.0.0.1 > 10.0.0.2 echo id 7', 'proto 47 10.0.0.1 > 10.0.0.2'; then any of
+    /// 'ttl N', 'length N' (of the IP packet), 'df', 'fragment OFFSET', 'fragment OFFSET+'
+    #[arg(required_unless_present_any = ["hex", "pcap"])]
+    pub(crate) packet: Vec<String>,
+    /// The frame from its Ethernet header on, in hexadecimal
+    #[arg(long, value_name = "HEX", conflicts_with = "packet")]
+    pub(crate) hex: Option<String>,
+    /// The frames of a capture
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["packet", "hex"])]
+    pub(crate) pcap: Option<PathBuf>,
+    /// Only this frame of the capture, counted from 1
+    #[arg(long = "packet", value_name = "N", requires = "pcap", id = "number")]
+    pub(crate) number: Option<usize>,
+    /// Keep the destination MAC address of the frame; otherwise a unicast frame is taken as sent to the
+    /// interface
+    #[arg(long)]
+    pub(crate) keep_mac: bool,
+    /// The explanation as JSON, a line for each packet
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// Which packets, as in pcap-filter(7); all of them without it
+    #[arg(long, value_name = "EXPR", default_value = "")]
+    pub(crate) filter: String,
+    /// How many packets to explain
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) count: usize,
+    /// The interface that receives them
+    #[arg(long = "in", value_name = "IFACE", default_value = "any")]
+    pub(crate) interface: String,
+    /// The explanations as JSON, a line for each packet
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CaptureArgs {
+    /// An interface (what it receives and sends), 'any', 'drops' (what is dropped), or a plugin (what
+    /// it drops)
+    #[arg(short = 'i', long = "in", value_name = "IFACE|any|drops|PLUGIN")]
+    pub(crate) target: String,
+    /// Which packets, as in pcap-filter(7); all of them without it
+    #[arg(long, value_name = "EXPR", default_value = "")]
+    pub(crate) filter: String,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) write: PathBuf,
+    /// Bytes of each packet to keep
+    #[arg(long, value_name = "BYTES", default_value_t = 4096, value_parser = snaplen)]
+    pub(crate) snaplen: usize,
+    /// Stop after this many packets
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Stop after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) duration: Option<f64>,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+/// What a tap copies at most is a whole chunk.
+fn snaplen(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes @ 1..=forward::SNAP_BYTES_MAX) => Ok(bytes),
+        _ => Err(format!("1 to {} bytes", forward::SNAP_BYTES_MAX)),
+    }
 }
 
 #[derive(Debug, Subcommand)]

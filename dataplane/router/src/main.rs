@@ -1,14 +1,19 @@
 //! The `sluice` binary: what an operator runs.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod bench;
+mod capture;
 mod cli;
 mod client;
+mod explain;
+mod filter;
 mod init;
 mod plugins;
 mod preflight;
 mod replay;
 mod run;
+mod tap;
 mod workload;
 
 use std::io::IsTerminal;
@@ -73,12 +78,19 @@ fn execute(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Replay(args) => replay::run(&args)?,
+        Command::Explain(args) => ask::explain(&args)?,
+        Command::Trace(args) => ask::trace(&args)?,
+        Command::Capture(args) => capture::run(&args)?,
         Command::Bench(command) => bench::run(&command)?,
         Command::Workload(WorkloadCommand::Run(args)) => return workload::run(&args),
         Command::Drops => {
             for reason in DropReason::ALL {
                 println!("{:<28} {}", reason.label(), reason.help());
             }
+            println!(
+                "\nWhy is a packet dropped?  sluice explain --in IFACE 'udp 192.0.2.1:5000 > \
+                 198.51.100.7:53'\nWhich packets are?        sluice capture -i drops -w FILE.pcapng"
+            );
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -34,6 +34,7 @@ use tables::AdjacencyState;
 use wire::{InterfaceId, IpVersion, MacAddress, ethernet};
 
 use crate::cli::ReplayArgs;
+use crate::explain::{self, Explanation, Names};
 use crate::plugins;
 
 /// How much virtual time passes after the last packet, so that what is held times out.
@@ -51,6 +52,7 @@ pub(crate) struct Options {
     pub(crate) workers: u16,
     pub(crate) keep_mac: bool,
     pub(crate) resolve: bool,
+    pub(crate) explain: bool,
 }
 
 /// What came out of a replay.
@@ -62,6 +64,15 @@ pub(crate) struct Outcome {
     pub(crate) to_kernel: Vec<Packet>,
     /// All counters.
     pub(crate) counters: Value,
+    /// What became of each packet, in the order in which that was decided, if it was asked for.
+    pub(crate) explained: Vec<Explained>,
+}
+
+/// What became of a packet, and when.
+#[derive(Debug)]
+pub(crate) struct Explained {
+    pub(crate) time_ns: u64,
+    pub(crate) explanation: Explanation,
 }
 
 /// Runs the command.
@@ -80,13 +91,20 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
         }
         inputs.push((interface, capture.packets));
     }
-    let options =
-        Options { workers: args.workers, keep_mac: args.keep_mac, resolve: !args.no_resolve };
+    let options = Options {
+        workers: args.workers,
+        keep_mac: args.keep_mac,
+        resolve: !args.no_resolve,
+        explain: args.explain,
+    };
     let names: Vec<String> = config.interfaces.iter().map(|each| each.name.clone()).collect();
     let outcome = replay(config, inputs, &options)?;
     fs::create_dir_all(&args.out_dir)
         .with_context(|| format!("{}: cannot be created", args.out_dir.display()))?;
     write(&args.out_dir, &names, &outcome)?;
+    if args.explain {
+        write_explained(&args.out_dir, &outcome.explained)?;
+    }
     print_summary(&args.out_dir, &outcome.counters);
     Ok(())
 }
@@ -99,6 +117,18 @@ fn write(directory: &Path, names: &[String], outcome: &Outcome) -> Result<()> {
     let path: PathBuf = directory.join("counters.json");
     let text = serde_json::to_string_pretty(&outcome.counters)? + "\n";
     fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+/// Prints the explanations for people, and writes them for programs.
+fn write_explained(directory: &Path, explained: &[Explained]) -> Result<()> {
+    let mut lines = String::new();
+    for Explained { time_ns, explanation } in explained {
+        print!("{}", explain::render(explanation, None));
+        let line = json!({ "time_ns": time_ns, "packet": explanation });
+        lines += &format!("{line}\n");
+    }
+    let path = directory.join("explain.jsonl");
+    fs::write(&path, lines).with_context(|| format!("{}: cannot be written", path.display()))
 }
 
 fn print_summary(directory: &Path, counters: &Value) {
@@ -142,6 +172,8 @@ struct Bench {
     sent: Vec<Vec<Packet>>,
     to_kernel: Vec<Packet>,
     lost_before_rx: u64,
+    is_explained: bool,
+    explained: Vec<Explained>,
 }
 
 impl Bench {
@@ -202,7 +234,14 @@ impl Bench {
             sent: vec![Vec::new(); interfaces],
             to_kernel: Vec::new(),
             lost_before_rx: 0,
+            is_explained: options.explain,
+            explained: Vec::new(),
         };
+        if options.explain {
+            for worker in &mut bench.workers {
+                worker.record();
+            }
+        }
         // The first turn puts chunks on the FILL rings.
         bench.turn()?;
         Ok(bench)
@@ -239,7 +278,12 @@ impl Bench {
             drop(queues);
             reclaim_pool(pool);
         }
-        Ok(Outcome { sent: self.sent, to_kernel: self.to_kernel, counters })
+        Ok(Outcome {
+            sent: self.sent,
+            to_kernel: self.to_kernel,
+            counters,
+            explained: self.explained,
+        })
     }
 
     /// Puts a packet on the RX ring of the worker that its flow belongs to.
@@ -270,6 +314,7 @@ impl Bench {
                 moved |= worker.turn(now) > 0;
             }
             self.collect();
+            self.note_explanations();
             if self.resolve_wanted()? {
                 moved = true;
             }
@@ -302,6 +347,28 @@ impl Bench {
             while let Some(frame) = punt.receive() {
                 self.to_kernel.push(Packet::new(time_ns, with_ethernet(frame.bytes())));
                 punt.give_back(frame);
+            }
+        }
+    }
+
+    /// Puts into words what workers wrote down, by the tables that they used.
+    fn note_explanations(&mut self) {
+        if !self.is_explained {
+            return;
+        }
+        let (snapshot, plugins) = (self.publication.current(), self.plugins.list());
+        let names = Names {
+            config: &self.config,
+            host: &self.host,
+            publication: &self.publication,
+            snapshot: &snapshot,
+            plugins: &plugins,
+        };
+        let time_ns = self.clock.now().0;
+        for worker in &mut self.workers {
+            for record in worker.take_records() {
+                let explanation = Explanation::new(&record, names, &[]);
+                self.explained.push(Explained { time_ns, explanation });
             }
         }
     }

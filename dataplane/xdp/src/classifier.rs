@@ -15,6 +15,7 @@
 //! one that lets them through is removed. Nothing here is called by workers.
 
 mod attach;
+mod probe;
 mod reason;
 mod rules;
 #[cfg(test)]
@@ -53,6 +54,8 @@ pub struct Classifier {
     rules: RuleMaps,
     xsks: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
+    /// A copy of the program that is attached to nothing, to be asked; none when all slots are taken.
+    probe: Option<probe::Probe>,
     /// Held as long as the instance lives, so that no second one takes its links over.
     _lock: OwnedFd,
 }

@@ -11,6 +11,7 @@
 
 mod adjacencies;
 mod host_view;
+mod provenance;
 mod rib;
 
 use std::collections::{HashMap, HashSet};
@@ -27,6 +28,7 @@ use wire::InterfaceId;
 
 use adjacencies::Adjacencies;
 pub use host_view::{HostView, InterfaceView, NeighborView, NextHopView, RouteView};
+pub use provenance::{RouteEntry, RouteSource};
 use rib::Rib;
 pub use rib::RibCounts;
 

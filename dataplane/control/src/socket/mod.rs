@@ -47,6 +47,57 @@ pub enum Request {
         /// The plugin's name in the configuration.
         name: String,
     },
+    /// Tell what would become of a packet, and why, without sending it.
+    Explain {
+        /// The interface that receives it.
+        interface: String,
+        /// The packet in hexadecimal: a frame from its Ethernet header on, or from its IP header on.
+        packet: String,
+        /// Whether it begins with the Ethernet header.
+        has_link_layer: bool,
+        /// Leave the destination MAC address of the frame as it is; otherwise a unicast one becomes
+        /// that of the interface.
+        keep_mac: bool,
+    },
+    /// Begin to copy live frames.
+    TapOpen(TapRequest),
+    /// Take what was copied since the last time. A tap that is not read for 10 seconds ends.
+    TapRead {
+        /// The tap's number.
+        tap: u64,
+        /// The most frames to take.
+        frames_max: usize,
+        /// Explain each received frame.
+        explain: bool,
+    },
+    /// End a tap.
+    TapClose {
+        /// The tap's number.
+        tap: u64,
+    },
+}
+
+/// Which live frames are to be copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TapRequest {
+    /// What to look at.
+    pub scope: TapScopeRequest,
+    /// A classic BPF program as `[code, jt, jf, k]`; empty for every frame.
+    pub filter: Vec<(u16, u8, u8, u32)>,
+    /// Bytes of each frame to copy.
+    pub snap_bytes: usize,
+}
+
+/// What a tap looks at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TapScopeRequest {
+    /// What an interface receives and sends, `any` for all of them; `drops`: what is dropped, wherever
+    /// it came in; or what the plugin of this name drops. Interfaces come first.
+    Target(String),
+    /// What it receives alone; `any` stands for all.
+    Received(String),
 }
 
 /// What the router answers.
@@ -83,6 +134,24 @@ mod tests {
                 Request::PluginReload { name: "filter".into() },
                 r#"{"request":"plugin-reload","name":"filter"}"#,
             ),
+            (
+                Request::Explain {
+                    interface: "wan0".into(),
+                    packet: "45".into(),
+                    has_link_layer: false,
+                    keep_mac: false,
+                },
+                r#"{"request":"explain","interface":"wan0","packet":"45","has_link_layer":false,"keep_mac":false}"#,
+            ),
+            (
+                Request::TapOpen(TapRequest {
+                    scope: TapScopeRequest::Target("any".into()),
+                    filter: vec![(6, 0, 0, 1)],
+                    snap_bytes: 96,
+                }),
+                r#"{"request":"tap-open","scope":{"target":"any"},"filter":[[6,0,0,1]],"snap-bytes":96}"#,
+            ),
+            (Request::TapClose { tap: 3 }, r#"{"request":"tap-close","tap":3}"#),
         ];
         for (request, text) in requests {
             assert_eq!(serde_json::to_string(&request).unwrap(), text);

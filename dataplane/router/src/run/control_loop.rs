@@ -24,6 +24,7 @@ use crate::run::neighbors::Kept;
 use crate::run::plugin_thread::PluginThread;
 use crate::run::punt_thread::PuntThread;
 use crate::run::report::Rates;
+use crate::run::taps::Taps;
 
 /// How often the loop looks at the time when nothing happens: what sets rates and metrics.
 const IDLE_TICK: Duration = Duration::from_millis(200);
@@ -57,6 +58,7 @@ pub(crate) struct ControlLoop {
     /// Clocks of the time stamp counter per second.
     pub(crate) tsc_hz: u64,
     pub(crate) reloads: ReloadStatus,
+    pub(crate) taps: Taps,
 }
 
 impl ControlLoop {
@@ -168,6 +170,7 @@ impl ControlLoop {
     fn every_second(&mut self, elapsed: Duration) {
         self.neighbors.tidy(&self.host, &self.mirror);
         self.publication.collect();
+        self.taps.tidy();
         self.rates.measure(&self.counters, elapsed);
         if let Some(metrics) = &self.metrics {
             metrics.record(&self.report());
@@ -185,6 +188,14 @@ impl ControlLoop {
             }
             Request::PluginList => responder.reply_with(Ok::<_, String>(self.plugins.status())),
             Request::PluginReload { name } => self.plugins.reload(name, responder),
+            Request::Explain { interface, packet, has_link_layer, keep_mac } => {
+                reply(responder, self.explain(&interface, &packet, has_link_layer, keep_mac));
+            }
+            Request::TapOpen(request) => reply(responder, self.open_tap(request)),
+            Request::TapRead { tap, frames_max, explain } => {
+                reply(responder, self.read_tap(tap, frames_max, explain));
+            }
+            Request::TapClose { tap } => reply(responder, self.close_tap(tap)),
         }
     }
 
@@ -252,6 +263,10 @@ impl ControlLoop {
         self.neighbors.follow(&self.publication, &self.host, &self.mirror);
         Ok(actions.iter().map(name_of).collect())
     }
+}
+
+fn reply(responder: Responder, result: Result<serde_json::Value>) {
+    responder.reply_with(result.map_err(|error| format!("{error:#}")));
 }
 
 fn name_of(action: &Action) -> String {

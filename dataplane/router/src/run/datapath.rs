@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use config::{Checked, OnExit, Poll, Workers};
 use crossbeam::channel::Sender;
-use forward::{Handoff, Neighbor, PuntSender, Worker, WorkerCounters, WorkerParts};
+use forward::{Handoff, Neighbor, PuntSender, TapReader, Worker, WorkerCounters, WorkerParts};
 use frame::{Nanos, Pool};
 use policy::WorkerChain;
 use tables::Reader;
@@ -54,6 +54,7 @@ pub(crate) struct WorkerInputs {
     pub(crate) punt: PuntSender,
     /// `None` where there is only one worker.
     pub(crate) handoff: Option<Handoff>,
+    pub(crate) taps: TapReader,
 }
 
 /// What the classifier is to decide by.
@@ -239,7 +240,7 @@ fn assemble(
     wanted: &Sender<Neighbor>,
     counters: &Arc<WorkerCounters>,
 ) -> RouterWorker {
-    let WorkerInputs { hook, reader, punt, handoff } = inputs;
+    let WorkerInputs { hook, reader, punt, handoff, taps } = inputs;
     Worker::new(WorkerParts {
         id,
         queues,
@@ -252,6 +253,7 @@ fn assemble(
         wanted: wanted.clone(),
         batch_frames: usize::from(config.router.batch_frames),
     })
+    .with_taps(taps)
 }
 
 /// What is known of each of the router's interfaces.

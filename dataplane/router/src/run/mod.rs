@@ -18,6 +18,7 @@ mod plugin_thread;
 mod privileges;
 mod punt_thread;
 mod report;
+mod taps;
 mod worker_thread;
 
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ use control::metrics::MetricsServer;
 use control::publication::Publication;
 use control::socket::ControlServer;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use forward::{Handoff, Wake, WorkerCounters, handoff_mesh, punt_channel};
+use forward::{Handoff, TapBoard, Wake, WorkerCounters, handoff_mesh, punt_channel};
 use policy::{HostOptions, PluginHost, WorkerChain};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -95,11 +96,18 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
     let (bells, handoffs) = handoffs(cores.len(), config.router.poll)?;
     let mut inputs = Vec::new();
     let mut punt_ends = Vec::new();
-    for (hook, handoff) in chains.into_iter().zip(handoffs) {
+    let taps = TapBoard::default();
+    for (id, (hook, handoff)) in (0_u16..).zip(chains.into_iter().zip(handoffs)) {
         let thread = punt.thread();
         let (sender, receiver) = punt_channel(PUNT_FRAMES_MAX, move || thread.unpark());
         punt_ends.push(receiver);
-        inputs.push(WorkerInputs { hook, reader: publication.reader(), punt: sender, handoff });
+        inputs.push(WorkerInputs {
+            hook,
+            reader: publication.reader(),
+            punt: sender,
+            handoff,
+            taps: taps.reader(id),
+        });
     }
     let (want, wanted) = bounded(WANTED_MAX);
     let counters: Vec<Arc<WorkerCounters>> =
@@ -121,7 +129,9 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!(name = config.router.name, workers, "running");
 
+    let taps = taps::Taps::new(taps, counters.len(), start);
     let mut control = ControlLoop {
+        taps,
         file: file.clone(),
         config,
         host,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use control::socket::Responder;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use policy::{PluginHost, PluginSpec, PluginStatus, PreparedSet};
+use policy::{ListedPlugin, PluginHost, PluginSpec, PluginStatus, PreparedSet, Shadow};
 use tracing::{info, warn};
 
 /// How often trapped instances are replaced and logs are written.
@@ -28,6 +28,10 @@ enum Order {
     Reload(String, Responder),
     /// What plugins did.
     Status(Sender<Vec<PluginStatus>>),
+    /// Which there are.
+    List(Sender<Vec<ListedPlugin>>),
+    /// Instances aside, to ask about a packet.
+    Shadow(Sender<Result<Box<Shadow>>>),
 }
 
 /// The policy host on its thread.
@@ -70,6 +74,15 @@ impl PluginThread {
 
     pub(crate) fn status(&self) -> Vec<PluginStatus> {
         self.ask(Order::Status).unwrap_or_default()
+    }
+
+    pub(crate) fn list(&self) -> Vec<ListedPlugin> {
+        self.ask(Order::List).unwrap_or_default()
+    }
+
+    /// Instances of all plugins aside. At most one shadow may be called at a time.
+    pub(crate) fn shadow(&self) -> Result<Shadow> {
+        Ok(*self.ask(Order::Shadow)??)
     }
 
     fn ask<T>(&self, order: impl FnOnce(Sender<T>) -> Order) -> Result<T> {
@@ -117,6 +130,12 @@ fn run(mut host: PluginHost, orders: &Receiver<Order>) {
             }
             Ok(Order::Status(reply)) => {
                 let _ = reply.send(host.status());
+            }
+            Ok(Order::List(reply)) => {
+                let _ = reply.send(host.list());
+            }
+            Ok(Order::Shadow(reply)) => {
+                let _ = reply.send(host.shadow().map(Box::new).map_err(Into::into));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,

@@ -27,10 +27,6 @@ const SLEEP_MS: u16 = 100;
 /// While something waits for its neighbor, or is on its way out.
 const SLEEP_BUSY_MS: u16 = 1;
 
-/// Priority of a worker that polls without end: the core is meant to be its own. Whatever runs there
-/// all the same would else take it away for milliseconds, in which thousands of packets are lost.
-const BUSY_NICE: i32 = -20;
-
 /// How long a worker that is to stop goes on while frames still leave.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -67,12 +63,6 @@ fn run(mut worker: RouterWorker, surroundings: &Surroundings) -> RouterWorker {
     let Surroundings { id, core, poll, ref bell, ref stop, start } = *surroundings;
     if !core_affinity::set_for_current(CoreId { id: core }) {
         warn!(worker = id, core, "cannot be pinned to its core: another may share its time");
-    }
-    // A thread's priority is its own on Linux, and asked for by the number of the calling one.
-    if poll == Poll::Busy
-        && let Err(error) = rustix::process::setpriority_process(None, BUSY_NICE)
-    {
-        info!(worker = id, %error, "runs at the usual priority");
     }
     if let Err(error) = privileges::drop_all() {
         warn!(worker = id, %error, "keeps privileges that it does not need");

@@ -13,6 +13,7 @@ use aya::{
 };
 use wire::InterfaceId;
 
+use super::probe::Probe;
 use super::{Attached, Classifier, ClassifierRules, INTERFACES_MAX, RuleMaps};
 use crate::{XdpError, bpf, error::chain, host};
 
@@ -109,9 +110,13 @@ pub(super) fn attach(
     }
     let first = &mut objects[0];
     let mut rules = RuleMaps::take(first)?;
-    let xsks: XskMap<_> = take_map(first, "xsks")?;
+    let mut xsks: XskMap<_> = take_map(first, "xsks")?;
     let counters: PerCpuArray<_, u64> = take_map(first, "counters")?;
     rules.update(initial)?;
+    let probe = match interfaces.len() {
+        ..INTERFACES_MAX => Some(Probe::new(&directory, &mut xsks)?),
+        _ => None,
+    };
 
     let mut attached = Vec::with_capacity(interfaces.len());
     let mut modes = Vec::with_capacity(interfaces.len());
@@ -130,7 +135,7 @@ pub(super) fn attach(
             detach_link(&path)?;
         }
     }
-    Ok((Classifier { interfaces: attached, rules, xsks, counters, _lock: lock }, modes))
+    Ok((Classifier { interfaces: attached, rules, xsks, counters, probe, _lock: lock }, modes))
 }
 
 /// Removes everything that an instance left in the kernel: links, so that the kernel handles all

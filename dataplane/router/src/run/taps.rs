@@ -1,0 +1,249 @@
+//! Taps and explanations of a running router: the control side.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+use config::Checked;
+use control::socket::{TapRequest, TapScopeRequest};
+use forward::{
+    Captured, Filter, FilterInstruction, TAPS_MAX, Tap, TapBoard, TapDirection, TapScope,
+};
+use frame::Nanos;
+use policy::{ListedPlugin, Shadow};
+use serde_json::{Value, json};
+use wire::{InterfaceId, IpVersion, MacAddress, ethernet};
+
+use crate::explain::{self, Explanation, Names, verdict_report};
+use crate::run::control_loop::ControlLoop;
+
+/// How long a tap lives that nobody reads: its reader has gone without a word.
+const UNREAD_MAX: Duration = Duration::from_secs(10);
+
+/// The most frames of one answer.
+const FRAMES_MAX: usize = 4096;
+
+/// The most frames of one answer that are explained: each takes a fraction of a millisecond of the
+/// control loop.
+const EXPLAINED_MAX: usize = 64;
+
+/// The taps that are open.
+#[derive(Debug)]
+pub(crate) struct Taps {
+    board: TapBoard,
+    open: BTreeMap<u64, Open>,
+    next: u64,
+    workers: usize,
+    /// When the workers' clock began.
+    epoch: SystemTime,
+}
+
+#[derive(Debug)]
+struct Open {
+    tap: Arc<Tap>,
+    read: Instant,
+}
+
+impl Taps {
+    /// No taps yet, for this many workers, whose clock began at `start`.
+    pub(crate) fn new(board: TapBoard, workers: usize, start: Instant) -> Self {
+        let epoch = SystemTime::now().checked_sub(start.elapsed()).unwrap_or(UNIX_EPOCH);
+        Self { board, open: BTreeMap::new(), next: 1, workers, epoch }
+    }
+
+    fn open(&mut self, scope: TapScope, filter: Option<Filter>, snap_bytes: usize) -> Result<u64> {
+        ensure!(
+            self.open.len() < TAPS_MAX,
+            "{TAPS_MAX} taps are open already; one that is not read ends after {} s",
+            UNREAD_MAX.as_secs()
+        );
+        let number = self.next;
+        self.next += 1;
+        let tap = Tap::new(scope, filter, snap_bytes, self.workers);
+        self.open.insert(number, Open { tap, read: Instant::now() });
+        self.publish();
+        Ok(number)
+    }
+
+    fn close(&mut self, number: u64) -> Result<u64> {
+        let closed =
+            self.open.remove(&number).with_context(|| format!("no tap {number} is open"))?;
+        self.publish();
+        Ok(closed.tap.lost())
+    }
+
+    fn publish(&mut self) {
+        self.board.publish(self.open.values().map(|open| Arc::clone(&open.tap)).collect());
+    }
+
+    /// Ends the taps that nobody reads any more.
+    pub(crate) fn tidy(&mut self) {
+        let before = self.open.len();
+        self.open.retain(|_, open| open.read.elapsed() < UNREAD_MAX);
+        if self.open.len() < before {
+            self.publish();
+        }
+        self.board.collect();
+    }
+
+    fn time_ns(&self, time: Nanos) -> u64 {
+        let at = self.epoch + Duration::from_nanos(time.0);
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+fn interface(config: &Checked, name: &str) -> Result<InterfaceId> {
+    config.interface(name).with_context(|| {
+        let names: Vec<&str> = config.interfaces.iter().map(|each| each.name.as_str()).collect();
+        format!("the router has no interface {name}; it has {}", names.join(", "))
+    })
+}
+
+/// An IP packet in a frame from nobody to nobody; [`explain::address_to`] completes it.
+fn with_link_layer(packet: &[u8]) -> Result<Vec<u8>> {
+    let version = packet.first().copied().and_then(IpVersion::of_first_byte);
+    let ethertype = match version.context("the packet is neither IPv4 nor IPv6")? {
+        IpVersion::V4 => ethernet::ETHERTYPE_IPV4,
+        IpVersion::V6 => ethernet::ETHERTYPE_IPV6,
+    };
+    let mut header = [0; ethernet::HEADER_LEN];
+    // A locally administered address for the sender, who is nobody.
+    let sender = MacAddress([2, 0, 0, 0, 0, 1]);
+    ethernet::write_header(&mut header, MacAddress::default(), sender, ethertype);
+    Ok([&header, packet].concat())
+}
+
+impl ControlLoop {
+    /// What would become of a packet that `interface_name` receives now.
+    pub(crate) fn explain(
+        &mut self,
+        interface_name: &str,
+        packet: &str,
+        has_link_layer: bool,
+        keep_mac: bool,
+    ) -> Result<Value> {
+        let ingress = interface(&self.config, interface_name)?;
+        let bytes = explain::from_hex(packet)?;
+        let mut frame = if has_link_layer { bytes } else { with_link_layer(&bytes)? };
+        let snapshot = self.publication.current();
+        if let (false, Some(interface)) = (keep_mac, snapshot.interface(ingress)) {
+            explain::address_to(&mut frame, interface.mac);
+        }
+        self.explain_frame(ingress, &frame)
+    }
+
+    fn explain_frame(&mut self, ingress: InterfaceId, frame: &[u8]) -> Result<Value> {
+        let classified = self.datapath.classifier.probe(frame)?;
+        let snapshot = self.publication.current();
+        let tables = json!({ "configuration": self.generation, "epoch": snapshot.epoch });
+        let classifier =
+            classified.map(|reason| json!({ "reason": reason.label(), "help": reason.help() }));
+        let reaches_worker = classified.is_none_or(|reason| reason.label().starts_with("to-xsk"));
+        if !reaches_worker {
+            return Ok(json!({ "tables": tables, "classifier": classifier, "packet": null }));
+        }
+        let Shadow { chain, traps, plugins } = self.plugins.shadow()?;
+        let now = Nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let record = explain::ask(self.publication.reader(), chain, ingress, frame, now)?;
+        let names = Names {
+            config: &self.config,
+            host: self.host.view(),
+            publication: &self.publication,
+            snapshot: &snapshot,
+            plugins: &plugins,
+        };
+        let explanation = Explanation::new(&record, names, &explain::traps(&traps));
+        Ok(json!({ "tables": tables, "classifier": classifier, "packet": explanation }))
+    }
+
+    /// Opens a tap.
+    pub(crate) fn open_tap(&mut self, request: TapRequest) -> Result<Value> {
+        let any = |name: &str| match name {
+            "any" => Ok(None),
+            name => interface(&self.config, name).map(Some),
+        };
+        let scope = match &request.scope {
+            TapScopeRequest::Received(name) => TapScope::Received(any(name)?),
+            TapScopeRequest::Target(name) if any(name).is_ok() => TapScope::Interface(any(name)?),
+            TapScopeRequest::Target(name) if name == "drops" => TapScope::Drops,
+            TapScopeRequest::Target(name) => {
+                let plugins = self.plugins.list();
+                let Some(plugin) = plugins.iter().find(|plugin| plugin.name == *name) else {
+                    bail!("the router has neither an interface nor a plugin {name}");
+                };
+                TapScope::PluginDrops(plugin.plugin)
+            }
+        };
+        let program: Vec<FilterInstruction> = request
+            .filter
+            .into_iter()
+            .map(|(code, if_true, if_false, k)| FilterInstruction { code, if_true, if_false, k })
+            .collect();
+        let filter = if program.is_empty() { None } else { Some(Filter::new(program)?) };
+        let tap = self.taps.open(scope, filter, request.snap_bytes)?;
+        let interfaces: Vec<Value> = self
+            .config
+            .interfaces
+            .iter()
+            .zip(&self.publication.current().interfaces)
+            .map(|(configured, link)| {
+                json!({ "name": configured.name, "mac": link.mac.to_string() })
+            })
+            .collect();
+        Ok(json!({ "tap": tap, "interfaces": interfaces }))
+    }
+
+    /// Takes what a tap copied, and explains it if asked to.
+    pub(crate) fn read_tap(
+        &mut self,
+        number: u64,
+        frames_max: usize,
+        is_explained: bool,
+    ) -> Result<Value> {
+        let most = if is_explained { EXPLAINED_MAX } else { FRAMES_MAX };
+        let open =
+            self.taps.open.get_mut(&number).with_context(|| format!("no tap {number} is open"))?;
+        open.read = Instant::now();
+        let tap = Arc::clone(&open.tap);
+        let mut captured: Vec<Captured> = Vec::new();
+        tap.drain(frames_max.min(most), |one| captured.push(one.clone()));
+        captured.sort_by_key(|one| one.time);
+        let is_blamed = captured.iter().any(|one| one.blame.is_some());
+        let plugins = if is_blamed { self.plugins.list() } else { Vec::new() };
+        let mut frames = Vec::with_capacity(captured.len());
+        for one in &captured {
+            let mut frame = self.captured_json(one, &plugins);
+            if is_explained && one.direction == TapDirection::Received {
+                let epoch = self.publication.current().epoch;
+                frame["tables_changed"] = json!(one.epoch != epoch);
+                frame["explanation"] = self.explain_frame(one.interface, &one.bytes)?;
+            }
+            frames.push(frame);
+        }
+        Ok(json!({ "frames": frames, "lost": tap.lost() }))
+    }
+
+    pub(crate) fn close_tap(&mut self, number: u64) -> Result<Value> {
+        Ok(json!({ "lost": self.taps.close(number)? }))
+    }
+
+    fn captured_json(&self, one: &Captured, plugins: &[ListedPlugin]) -> Value {
+        let direction = match one.direction {
+            TapDirection::Received => "received",
+            TapDirection::Sent => "sent",
+        };
+        json!({
+            "time_ns": self.taps.time_ns(one.time),
+            "interface": one.interface.0,
+            "direction": direction,
+            "originated": one.originated,
+            "was_held": one.was_held,
+            "length": one.original_len,
+            "bytes": explain::to_hex(&one.bytes),
+            "verdict": verdict_report(one.verdict, one.blame, &self.config.interfaces, plugins),
+            "epoch": one.epoch,
+        })
+    }
+}
