@@ -29,6 +29,7 @@ mod address;
 mod bucket;
 mod counters;
 mod decap;
+mod encap;
 mod hold;
 mod icmp_errors;
 mod lookup;
@@ -37,6 +38,7 @@ mod path;
 mod punt;
 mod rewrite;
 mod stages;
+mod tunnel_errors;
 mod worker;
 
 pub use counters::{Counter, InterfaceCounters, WorkerCounters};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use config::{Checked, Delivery, Owner, Poll};
 use control::status::{
     ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, NeighborStatus, NodeStatus,
-    PuntStatus, RouteCounts, RouterStatus, SliceStatus, StageClocks, StatusReport, WorkerStatus, XdpStatistics,
+    PuntStatus, RouteCounts, RouterStatus, SliceStatus, StageClocks, StatusReport, WorkerStatus,
+    XdpStatistics,
 };
 use forward::{Counter, InterfaceCounters, Stage, WorkerCounters};
 use frame::DropReason;
