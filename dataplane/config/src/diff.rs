@@ -29,7 +29,7 @@ pub enum Action {
     Neighbors,
     /// Static routes, of the configuration or of a route file.
     Routes,
-    /// Egress prefixes, slices, sites, nodes or owners: everything that
+    /// Egress prefixes, slices, sites, nodes, owners or kinds of tunnels: everything that
     /// [`Checked::slice_blocks`] and the tunnels are made from.
     Slices,
     /// Plugins.
@@ -80,6 +80,7 @@ pub fn diff(old: &Checked, new: &Checked) -> Result<Vec<Action>, ConfigErrors> {
         Action::Slices,
         old.egress != new.egress
             || old.slices != new.slices
+            || old.tunnel != new.tunnel
             || old.sites != new.sites
             || old.nodes != new.nodes
             || old.owners != new.owners
@@ -179,7 +180,7 @@ fn restarts(old: &Checked, new: &Checked) -> Vec<ConfigError> {
     restarts.compare("kernel.table", (&old.kernel.table, &new.kernel.table), NonZero::to_string);
     let neighbors = (&old.kernel.neighbors, &new.kernel.neighbors);
     restarts.compare("kernel.neighbors", neighbors, bool::to_string);
-    restarts.compare("tunnel.port", (&old.tunnel.port, &new.tunnel.port), u16::to_string);
+    restarts.compare("tunnel.port", (&old.gue_port, &new.gue_port), u16::to_string);
     restarts.interfaces(old, new);
     restarts.errors
 }

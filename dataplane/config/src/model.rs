@@ -10,6 +10,7 @@
 mod links;
 mod ownership;
 mod plugin;
+mod tunnel;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -23,6 +24,7 @@ pub use links::{
 };
 pub use ownership::{Delivery, Egress, Endpoints, LocalOwner, Node, Site, SitePorts, Slice};
 pub use plugin::{Grant, OnTrap, Plugin, PluginConfig, PluginDefault, PluginHook};
+pub use tunnel::{Gre, Tunnel, TunnelKind};
 
 use crate::route_file::RouteFile;
 
@@ -45,8 +47,10 @@ pub struct Checked {
     pub hold: Hold,
     /// How fragments are followed and made.
     pub fragments: Fragments,
-    /// How packets travel between nodes and sites.
+    /// How packets travel between nodes and sites that have no `tunnel` of their own.
     pub tunnel: Tunnel,
+    /// Destination UDP port of GUE, on all nodes; not 0.
+    pub gue_port: u16,
     /// At least one; an [`InterfaceId`] is a position here.
     pub interfaces: Vec<Interface>,
     /// The routes of the configuration file itself. [`Checked::static_routes`] has all of them.
@@ -224,21 +228,4 @@ pub struct Fragments {
     /// Packets a second that are fragmented, of which a tenth may be at once: a token bucket for the
     /// whole router.
     pub egress_packets_per_s: u32,
-}
-
-/// How packets travel between nodes and between sites.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tunnel {
-    /// The encapsulation.
-    pub kind: TunnelKind,
-    /// Destination UDP port of outer packets; not 0.
-    pub port: u16,
-}
-
-/// An encapsulation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TunnelKind {
-    /// IP in UDP: GUE variant 1 of draft-ietf-intarea-gue.
-    #[default]
-    Gue,
 }

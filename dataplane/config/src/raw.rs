@@ -178,14 +178,27 @@ pub(crate) struct RawFragments {
     pub(crate) egress_packets_per_s: Field<i64>,
 }
 
-/// `[tunnel]`
+/// `[tunnel]`, and `tunnel = { … }` of a node or site.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(crate) struct RawTunnel {
-    /// `"gue"` (default): IP in UDP.
+    /// `"gue"` (default): IP in UDP, whose source port tells flows apart for those who spread them over
+    /// paths and queues; `"gre"`, or `"ipip"`: one flow for everybody on an IPv4 path.
     pub(crate) kind: Field<String>,
-    /// UDP destination port, the same on all nodes. Default: 6080.
+    /// With `"gue"`, and in `[tunnel]` only: the UDP destination port, the same on all nodes. Default:
+    /// 6080.
     pub(crate) port: Field<i64>,
+    /// With `"gre"`: the key, 0 to 4294967295, which packets must have in both directions. Default: none,
+    /// and packets that have one are refused.
+    pub(crate) key: Field<i64>,
+    /// With `"gre"`: whether packets leave with a checksum over all their bytes; one that is there on
+    /// receipt is verified in any case. Default: false.
+    pub(crate) checksum: Field<bool>,
+    /// With `"gre"`: whether packets leave with a sequence number; one that is there on receipt is
+    /// accepted and not used, so that packets are neither reordered nor dropped by it. Default: false.
+    pub(crate) sequence: Field<bool>,
+    /// `"copy"` (default) or `"zero"`: the DSCP of outer headers. ECN is always copied.
+    pub(crate) dscp: Field<String>,
 }
 
 /// `[[interface]]`
@@ -268,6 +281,10 @@ pub(crate) struct RawSite {
     /// Where tunnels to this site end: an address, or one of each family. Must be there for a
     /// site other than this node's that owns ports.
     pub(crate) address: Field<Texts>,
+    /// The tunnels between this site and others, in the keys of `[tunnel]` without `port`; a key that is
+    /// missing has its default, not the value in `[tunnel]`. Default: `[tunnel]`. When both ends have one,
+    /// they must be equal.
+    pub(crate) tunnel: Field<RawTunnel>,
 }
 
 /// `[[node]]`
@@ -279,6 +296,10 @@ pub(crate) struct RawNode {
     /// Where tunnels to this node end: an address, or one of each family. Must be there for nodes
     /// that own ports, once there are several nodes or sites.
     pub(crate) address: Field<Texts>,
+    /// The tunnels between this node and others of its site, in the keys of `[tunnel]` without `port`;
+    /// a key that is missing has its default, not the value in `[tunnel]`. Default: `[tunnel]`. When both
+    /// ends have one, they must be equal.
+    pub(crate) tunnel: Field<RawTunnel>,
     /// The `[[site]]` that it is at. All nodes without one are at one site without a name.
     pub(crate) site: Field<String>,
 }

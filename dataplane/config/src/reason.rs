@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::model::Tunnel;
 use crate::ports::PortRange;
 
 /// A place in a file: the other side of a conflict.
@@ -159,11 +160,29 @@ pub enum Reason {
     /// A path is empty.
     #[error("the path is empty")]
     EmptyPath,
-    /// A tunnel kind that is not built.
-    #[error("\"{0}\" is not supported yet; supported: \"gue\"")]
-    TunnelKind(String),
 
     // ---- keys that go together
+    /// A key of a tunnel that its kind has no use for.
+    #[error("means nothing with kind = \"{kind}\": only {of} has it")]
+    TunnelKey {
+        /// The kind that stands there, or the default.
+        kind: &'static str,
+        /// The kind that has the key.
+        of: &'static str,
+    },
+    /// The port of one node's tunnels.
+    #[error("is the same on all nodes: set it in [tunnel]")]
+    TunnelPort,
+    /// Two ends of a tunnel say differently how packets travel in it.
+    #[error("is {here}, but this end of the tunnel has another at {other}: {there}")]
+    TunnelsDiffer {
+        /// How the far end is reached.
+        here: Tunnel,
+        /// Where this end says something else.
+        other: Place,
+        /// What it says.
+        there: Tunnel,
+    },
     /// None or several of the keys of which exactly one is needed.
     #[error("needs exactly one of {expected}; has {found}")]
     NotExactlyOne {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use config::{
     Config, Delivery, Fragments, Grant, Hold, Icmp, LocalOwnerId, MssClamp, NodeId, OnExit, OnTrap,
     Owner, Plugin, PluginConfig, PluginDefault, PluginHook, Poll, PortRange, Role, RouteTarget,
-    SiteId, TunnelKind, Workers, XdpMode, ZeroCopy,
+    SiteId, Tunnel, TunnelKind, Workers, XdpMode, ZeroCopy,
 };
 use wire::{InterfaceId, MacAddress};
 
@@ -42,7 +42,7 @@ fn defaults() {
         egress_packets_per_s: 20_000,
     };
     assert_eq!(checked.fragments, fragments);
-    assert_eq!((checked.tunnel.kind, checked.tunnel.port), (TunnelKind::Gue, 6080));
+    assert_eq!((checked.tunnel.kind, checked.gue_port), (TunnelKind::Gue, 6080));
     let interface = &checked.interfaces[0];
     assert_eq!(
         (interface.xdp, interface.zero_copy, interface.mss_clamp),
@@ -172,7 +172,7 @@ config_file = "meter.toml"
         egress_packets_per_s: 0,
     };
     assert_eq!(checked.fragments, fragments);
-    assert_eq!(checked.tunnel.port, 5555);
+    assert_eq!(checked.gue_port, 5555);
     let [outside, inside] = &checked.interfaces[..] else { panic!("two interfaces") };
     assert_eq!((outside.role, inside.role), (Role::Outside, Role::Inside));
     assert_eq!((outside.xdp, inside.xdp), (XdpMode::Native, XdpMode::Generic));
@@ -441,4 +441,53 @@ fn several_next_hops_of_one_prefix_are_accepted() {
     );
     assert_eq!(checked.routes.len(), 2);
     assert!(checked.routes.iter().all(|route| route.prefix == "0.0.0.0/0".parse().unwrap()));
+}
+
+/// A node's `tunnel` is that of every tunnel which it is an end of; both ends find the same one.
+#[test]
+fn both_ends_of_a_tunnel_agree() {
+    let text = |own: &str| {
+        format!(
+            r#"
+[router]
+node = "{own}"
+[tunnel]
+kind = "ipip"
+dscp = "zero"
+port = 5555
+[[interface]]
+name = "eth0"
+role = "both"
+[[node]]
+name = "a"
+address = "10.0.0.1"
+[[node]]
+name = "b"
+address = "10.0.0.2"
+tunnel = {{ kind = "gre", key = 7, checksum = true }}
+[[node]]
+name = "c"
+address = "10.0.0.3"
+[[node]]
+name = "d"
+address = "fd00::4"
+tunnel = {{ dscp = "copy" }}
+"#
+        )
+    };
+    let gre = config::Gre { key: Some(7), checksum: true, sequence: false };
+    let gre = Tunnel { kind: TunnelKind::Gre(gre), copies_dscp: true };
+    let ipip = Tunnel { kind: TunnelKind::Ipip, copies_dscp: false };
+    let of = |own: &str, far: usize| {
+        let checked = Config::parse(&text(own), "f").expect("a sound configuration");
+        checked.tunnel_to_node(&checked.nodes[far])
+    };
+    assert_eq!((of("a", 1), of("b", 0)), (gre, gre));
+    assert_eq!((of("a", 2), of("c", 0)), (ipip, ipip));
+    assert_eq!((of("c", 1), of("b", 2)), (gre, gre));
+    assert_eq!(of("a", 3), Tunnel::default());
+    // Node d has no address that the others could reach, and so no tunnel.
+    let checked = Config::parse(&text("a"), "f").expect("a sound configuration");
+    assert_eq!(checked.tunnels().collect::<Vec<_>>(), [gre, ipip]);
+    assert_eq!(checked.gue_port, 5555, "node d has GUE");
 }

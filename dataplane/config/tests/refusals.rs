@@ -303,11 +303,90 @@ fn limits_and_tunnel() {
     );
     refused_in(
         "tunnel",
-        "kind = \"gre\"\nport = 0",
+        "kind = \"vxlan\"\nport = 0",
         &[
-            "f:2: tunnel.kind: \"gre\" is not supported yet; supported: \"gue\"",
+            "f:2: tunnel.kind: must be \"gue\", \"gre\" or \"ipip\", not \"vxlan\"",
             "f:3: tunnel.port: 0 is out of bounds: 1 to 65535",
         ],
+    );
+}
+
+#[test]
+fn tunnels() {
+    refused_in(
+        "tunnel",
+        "kind = \"ipip\"\nport = 6080\nkey = 7\nchecksum = true\nsequence = false\ndscp = \"keep\"",
+        &[
+            "f:3: tunnel.port: means nothing with kind = \"ipip\": only \"gue\" has it",
+            "f:4: tunnel.key: means nothing with kind = \"ipip\": only \"gre\" has it",
+            "f:5: tunnel.checksum: means nothing with kind = \"ipip\": only \"gre\" has it",
+            "f:6: tunnel.sequence: means nothing with kind = \"ipip\": only \"gre\" has it",
+            "f:7: tunnel.dscp: must be \"copy\" or \"zero\", not \"keep\"",
+        ],
+    );
+    refused_in(
+        "tunnel",
+        "kind = \"gre\"\nport = 6080\nkey = -1",
+        &[
+            "f:3: tunnel.port: means nothing with kind = \"gre\": only \"gue\" has it",
+            "f:4: tunnel.key: -1 is out of bounds: 0 to 4294967295",
+        ],
+    );
+    refused_in(
+        "tunnel",
+        "key = 4294967296",
+        &["f:2: tunnel.key: means nothing with kind = \"gue\": only \"gre\" has it"],
+    );
+    refused_in(
+        "tunnel",
+        "kind = 47",
+        &["f:2: tunnel.kind: invalid type: integer `47`, expected a string"],
+    );
+}
+
+/// `tunnel` of nodes and sites, and of both ends of one tunnel.
+#[test]
+fn tunnels_of_nodes_and_sites() {
+    let node = |name: &str, last: u8, tunnel: &str| {
+        format!(
+            "[[node]]\nname = \"{name}\"\naddress = \"10.0.0.{last}\"\nsite = \"fra\"\ntunnel = {tunnel}\n"
+        )
+    };
+    let sites = |fra: &str, ams: &str| {
+        format!(
+            "[[site]]\nname = \"fra\"\ntunnel = {fra}\n[[site]]\nname = \"ams\"\n\
+             address = \"203.0.113.9\"\ntunnel = {ams}\n"
+        )
+    };
+    let head = "[router]\nnode = \"a\"\n[[interface]]\nname = \"e\"\nrole = \"both\"\n";
+    let gre = "{ kind = \"gre\", key = 7 }";
+    let (equal, gue) = (sites(gre, gre), "{ kind = \"gue\" }");
+    let text = format!("{head}{equal}{}{}", node("a", 1, gre), node("b", 2, gre));
+    refused(&text, &[]);
+    let text = format!(
+        "{head}{equal}{}{}",
+        node("a", 1, "{ kind = \"gue\", port = 7 }"),
+        node("b", 2, "{ kind = \"ipip\", key = 1 }")
+    );
+    refused(
+        &text,
+        &[
+            "f:17: node[0].tunnel.port: is the same on all nodes: set it in [tunnel]",
+            "f:22: node[1].tunnel.key: means nothing with kind = \"ipip\": only \"gre\" has it",
+            "f:22: node[1].tunnel: is ipip, but this end of the tunnel has another at node[0].tunnel \
+             (line 17): gue",
+        ],
+    );
+    let text = format!(
+        "{head}{}{}{}",
+        sites("{ kind = \"gre\", checksum = true, sequence = true }", gre),
+        node("a", 1, gue),
+        node("b", 2, gue)
+    );
+    refused(
+        &text,
+        &["f:12: site[1].tunnel: is gre, key 7, but this end of the tunnel has another at \
+           site[0].tunnel (line 8): gre, checksum, sequence"],
     );
 }
 

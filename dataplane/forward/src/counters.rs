@@ -52,10 +52,10 @@ pub struct InterfaceCounters {
     pub forwarded: Counter,
     /// Packets received here and given to the kernel.
     pub to_kernel: Counter,
-    /// Packets received here and used up by the router.
+    /// Packets received here and used up by the router: ICMP errors about tunnel packets of its own.
     pub consumed: Counter,
     /// Packets received here that wait now, for their next hop or for their first fragment: a level, not
-    /// a sum.
+    /// a sum. What the router made itself may wait too, and is counted once it leaves or is lost.
     pub held: Counter,
     /// Packets received here by this worker that another worker finishes.
     pub handed_over: Counter,

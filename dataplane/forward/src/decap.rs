@@ -1,26 +1,31 @@
-//! Tunnels that end here: GUE variant 1 (draft-ietf-intarea-gue section 4), an IP packet directly
-//! behind a UDP header.
+//! Owner tunnels that end here, of every kind that this node has: see `encap.rs` for what they look like.
 //!
 //! ```text
-//!  | Ethernet | outer IP | UDP, port 6080 | inner IP ...
-//!                                         ^ l3_offset afterwards
+//!  | Ethernet | outer IP | UDP, GRE or nothing | inner IP ...
+//!                                              ^ l3_offset afterwards
 //! ```
 //!
 //! Nothing is moved: the descriptor then speaks of the inner packet, and the bytes in front of it
-//! are cut when the frame is rewritten.
+//! are cut when the frame is rewritten. Accepted is only what comes from the address of a far end, in the
+//! encapsulation that is configured for it. A GRE sequence number is accepted and not used: RFC 2890
+//! section 2.2 wants packets out of sequence dropped, but several workers receive a tunnel's packets at
+//! once, so that the order in which they are seen says nothing.
+//!
+//! ICMP errors about tunnel packets are in `tunnel_errors.rs`.
 
 use frame::{Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::flags;
-use tables::{PeerId, Snapshot};
-use wire::{IpVersion, checksum, ecn, flow, gue, ipv4, ipv6, protocol, udp};
+use tables::{Encapsulation, Gre, PeerId, Snapshot, TunnelKinds};
+use wire::{GreRepr, IpVersion, checksum, ecn, ethernet, flow, gue, ipv4, ipv6, protocol, udp};
 
 use crate::address::ip;
 use crate::counters::WorkerCounters;
-use crate::parse;
 use crate::path::Path;
+use crate::{parse, tunnel_errors};
 
-/// Opens every tunnel packet of the batch that is addressed to this node. Returns the flags that any of
-/// the packets in them has. Counts them, unless they come a second time, for which `counters` is `None`.
+/// Opens every tunnel packet of the batch that is addressed to this node, and takes what the network
+/// reports about those that it sent. Returns the flags that any of the packets in them has. Counts them,
+/// unless they come a second time, for which `counters` is `None`.
 #[inline]
 pub(crate) fn run(
     batch: &mut Batch,
@@ -29,15 +34,22 @@ pub(crate) fn run(
     counters: Option<&WorkerCounters>,
 ) -> u8 {
     let mut seen = 0;
+    let kinds = snapshot.tunnel_kinds;
     let Batch { frames, descriptors, verdicts } = batch;
     for (((frame, descriptor), verdict), path) in
         frames.iter_mut().zip(descriptors.iter_mut()).zip(verdicts.iter_mut()).zip(paths)
     {
-        if descriptor.destination_port != snapshot.tunnel_port
-            || descriptor.protocol != protocol::UDP
+        let is_error = descriptor.flags & flags::ICMP_ERROR != 0;
+        if !is_error && !is_tunnel_packet(descriptor, kinds)
             || !verdict.is_open()
             || !is_for_us(descriptor, snapshot)
         {
+            continue;
+        }
+        if is_error {
+            if let Some(taken) = tunnel_errors::take(frame, descriptor, path, snapshot) {
+                *verdict = taken;
+            }
             continue;
         }
         match open(frame, descriptor, snapshot) {
@@ -57,9 +69,13 @@ pub(crate) fn run(
 }
 
 #[inline]
+fn is_tunnel_packet(descriptor: &Descriptor, kinds: TunnelKinds) -> bool {
+    kinds.include(descriptor.protocol, descriptor.destination_port)
+}
+
+#[inline]
 fn is_for_us(descriptor: &Descriptor, snapshot: &Snapshot) -> bool {
-    descriptor.flags & flags::LATER_FRAGMENT == 0
-        && snapshot.locals.contains(&ip(&descriptor.destination))
+    snapshot.locals.contains(&ip(&descriptor.destination))
 }
 
 fn open(
@@ -71,28 +87,32 @@ fn open(
     if descriptor.flags & flags::FRAGMENT != 0 {
         return Err(DropReason::TunnelMalformed);
     }
-    let peer = snapshot.peer_at(ip(&descriptor.source)).ok_or(DropReason::TunnelUnknownPeer)?;
+    let (id, peer) = snapshot
+        .peer_at(ip(&descriptor.source))
+        .and_then(|id| Some((id, snapshot.peer(id)?)))
+        .ok_or(DropReason::TunnelUnknownPeer)?;
     let outer = *descriptor;
     let outer_end = usize::from(outer.l3_offset) + usize::from(outer.length);
-    let inner_offset = usize::from(outer.l4_offset) + udp::HEADER_LEN;
     // What lies behind the outer packet's end is padding, and no part of the inner packet.
     if !frame.set_len(outer_end.min(frame.len())) {
         return Err(DropReason::TunnelMalformed);
     }
-    check_udp(frame.bytes(), &outer)?;
-    match frame.bytes().get(inner_offset..).and_then(gue::inner_protocol) {
-        Some(IpVersion::V4) => {
-            parse::packet_v4(frame.bytes(), inner_offset, flags::DECAPSULATED, descriptor)?;
-        }
-        Some(IpVersion::V6) => {
-            parse::packet_v6(frame.bytes(), inner_offset, flags::DECAPSULATED, descriptor)?;
-        }
-        None => return Err(DropReason::TunnelMalformed),
-    }
-    if descriptor.destination_port == snapshot.tunnel_port
-        && descriptor.protocol == protocol::UDP
-        && is_for_us(descriptor, snapshot)
-    {
+    let start = usize::from(outer.l4_offset);
+    let payload = frame.bytes().get(start..).ok_or(DropReason::TunnelMalformed)?;
+    let (inner, header_len) = match (&peer.encapsulation, outer.protocol) {
+        (Encapsulation::Gue { .. }, protocol::UDP) => open_gue(payload, &outer)?,
+        (Encapsulation::Gre(gre), protocol::GRE) => open_gre(payload, gre)?,
+        // RFC 2003 section 3.1, RFC 4213 section 3.5 and RFC 2473 section 3.3: the protocol says it all.
+        (Encapsulation::Ipip, protocol::IPIP) => (IpVersion::V4, 0),
+        (Encapsulation::Ipip, protocol::IPV6) => (IpVersion::V6, 0),
+        _ => return Err(DropReason::TunnelKind),
+    };
+    let parse = match inner {
+        IpVersion::V4 => parse::packet_v4,
+        IpVersion::V6 => parse::packet_v6,
+    };
+    parse(frame.bytes(), start + header_len, flags::DECAPSULATED, descriptor)?;
+    if is_tunnel_packet(descriptor, snapshot.tunnel_kinds) && is_for_us(descriptor, snapshot) {
         return Err(DropReason::TunnelNested);
     }
     let traffic_class = ecn::decapsulate(descriptor.traffic_class, outer.traffic_class)
@@ -100,14 +120,40 @@ fn open(
     if traffic_class != descriptor.traffic_class {
         set_traffic_class(frame, descriptor, traffic_class);
     }
-    Ok(peer)
+    Ok(id)
+}
+
+/// The version of the packet in a UDP segment, and where it begins.
+fn open_gue(segment: &[u8], outer: &Descriptor) -> Result<(IpVersion, usize), DropReason> {
+    check_udp(segment, outer)?;
+    let version = segment.get(udp::HEADER_LEN..).and_then(gue::inner_protocol);
+    Ok((version.ok_or(DropReason::TunnelMalformed)?, udp::HEADER_LEN))
+}
+
+/// The version of the packet behind a GRE header, and where it begins. RFC 2890 section 2.1 leaves to the
+/// receiver what a key means: here it is a property of the tunnel, so that a packet with another key,
+/// without the key or with one that is not wanted belongs to no tunnel of ours.
+fn open_gre(packet: &[u8], gre: &Gre) -> Result<(IpVersion, usize), DropReason> {
+    let header = GreRepr::parse(packet).map_err(|_| DropReason::TunnelMalformed)?;
+    if header.key != gre.key {
+        return Err(DropReason::TunnelKey);
+    }
+    let version = gre_payload(&header).ok_or(DropReason::TunnelMalformed)?;
+    Ok((version, header.header_len()))
+}
+
+/// The version of the packet that a GRE header announces.
+pub(crate) fn gre_payload(header: &GreRepr) -> Option<IpVersion> {
+    match header.protocol {
+        ethernet::ETHERTYPE_IPV4 => Some(IpVersion::V4),
+        ethernet::ETHERTYPE_IPV6 => Some(IpVersion::V6),
+        _ => None,
+    }
 }
 
 /// RFC 768: a checksum of zero means that there is none (over IPv6 RFC 6935 allows that for
 /// tunnels); any other must be right. The UDP length must agree with the packet.
-fn check_udp(bytes: &[u8], outer: &Descriptor) -> Result<(), DropReason> {
-    let start = usize::from(outer.l4_offset);
-    let segment = bytes.get(start..).ok_or(DropReason::TunnelMalformed)?;
+fn check_udp(segment: &[u8], outer: &Descriptor) -> Result<(), DropReason> {
     let header = segment.first_chunk::<{ udp::HEADER_LEN }>().ok_or(DropReason::TunnelMalformed)?;
     let [_, _, _, _, l0, l1, c0, c1] = *header;
     let length = usize::from(u16::from_be_bytes([l0, l1]));

@@ -82,10 +82,18 @@ impl Hold {
         now >= self.next_deadline
     }
 
-    /// Takes out one frame whose neighbor is no longer being resolved, or whose time is up.
-    pub(crate) fn pop_settled(&mut self, snapshot: &Snapshot, now: Nanos) -> Option<(Held, bool)> {
+    /// Takes out one frame whose neighbor is no longer being resolved, or whose time is up, of those
+    /// that the router made itself or of those that it received.
+    pub(crate) fn pop_settled(
+        &mut self,
+        is_originated: bool,
+        snapshot: &Snapshot,
+        now: Nanos,
+    ) -> Option<(Held, bool)> {
         let settled = self.waiting.iter().position(|held| {
-            now >= held.deadline || state(held.neighbor, snapshot) != AdjacencyState::Unresolved
+            held.path.originated == is_originated
+                && (now >= held.deadline
+                    || state(held.neighbor, snapshot) != AdjacencyState::Unresolved)
         });
         let Some(position) = settled else {
             self.next_deadline =
@@ -105,11 +113,7 @@ impl Hold {
 }
 
 /// The neighbor that a frame would wait for.
-pub(crate) fn sought(
-    descriptor: &Descriptor,
-    path: &Path,
-    snapshot: &Snapshot,
-) -> Option<Neighbor> {
+fn sought(descriptor: &Descriptor, path: &Path, snapshot: &Snapshot) -> Option<Neighbor> {
     match path.next {
         Next::Await(id) | Next::Send(id) => {
             let adjacency = snapshot.adjacency(id)?;

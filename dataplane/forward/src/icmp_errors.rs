@@ -31,9 +31,12 @@ pub(crate) struct IcmpErrors {
     prefixes: Box<[Bucket; PREFIXES]>,
 }
 
-/// A frame that an error may be about.
+/// A packet that an error may be about: one that was dropped here, or in a tunnel from here, of which
+/// another error told.
 pub(crate) struct Dropped<'a> {
+    /// The frame that it is in, or a part of it.
     pub(crate) frame: &'a Frame,
+    /// Where it stands there.
     pub(crate) descriptor: &'a Descriptor,
     pub(crate) reason: DropReason,
     /// The MTU to report, where it was too big.

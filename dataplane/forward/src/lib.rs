@@ -29,6 +29,7 @@ mod address;
 mod bucket;
 mod counters;
 mod decap;
+mod encap;
 mod filter;
 mod fragments;
 mod handoff;
@@ -43,6 +44,7 @@ mod rewrite;
 mod split;
 mod stages;
 mod tap;
+mod tunnel_errors;
 mod witness;
 mod worker;
 

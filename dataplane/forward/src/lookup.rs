@@ -11,7 +11,8 @@
 //!
 //! Slice keys, as in RFC 7597 section 8: the destination port; for ICMP echo the identifier; for an
 //! ICMP error the source port of the packet that it quotes, which is the one the owner sent; for a later
-//! fragment that of its first one (see `fragments`).
+//! fragment that of its first one (see `fragments`). What has no port goes to the owner that is declared
+//! for it, and so do errors about what such an owner sent.
 
 use core::net::IpAddr;
 
@@ -21,8 +22,7 @@ use tables::{
     AdjacencyId, AdjacencyState, Delivery, EgressId, NextHopGroup, Owner, PeerId, Role, RouteId,
     SliceHit, Snapshot,
 };
-use wire::embedded::{self, EmbeddedError, EmbeddedFlow};
-use wire::{icmp, icmpv6, protocol};
+use wire::{EmbeddedError, Quoted, icmp, icmpv6, protocol};
 
 use crate::address::{ip, v4_bits, v6_bits};
 use crate::path::{Next, Path};
@@ -321,50 +321,79 @@ fn find_slice_without_port(
     path: &Path,
     snapshot: &Snapshot,
 ) -> Result<SliceHit, DropReason> {
-    let slices = &snapshot.slices;
     if descriptor.flags & flags::LATER_FRAGMENT != 0 && !path.follows_first {
         return Err(DropReason::SliceFragment);
     }
     if descriptor.flags & flags::ICMP_ERROR != 0 {
-        let flow = embedded_flow(frame, descriptor).map_err(|error| match error {
-            EmbeddedError::Truncated => DropReason::IcmpInnerTruncated,
-            _ => DropReason::SliceIcmp,
-        })?;
-        // The quoted packet was sent by the owner when the error comes in, and to the owner when
-        // the owner itself reports the error.
-        let (address, quoted, port) = match end {
-            End::Destination => (descriptor.destination, flow.source, flow.source_port),
-            End::Source => (descriptor.source, flow.destination, flow.destination_port),
-        };
-        if address != quoted {
-            return Err(DropReason::SliceIcmp);
-        }
-        return Ok(slices.lookup(egress, port));
+        return find_slice_of_quoted(egress, end, frame, descriptor, snapshot);
     }
     match descriptor.protocol {
         protocol::ICMP | protocol::ICMPV6 => Err(DropReason::SliceIcmp),
         protocol::TCP | protocol::UDP | protocol::SCTP => Err(DropReason::TransportTruncated),
-        _ => match slices.portless(egress) {
-            Owner::Unowned | Owner::DropByDefault => Err(DropReason::SlicePortless),
-            owner => Ok(SliceHit { slice: None, owner }),
-        },
+        _ => portless_owner(egress, DropReason::SlicePortless, snapshot),
     }
 }
 
-/// The flow that an ICMP error is about.
-pub(crate) fn embedded_flow(
+/// The slice that an ICMP error is about: the quoted packet was sent by the owner when the error comes
+/// in, and to the owner when the owner itself reports the error.
+fn find_slice_of_quoted(
+    egress: EgressId,
+    end: End,
     frame: &Frame,
     descriptor: &Descriptor,
-) -> Result<EmbeddedFlow, EmbeddedError> {
+    snapshot: &Snapshot,
+) -> Result<SliceHit, DropReason> {
+    let reason = |error| match error {
+        EmbeddedError::Truncated => DropReason::IcmpInnerTruncated,
+        _ => DropReason::SliceIcmp,
+    };
+    let quoted = quoted_packet(frame, descriptor).map_err(reason)?;
+    let (address, own) = match end {
+        End::Destination => (descriptor.destination, quoted.source),
+        End::Source => (descriptor.source, quoted.destination),
+    };
+    if address != own {
+        return Err(DropReason::SliceIcmp);
+    }
+    match (quoted.flow(), end) {
+        (Ok(flow), End::Destination) => Ok(snapshot.slices.lookup(egress, flow.source_port)),
+        (Ok(flow), End::Source) => Ok(snapshot.slices.lookup(egress, flow.destination_port)),
+        // ESP, GRE and the like: of whoever has what comes to the address without a port.
+        (Err(EmbeddedError::NoPorts), _)
+            if !matches!(quoted.protocol, protocol::ICMP | protocol::ICMPV6) =>
+        {
+            portless_owner(egress, DropReason::SliceIcmp, snapshot)
+        }
+        (Err(error), _) => Err(reason(error)),
+    }
+}
+
+/// Who gets what has no port; `nobody` says why there is no one.
+fn portless_owner(
+    egress: EgressId,
+    nobody: DropReason,
+    snapshot: &Snapshot,
+) -> Result<SliceHit, DropReason> {
+    match snapshot.slices.portless(egress) {
+        Owner::Unowned | Owner::DropByDefault => Err(nobody),
+        owner => Ok(SliceHit { slice: None, owner }),
+    }
+}
+
+/// The packet that an ICMP error is about.
+pub(crate) fn quoted_packet<'a>(
+    frame: &'a Frame,
+    descriptor: &Descriptor,
+) -> Result<Quoted<'a>, EmbeddedError> {
     let end = usize::from(descriptor.l3_offset) + usize::from(descriptor.length);
     let message = frame
         .bytes()
         .get(usize::from(descriptor.l4_offset)..end)
         .ok_or(EmbeddedError::Truncated)?;
     if descriptor.flags & flags::IPV6 == 0 {
-        embedded::parse_embedded_v4(icmp::embedded(message).ok_or(EmbeddedError::Truncated)?)
+        Quoted::parse_v4(icmp::embedded(message).ok_or(EmbeddedError::Truncated)?)
     } else {
-        embedded::parse_embedded_v6(icmpv6::embedded(message).ok_or(EmbeddedError::Truncated)?)
+        Quoted::parse_v6(icmpv6::embedded(message).ok_or(EmbeddedError::Truncated)?)
     }
 }
 
@@ -396,6 +425,7 @@ fn resolve(
             }
         }
         NextHopGroup::Local => Ok(Next::Punt),
+        NextHopGroup::Broadcast => Err(DropReason::DirectedBroadcast),
         NextHopGroup::Blackhole => Err(DropReason::Blackhole),
         NextHopGroup::Unreachable => Err(DropReason::Unreachable),
         NextHopGroup::Prohibit => Err(DropReason::Prohibited),

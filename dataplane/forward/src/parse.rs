@@ -111,7 +111,7 @@ pub(crate) fn packet_v6(
 
 /// Addresses that must not be on a wire: RFC 1812 section 5.3.7.
 #[inline]
-fn judge_v4(source: u32, destination: u32) -> Result<(), DropReason> {
+pub(crate) fn judge_v4(source: u32, destination: u32) -> Result<(), DropReason> {
     // One comparison sorts out everything from 224.0.0.0 on: multicast, class E and broadcast.
     if source >= 0xe000_0000 || matches!(source >> 24, 0 | 127) {
         return Err(DropReason::MartianSource);
@@ -132,7 +132,7 @@ fn judge_v4(source: u32, destination: u32) -> Result<(), DropReason> {
 /// RFC 4291 sections 2.5.2, 2.5.3, 2.5.6 and 2.7: unspecified, loopback and link-local addresses are
 /// never forwarded, and a multicast address is never a source.
 #[inline]
-fn judge_v6(source: &[u8; 16], destination: &[u8; 16]) -> Result<(), DropReason> {
+pub(crate) fn judge_v6(source: &[u8; 16], destination: &[u8; 16]) -> Result<(), DropReason> {
     if ipv6::is_ipv4_mapped(source) || ipv6::is_ipv4_mapped(destination) {
         return Err(DropReason::Ipv6MappedAddress);
     }

@@ -1,6 +1,6 @@
 //! [`Path`]: what the stages of a turn tell each other about one frame, beside its descriptor.
 
-use frame::BATCH_MAX;
+use frame::{BATCH_MAX, DropReason};
 use tables::{AdjacencyId, Interface, PeerId, Snapshot};
 use wire::InterfaceId;
 
@@ -15,6 +15,8 @@ pub struct Path {
     pub decapsulated: Option<PeerId>,
     /// The MTU to report, where the packet was too big.
     pub mtu: u16,
+    /// Why a router in the tunnel dropped a packet from here, told by the ICMP error that this frame is.
+    pub told: Option<DropReason>,
     /// The router made this packet itself: it is not received, and its TTL is its own.
     pub originated: bool,
     /// The packet is at an owner on this machine.

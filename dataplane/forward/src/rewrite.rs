@@ -1,9 +1,9 @@
-//! What leaves: TTL, MSS, encapsulation and the link-layer header.
+//! What leaves: TTL, MSS, encapsulation (in `encap.rs`) and the link-layer header.
 //!
 //! ```text
-//!  received          | Ethernet | (outer IP | UDP |) packet
-//!  cut                                             ^ l3_offset
-//!  leaves   | Ethernet | (outer IP | UDP |)          packet
+//!  received          | Ethernet | (outer headers |) packet
+//!  cut                                              ^ l3_offset
+//!  leaves   | Ethernet | (outer headers |)          packet
 //! ```
 //!
 //! Each forwarding step, before an encapsulation or after a decapsulation, decrements the TTL once
@@ -12,20 +12,13 @@
 use frame::{Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::flags;
 use tables::{Adjacency, AdjacencyState, Peer, Snapshot};
-use wire::{checksum, ecn, ethernet, ipv4, ipv6, protocol, tcp, udp};
+use wire::{checksum, ethernet, ipv4, ipv6, tcp};
 
+use crate::encap::encapsulate;
 use crate::path::{Next, Path};
-
-/// Bytes that encapsulation puts in front of a packet: IPv4 and UDP, or IPv6 and UDP.
-const OVERHEAD_V4: u16 = 28;
-const OVERHEAD_V6: u16 = 48;
 
 /// TTL of packets that the router makes itself.
 pub(crate) const OWN_TTL: u8 = 64;
-
-/// Ports from which tunnel packets are sent, RFC 6335's dynamic range: 14 bits of entropy.
-const ENTROPY_PORT_FIRST: u16 = 49_152;
-const ENTROPY_PORT_MASK: u32 = 0x3fff;
 
 /// Rewrites every frame that is still open, and turns what the look-up decided into its verdict.
 #[inline]
@@ -76,11 +69,7 @@ fn wait(frame: &Frame, descriptor: &Descriptor, path: &mut Path, snapshot: &Snap
 /// Bytes that the tunnel puts in front of the packet that goes into one.
 #[inline]
 fn overhead(path: &Path, snapshot: &Snapshot) -> u16 {
-    match path.encapsulate.and_then(|peer| snapshot.peer(peer)) {
-        None => 0,
-        Some(peer) if peer.remote.is_ipv4() => OVERHEAD_V4,
-        Some(_) => OVERHEAD_V6,
-    }
+    path.encapsulate.and_then(|peer| snapshot.peer(peer)).map_or(0, Peer::overhead)
 }
 
 #[inline]
@@ -222,65 +211,6 @@ fn punt(frame: &mut Frame, descriptor: &Descriptor, snapshot: &Snapshot) -> Verd
     } else {
         Verdict::Drop(DropReason::FrameTruncated)
     }
-}
-
-/// Puts the outer headers in front of the packet, after cutting what stood there.
-fn encapsulate(frame: &mut Frame, descriptor: &Descriptor, peer: &Peer) -> Result<(), DropReason> {
-    // What lies behind the packet's end is link-layer padding, which must not become payload.
-    if !frame.trim_front(usize::from(descriptor.l3_offset))
-        || !frame.set_len(usize::from(descriptor.length))
-    {
-        return Err(DropReason::FrameTruncated);
-    }
-    let source_port = ENTROPY_PORT_FIRST | (descriptor.hash & ENTROPY_PORT_MASK) as u16;
-    let udp_len = descriptor.length.saturating_add(8);
-    let traffic_class = ecn::encapsulate(descriptor.traffic_class);
-    match (peer.local, peer.remote) {
-        (core::net::IpAddr::V4(local), core::net::IpAddr::V4(remote)) => {
-            let (outer, udp_header) = split_outer::<{ ipv4::HEADER_LEN }>(frame)?;
-            ipv4::Ipv4Repr {
-                source: local.octets(),
-                destination: remote.octets(),
-                protocol: protocol::UDP,
-                ttl: OWN_TTL,
-                traffic_class,
-                dont_fragment: true,
-                // RFC 6864 section 4.1: an atomic packet's identification means nothing.
-                identification: 0,
-                payload_len: udp_len,
-            }
-            .emit(outer);
-            udp::emit_header(udp_header, source_port, peer.port, udp_len, 0);
-        }
-        (core::net::IpAddr::V6(local), core::net::IpAddr::V6(remote)) => {
-            let (outer, udp_header) = split_outer::<{ ipv6::HEADER_LEN }>(frame)?;
-            ipv6::Ipv6Repr {
-                source: local.octets(),
-                destination: remote.octets(),
-                next_header: protocol::UDP,
-                hop_limit: OWN_TTL,
-                traffic_class,
-                // RFC 6438: the flow label carries the entropy too.
-                flow_label: descriptor.hash & 0x000f_ffff,
-                payload_len: udp_len,
-            }
-            .emit(outer);
-            // RFC 6935: zero checksum, for a tunnel whose inner packets carry their own.
-            udp::emit_header(udp_header, source_port, peer.port, udp_len, 0);
-        }
-        _ => return Err(DropReason::NoRoute),
-    }
-    Ok(())
-}
-
-/// Grows the frame by an IP header of `N` bytes and a UDP header.
-fn split_outer<const N: usize>(
-    frame: &mut Frame,
-) -> Result<(&mut [u8; N], &mut [u8; udp::HEADER_LEN]), DropReason> {
-    let packet = frame.prepend(N + udp::HEADER_LEN).ok_or(DropReason::HeadroomExhausted)?;
-    let (outer, rest) = packet.split_first_chunk_mut().ok_or(DropReason::HeadroomExhausted)?;
-    let udp_header = rest.first_chunk_mut().ok_or(DropReason::HeadroomExhausted)?;
-    Ok((outer, udp_header))
 }
 
 /// Writes the Ethernet header directly in front of the packet that begins at `l3_offset`.

@@ -367,11 +367,11 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     }
 
     /// Makes the ICMP errors for those frames of the batch that were dropped for a reason which
-    /// their senders are to be told.
+    /// their senders are to be told, and for those that tell of such drops in a tunnel.
     #[inline]
     fn complain(&mut self, snapshot: &Snapshot, now: Nanos) {
         let count = self.batch.len();
-        let dropped = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_));
+        let dropped = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_) | Verdict::Consumed);
         if self.batch.verdicts.iter().take(count).any(dropped) {
             for position in 0..count {
                 self.complain_about(position, snapshot, now);
@@ -382,13 +382,18 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     #[cold]
     fn complain_about(&mut self, position: usize, snapshot: &Snapshot, now: Nanos) {
         let Self { batch, paths, icmp, io, originated, witness, .. } = self;
-        let (Some(frame), Some(descriptor), Some(Verdict::Drop(reason)), Some(path)) = (
+        let (Some(frame), Some(descriptor), Some(verdict), Some(path)) = (
             batch.frames.get(position),
             batch.descriptors.get(position),
-            batch.verdicts.get(position).copied(),
+            batch.verdicts.get(position),
             paths.get(position),
         ) else {
             return;
+        };
+        let reason = match (verdict, path.told) {
+            (Verdict::Drop(reason), _) => *reason,
+            (Verdict::Consumed, Some(reason)) => reason,
+            _ => return,
         };
         // The sender's own address names a slice that is not its own: the one way back is the one that
         // the packet came, and through a tunnel there is none. Routed, the error would reach the owner.
@@ -458,11 +463,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     /// whose time is up.
     #[cold]
     fn release_held(&mut self, snapshot: &Snapshot, now: Nanos) {
-        loop {
-            let count = self.take_settled(snapshot, now);
-            if count == 0 {
-                break;
-            }
+        while self.take_settled(Origin::Received, snapshot, now) > 0 {
             self.witness.received(&self.batch, true);
             // What ingress and forward plugins said of these frames they said before.
             self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
@@ -475,17 +476,26 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             self.dispatch(Origin::Received, snapshot, now);
             self.send_originated(snapshot, now);
         }
+        while self.take_settled(Origin::Originated, snapshot, now) > 0 {
+            self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
+            rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
+            self.dispatch(Origin::Originated, snapshot, now);
+        }
     }
 
-    /// Moves settled frames from the hold to the batch, which is empty. Returns how many.
-    fn take_settled(&mut self, snapshot: &Snapshot, now: Nanos) -> usize {
+    /// Moves settled frames of one origin from the hold to the batch, which is empty. Returns how many.
+    fn take_settled(&mut self, origin: Origin, snapshot: &Snapshot, now: Nanos) -> usize {
+        let is_originated = origin == Origin::Originated;
         while self.batch.room() > 0 {
-            let Some((held, timed_out)) = self.hold.pop_settled(snapshot, now) else { break };
+            let settled = self.hold.pop_settled(is_originated, snapshot, now);
+            let Some((held, timed_out)) = settled else { break };
             let Held { frame, descriptor, path, .. } = held;
-            self.io.no_longer_held(&frame);
+            if origin == Origin::Received {
+                self.io.no_longer_held(&frame);
+            }
             let position = self.batch.len();
             if let Err(frame) = self.batch.push(frame) {
-                self.io.drop_frame(frame, DropReason::HoldFull);
+                self.io.refuse(frame, origin, DropReason::HoldFull);
                 break;
             }
             if let (Some(known), Some(note), Some(verdict)) = (
@@ -495,8 +505,8 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             ) {
                 *known = descriptor;
                 // Where it goes is looked up anew.
-                let Path { decapsulated, follows_first, .. } = path;
-                *note = Path { decapsulated, follows_first, ..Path::default() };
+                let Path { decapsulated, originated, follows_first, .. } = path;
+                *note = Path { decapsulated, originated, follows_first, ..Path::default() };
                 if timed_out {
                     *verdict = Verdict::Drop(DropReason::HoldTimeout);
                 }
@@ -537,7 +547,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                         *verdict = Verdict::Drop(reason);
                     }
                 }
-                Verdict::Hold if origin == Origin::Received => {
+                Verdict::Hold => {
                     let ingress = frame.ingress().index();
                     match hold.push(frame, descriptor, *path, snapshot, now) {
                         Ok(first) => {
@@ -546,7 +556,10 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                                 // frame that comes when this one's time is up asks again.
                                 let _full = io.wanted.try_send(neighbor);
                             }
-                            if let Some(counters) = io.counters.interfaces.get(ingress) {
+                            // What the router made itself was never received.
+                            if origin == Origin::Received
+                                && let Some(counters) = io.counters.interfaces.get(ingress)
+                            {
                                 counters.held.add(1);
                             }
                         }
@@ -555,13 +568,6 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                             io.refuse(frame, origin, reason);
                         }
                     }
-                }
-                // What the router made itself does not wait: another will be made if need be.
-                Verdict::Hold => {
-                    if let Some(neighbor) = crate::hold::sought(descriptor, path, snapshot) {
-                        let _full = io.wanted.try_send(neighbor);
-                    }
-                    io.refuse(frame, origin, DropReason::HoldFull);
                 }
                 Verdict::Fragment(_) => {
                     let world = (snapshot, now);

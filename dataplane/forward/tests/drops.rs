@@ -287,6 +287,65 @@ fn a_neighbor_that_fails_ends_the_wait() {
     rig.finish(plan.frames);
 }
 
+/// What the router makes itself waits like any frame, within the same bounds, and is not counted as held:
+/// it was never received.
+#[test]
+fn an_error_waits_for_its_next_hop() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Failed);
+    let host = "10.1.0.5".parse().expect("an address");
+    let shared = "192.0.2.1".parse().expect("an address");
+    let (most, sent) = (8, 10);
+    for _ in 0..sent {
+        // The rate limit of one sender's prefix is above what is asked for here.
+        rig.advance_ms(100);
+        rig.receive(LAN, &frame(LAN, &ipv4(host, shared, 64, UDP, &udp(1111, 2000, &[]))));
+        rig.turn();
+    }
+    assert_eq!(rig.drops(), [(DropReason::NeighborFailed, sent)]);
+    assert_eq!((rig.sum("held"), rig.sum("originated")), (0, 0));
+    assert_eq!(rig.sum("originated_lost"), sent - most, "beyond the bound");
+    assert_eq!(rig.worker.frames_leaving(), usize::try_from(most).expect("few"));
+    assert_eq!(rig.wanted.try_recv().ok(), Some((wire::InterfaceId(LAN), host.into())));
+    // A frame that was received waits beside them, for somebody else.
+    rig.receive(WAN, &to_slice(40_000, 9));
+    rig.turn();
+    assert_eq!(rig.sum("held"), 1);
+    rig.neighbor(LAN, host.into(), AdjacencyState::Resolved);
+    rig.turn();
+    let errors = rig.take(LAN);
+    assert_eq!(errors.len(), 8);
+    assert!(errors.iter().all(|error| error[34..36] == [3, 1]), "ICMP type and code");
+    assert_eq!((rig.sum("held"), rig.sum("originated")), (1, most));
+    rig.finish(plan.frames);
+}
+
+/// One that waits in vain is lost, and nobody is told.
+#[test]
+fn an_error_that_waits_in_vain_is_lost() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Failed);
+    let host: std::net::Ipv4Addr = "10.1.0.5".parse().expect("an address");
+    let shared = "192.0.2.1".parse().expect("an address");
+    for end in 0..2_u64 {
+        rig.receive(LAN, &frame(LAN, &ipv4(host, shared, 64, UDP, &udp(1111, 2000, &[]))));
+        rig.turn();
+        assert_eq!((rig.worker.frames_leaving(), rig.sum("originated_lost")), (1, end));
+        if end == 0 {
+            rig.advance_ms(1000);
+        } else {
+            rig.neighbor(LAN, host.into(), AdjacencyState::Failed);
+        }
+        rig.turn();
+        assert_eq!((rig.worker.frames_leaving(), rig.sum("originated_lost")), (0, end + 1));
+    }
+    assert_eq!(rig.drops(), [(DropReason::NeighborFailed, 2)]);
+    assert_eq!((rig.take(LAN).len(), rig.sum("originated")), (0, 0));
+    rig.finish(plan.frames);
+}
+
 /// A frame that waits goes where the configuration says that is in force when it leaves: here from a
 /// tunnel to a workload.
 #[test]

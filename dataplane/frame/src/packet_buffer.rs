@@ -18,7 +18,7 @@ use wire::InterfaceId;
 pub const CHUNK_BYTES: usize = 4096;
 
 /// Room in front of a received packet, in bytes, at the least: `XDP_PACKET_HEADROOM` of the kernel.
-/// The longest encapsulation (IPv6 and UDP, 48 bytes) fits five times.
+/// The longest encapsulation (IPv6 and GRE with all its fields, 56 bytes) fits four times.
 pub const HEADROOM_BYTES: usize = 256;
 
 /// The move-only owner of one chunk that holds a packet.

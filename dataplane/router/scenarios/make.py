@@ -29,6 +29,7 @@ from scapy.all import (
     ICMPv6EchoRequest,
     ICMPv6PacketTooBig,
     ICMPv6DestUnreach,
+    ICMPv6ParamProblem,
     ICMPv6TimeExceeded,
     IPOption_NOP,
     IPv6,
@@ -180,6 +181,36 @@ def gue_packet(inner, source, destination, sport, tos=None, udp_sum=0, port=TUNN
     if ":" in source:
         return IPv6(src=source, dst=destination, hlim=64, tc=tos) / udp
     return IP(src=source, dst=destination, ttl=64, flags="DF", id=0, tos=tos) / udp
+
+
+def outer_packet(kind, inner, source, destination, tos=None, ethertype=None, **gre):
+    """A tunnel packet of another kind than GUE: RFC 2784 and RFC 2890 by scapy's GRE layer, or RFC 2003,
+    RFC 4213 and RFC 2473 by hand. `gre` are fields of the GRE layer."""
+    inner = raw(inner)
+    is_v6 = inner[0] >> 4 == 6
+    if tos is None:
+        tos = (struct.unpack(">H", inner[:2])[0] >> 4) & 0xFF if is_v6 else inner[1]
+    if kind == "gue":
+        return gue_packet(inner, source, destination, 50000, tos)
+    if kind == "gre":
+        protocol, payload = 47, GRE(proto=ethertype or (0x86DD if is_v6 else 0x0800), **gre) / Raw(inner)
+    else:
+        protocol, payload = (41 if is_v6 else 4), Raw(inner)
+    if ":" in source:
+        return IPv6(src=source, dst=destination, hlim=64, tc=tos, nh=protocol) / payload
+    return IP(src=source, dst=destination, ttl=64, flags="DF", id=0, tos=tos, proto=protocol) / payload
+
+
+def gre_fields(key=None, checksum=False, sequence=None):
+    """The fields of scapy's GRE layer."""
+    fields = {}
+    if key is not None:
+        fields.update(key_present=1, key=key)
+    if checksum:
+        fields.update(chksum_present=1)
+    if sequence is not None:
+        fields.update(seqnum_present=1, sequence_number=sequence)
+    return fields
 
 
 def into_tunnel(inner, flow, to=NODE_B, via=None, source=None):
@@ -465,10 +496,9 @@ def no_route(s):
 
 @scenario
 def error_unresolved(s):
-    s.refused("lan0", udp4(id=1), "no-route")
-    s.count("lan0", "originated_lost")
-    packet = udp4(id=2)
-    s.answer("lan0", packet, "no-route", error4(packet, "10.1.0.1", 3, 0), neighbor(HOST))
+    for number in (1, 2):
+        packet = udp4(id=number)
+        s.answer("lan0", packet, "no-route", error4(packet, "10.1.0.1", 3, 0), neighbor(HOST))
 
 
 @scenario
@@ -1538,6 +1568,389 @@ def mss_clamp(s):
     s.count("wan0", "to_owner")
     s.count("wan0", "forwarded", 2)
     s.from_tunnel(syn(MINE), becomes=hop(set_mss(syn(MINE), 1432)))
+
+
+def tunnel_kind(s, v6, kind, nodes, mss):
+    """Tunnels of one kind: both directions, both families, sizes to the byte, ECN. `nodes` are number of
+    the node, a port of its slice, bytes in front of a packet, fields of GRE, and the DSCP that is
+    copied (a mask)."""
+    here = NODE_A6 if v6 else NODE_A
+    sequences = {}
+
+    def wrapped(number, inner, dscp, gre, there=None):
+        gre = dict(gre)
+        if gre.get("sequence") is not None:
+            gre["sequence"] = sequences[number] = sequences.get(number, -1) + 1
+        inner = raw(inner)
+        tos = inner[1] if inner[0] >> 4 == 4 else (struct.unpack(">H", inner[:2])[0] >> 4) & 0xFF
+        return outer_packet(kind, inner, here, there, tos & (dscp | 3), **gre_fields(**gre))
+
+    def tunnelled(number, packet, there, gre, dscp, becomes=None):
+        s.receive("wan0", packet)
+        # The flow label: 20 bits at 1.5 bytes into the outer IPv6 header.
+        free = [(15, b"\x0f\xff\xff")] if v6 else []
+        outer = wrapped(number, hop(becomes or packet), dscp, gre, there)
+        flow = (number, packet.dst, raw(packet)[-30:]) if v6 else None
+        s.expect("wan0", to_wan(outer, gateway=there, free=free, flow=flow))
+        s.count("wan0", "forwarded")
+        s.count("wan0", "to_owner")
+
+    for number, port, overhead, gre, dscp in nodes:
+        there = f"fd00::{number}" if v6 else f"10.0.0.{number}"
+        back4 = lambda total=48, **more: sized4(total, src=WORLD, dst=SHARED, dport=port, **more)
+        back6 = lambda total=68, **more: sized6(total, src=WORLD6, dst=SHARED6, dport=port, **more)
+        tunnelled(number, back4(tos=0xBB, ttl=2), there, gre, dscp)
+        tunnelled(number, back6(tc=0x2E), there, gre, dscp)
+        # An odd number of bytes, for the checksum.
+        tunnelled(number, back4(total=49), there, gre, dscp)
+        # RFC 2003 section 3.1: the outer packet has DF, whatever the inner one has.
+        tunnelled(number, back4(1500 - overhead, flags="DF"), there, gre, dscp)
+        tunnelled(number, back6(1500 - overhead), there, gre, dscp)
+        big = back4(1501 - overhead, flags="DF")
+        error = error4(big, NODE_A, 3, 4, 1500 - overhead)
+        s.answer("wan0", big, "mtu-exceeded", error, neighbor("10.0.0.1"))
+        big = back6(1501 - overhead)
+        error = error6(big, NODE_A6, 2, 0, 1500 - overhead)
+        s.answer("wan0", big, "mtu-exceeded", error, neighbor("fd00::1"))
+        s.refused("wan0", back4(1501 - overhead), "fragmentation-unsupported")
+        syn = IP(src=WORLD, dst=SHARED) / TCP(
+            sport=443, dport=port, flags="SA", options=[("MSS", 1460)]
+        )
+        tunnelled(number, syn, there, gre, dscp, becomes=set_mss(syn, mss))
+        # And from that node, to the workload of this one.
+        for n in range(2):
+            fields = dict(gre)
+            if fields.get("sequence") is not None:
+                # Out of order on purpose: nothing is dropped for it.
+                fields["sequence"] = (0xFFFFFFFF, 5)[n]
+            fields = gre_fields(**fields)
+            inner = udp4(src=WORLD, dst=SHARED, dport=MINE, size=20 + n, tos=2)
+            outer = outer_packet(kind, inner, there, here, **fields)
+            s.from_tunnel(inner, outer=outer)
+            # RFC 6040 section 4.2: congestion in the tunnel is passed on.
+            outer = outer_packet(kind, inner, there, here, tos=3, **fields)
+            s.from_tunnel(inner, becomes=hop(inner, ecn=3), outer=outer)
+            inner = udp6(src=WORLD6, dst=SHARED6, dport=MINE, size=20 + n)
+            outer = outer_packet(kind, inner, there, here, **fields)
+            s.from_tunnel(inner, outer=outer, station=WEB6)
+            inner = udp4(src=WORLD, dst=SHARED, dport=MINE)
+            outer = outer_packet(kind, inner, there, here, tos=3, **fields)
+            s.refused("wan0", outer, "tunnel-ecn")
+
+
+GRE_NODES = (
+    (12, 10000, 4, {}, 0xFC),
+    (13, 20000, 8, {"key": 7}, 0xFC),
+    (14, 30000, 8, {"checksum": True}, 0xFC),
+    (15, 40000, 16, {"key": 0xFFFFFFFF, "checksum": True, "sequence": 0}, 0xFC),
+)
+
+
+def behind(ip, nodes):
+    return [(number, port, ip + length, *rest) for number, port, length, *rest in nodes]
+
+
+@scenario
+def tunnel_gre(s):
+    tunnel_kind(s, False, "gre", behind(20, GRE_NODES), 1500 - 36 - 40)
+
+
+@scenario
+def tunnel_gre_ipv6(s):
+    tunnel_kind(s, True, "gre", behind(40, GRE_NODES), 1500 - 56 - 40)
+
+
+IPIP_NODES = ((12, 10000, 0, {}, 0xFC), (13, 20000, 0, {}, 0))
+
+
+@scenario
+def tunnel_ipip(s):
+    tunnel_kind(s, False, "ipip", behind(20, IPIP_NODES), 1500 - 20 - 40)
+
+
+@scenario
+def tunnel_ipip_ipv6(s):
+    tunnel_kind(s, True, "ipip", behind(40, IPIP_NODES), 1500 - 40 - 40)
+
+
+NODE_KEY, NODE_IPIP, NODE_GRE = "10.0.0.13", "10.0.0.14", "10.0.0.15"
+
+
+@scenario
+def tunnel_kinds_refusals(s):
+    inner = udp4(src=WORLD, dst=SHARED, dport=MINE)
+    key = {"key_present": 1, "key": 7}
+
+    def gre(source=NODE_KEY, inner=inner, fields=key, **more):
+        return outer_packet("gre", inner, source, NODE_A, **{**fields, **more})
+
+    def ipip(source=NODE_IPIP, inner=inner):
+        return outer_packet("ipip", inner, source, NODE_A)
+
+    s.from_tunnel(inner, outer=gre())
+    for version in (1, 2, 7):
+        s.refused("wan0", gre(version=version), "tunnel-malformed")
+    # RFC 2784 section 2.3: bit 1, bits 4 and 5; then bits 6 to 12, which are ignored.
+    for bit in range(1, 13):
+        packet = bytearray(raw(gre()))
+        word = struct.unpack(">H", packet[20:22])[0] | 0x8000 >> bit
+        packet[20:22] = struct.pack(">H", word)
+        if bit in (1, 4, 5):
+            s.refused("wan0", bytes(packet), "tunnel-malformed")
+        elif bit > 5:
+            s.from_tunnel(inner, outer=bytes(packet))
+    s.refused("wan0", gre(chksum_present=1, chksum=0x1234), "tunnel-malformed")
+    s.from_tunnel(inner, outer=gre(chksum_present=1))
+    s.from_tunnel(inner, outer=gre(seqnum_present=1, sequence_number=9))
+    s.refused("wan0", gre(key=8), "tunnel-key")
+    s.refused("wan0", gre(fields={}), "tunnel-key")
+    s.refused("wan0", gre(source=NODE_GRE), "tunnel-key")
+    # Key 0 is a key.
+    s.refused("wan0", gre(source=NODE_GRE, key=0), "tunnel-key")
+    s.from_tunnel(inner, outer=gre(source=NODE_GRE, fields={}))
+    for ethertype in (0x6558, 0x8847, 0):
+        packet = bytearray(raw(gre()))
+        packet[22:24] = struct.pack(">H", ethertype)
+        s.refused("wan0", bytes(packet), "tunnel-malformed")
+    # It says IPv6 and carries IPv4, and the other way round.
+    s.refused("wan0", gre(ethertype=0x86DD), "ipv6-truncated" if len(raw(inner)) < 40 else "ipv6-version")
+    inner6 = udp6(src=WORLD6, dst=SHARED6, dport=MINE)
+    s.refused("wan0", gre(inner=inner6, ethertype=0x0800), "ipv4-version")
+    packet = raw(ipip(inner=inner6))
+    s.refused("wan0", damaged(packet, (9, 4)), "ipv4-version")
+    # A header that the packet ends in.
+    for length in range(8):
+        packet = IP(src=NODE_KEY, dst=NODE_A, flags="DF", proto=47) / Raw(raw(gre())[20:][:length])
+        s.refused("wan0", packet, "tunnel-malformed")
+    s.refused("wan0", IP(src=NODE_IPIP, dst=NODE_A, flags="DF", proto=4), "ipv4-truncated")
+    s.refused("wan0", ipip(inner=damaged(inner, (8, 63), fix=False)), "ipv4-checksum")
+    for packet in (gre(source="10.0.0.99"), ipip(source="10.0.0.99"), ipip("10.0.0.99", inner6)):
+        s.refused("wan0", packet, "tunnel-unknown-peer")
+    for packet in (
+        gre(source=NODE_B),
+        ipip(source=NODE_B),
+        ipip(source=NODE_GRE),
+        gre(source=NODE_IPIP),
+        gue_packet(inner, NODE_IPIP, NODE_A, 50000),
+    ):
+        s.refused("wan0", packet, "tunnel-kind")
+    for protocol, source in ((47, NODE_KEY), (4, NODE_IPIP), (41, NODE_IPIP)):
+        for fragment in ({"flags": "MF"}, {"frag": 100, "flags": "MF"}, {"frag": 100}):
+            packet = IP(src=source, dst=NODE_A, proto=protocol, **fragment) / Raw(raw(inner))
+            s.refused("wan0", packet, "tunnel-malformed")
+    for nested in (gre(), ipip(), gue_packet(inner, NODE_B, NODE_A, 50000)):
+        s.refused("wan0", gre(inner=nested), "tunnel-nested")
+        s.refused("wan0", ipip(inner=nested), "tunnel-nested")
+        s.refused("wan0", gue_packet(nested, NODE_B, NODE_A, 50000), "tunnel-nested")
+    # Other protocols to this node are its kernel's, and tunnels of others pass.
+    s.punted("wan0", IP(src=NODE_KEY, dst=NODE_A, proto=50) / Raw(b"x" * 40))
+    s.out(outer_packet("gre", inner, HOST, WORLD))
+    s.out(outer_packet("ipip", inner, HOST, WORLD))
+
+
+def tunnel_icmp_of(s, v6):
+    """Errors about tunnels of each kind. RFC 2003 section 4 over IPv4, RFC 2473 section 8 over IPv6."""
+    here = NODE_A6 if v6 else NODE_A
+    base = 40 if v6 else 20
+    peers = (  # Kind, number of the node, port of its slice, bytes behind the outer IP header, key.
+        ("gue", 12, 10000, 8, None),
+        ("gre", 13, 20000, 8, 7),
+        ("ipip", 14, 30000, 0, None),
+        ("gre", 15, 40000, 4, None),
+    )
+
+    def report(quoted, kind, code, rest=0):
+        """What a router within the tunnel sends here."""
+        rest = struct.pack(">I", rest)
+        if not v6:
+            return IP(src=ROUTER_FAR, dst=here, proto=1) / Raw(raw_error(kind, code, rest, quoted))
+        message = {
+            1: ICMPv6DestUnreach(code=code),
+            2: ICMPv6PacketTooBig(code=code, mtu=struct.unpack(">I", rest)[0]),
+            3: ICMPv6TimeExceeded(code=code),
+            4: ICMPv6ParamProblem(code=code),
+        }[kind]
+        return IPv6(src=ROUTER_FAR6, dst=here) / message / Raw(quoted)
+
+    def relayed(about, error):
+        """The error that arrives is used up, and another one goes to whoever sent what is inside."""
+        s.receive("wan0", about)
+        s.count("wan0", "consumed")
+        s.expect("wan0", to_wan(error))
+        s.count("wan0", "originated")
+
+    def silent(about):
+        s.receive("wan0", about)
+        s.count("wan0", "consumed")
+
+    most = (1280 - 48) if v6 else (576 - 28)
+    lost, too_big = ((1, 0), (2, 0)) if v6 else ((3, 1), (3, 4))
+    ttl = (3, 0) if v6 else (11, 0)
+    for kind, number, port, length, key in peers:
+        there = f"fd00::{number}" if v6 else f"10.0.0.{number}"
+        overhead = base + length
+        wrap = lambda inner: raw(outer_packet(kind, inner, here, there, **gre_fields(key=key)))
+        four = lambda **more: udp4(src=WORLD, dst=SHARED, dport=port, ttl=63, **more)
+        six = lambda **more: udp6(src=WORLD6, dst=SHARED6, dport=port, hlim=63, **more)
+        inside = lambda inner: wrap(inner)[:most][overhead:]
+        # Lost: whatever the reason was.
+        for code in {True: (0, 1, 3), False: (0, 1, 2, 13)}[v6]:
+            inner = four()
+            about = report(wrap(inner)[:most], lost[0], code)
+            relayed(about, error4(inner, NODE_A, 3, 1))
+        inner = six()
+        relayed(report(wrap(inner)[:most], *ttl), error6(inner, NODE_A6, 1, 3))
+        inner = four()
+        relayed(report(wrap(inner)[:most], *ttl), error4(inner, NODE_A, 3, 1))
+        # Too big: with the tunnel's overhead taken off; quoted is what was quoted.
+        inner = four(size=1300, flags="DF")
+        mtu = 1400 - overhead if len(wrap(inner)) > 1400 else 1300 - overhead
+        about = report(wrap(inner)[:most], *too_big, mtu + overhead)
+        relayed(about, error4(inside(inner), NODE_A, 3, 4, mtu))
+        inner = six(size=1360)
+        about = report(wrap(inner)[:most], *too_big, 1400)
+        relayed(about, error6(inside(inner), NODE_A6, 2, 0, 1400 - overhead))
+        # RFC 8200 section 5: no IPv6 sender goes below 1280 bytes.
+        about = report(wrap(inner)[:most], *too_big, 1290)
+        relayed(about, error6(inside(inner), NODE_A6, 2, 0, 1280))
+        # RFC 2473 section 8.2: not about a packet of 1280 bytes or less.
+        inner = six(size=1232)
+        silent(report(wrap(inner)[:most], *too_big, 1280))
+        inner = four(size=1300)
+        about = report(wrap(inner)[:most], *too_big, 1300)
+        if v6:
+            # RFC 2473 section 8.3: without DF the sender is not told.
+            silent(about)
+        else:
+            # RFC 2003 section 4.1: "MUST relay".
+            relayed(about, error4(inside(inner), NODE_A, 3, 4, 1300 - overhead))
+            # RFC 1191 section 4: an old router gives no MTU; RFC 791: no path has less than 68 bytes.
+            relayed(report(wrap(inner)[:most], 3, 4, 0), error4(inside(inner), NODE_A, 3, 4, 0))
+            relayed(report(wrap(inner)[:most], 3, 4, 70), error4(inside(inner), NODE_A, 3, 4, 68))
+        # The least that is enough: 8 bytes behind the inner IP header. One less is not.
+        inner = four(size=100)
+        about = report(wrap(inner)[: overhead + 28], *ttl)
+        relayed(about, error4(raw(inner)[:28], NODE_A, 3, 1))
+        s.refused("wan0", report(wrap(inner)[: overhead + 27], *ttl), "tunnel-icmp")
+        s.refused("wan0", report(wrap(inner)[: overhead + 19], *ttl), "tunnel-icmp")
+        # RFC 792's least: 8 bytes behind the outer IP header.
+        s.refused("wan0", report(wrap(inner)[: base + 8], *ttl), "tunnel-icmp")
+        # What is of no use to the sender.
+        for other in {True: ((3, 1), (4, 0), (4, 1)), False: ((3, 5), (4, 0), (11, 1), (12, 0))}[v6]:
+            silent(report(wrap(four()), *other))
+        # Port unreachable: the far end of GUE does not listen. Other kinds have no ports.
+        about = report(wrap(four()), lost[0], 4 if v6 else 3)
+        if kind == "gue":
+            relayed(about, error4(four(), NODE_A, 3, 1))
+        else:
+            silent(about)
+        # RFC 1812 section 4.3.2.7: no error about an error.
+        error = raw(IP(src=WORLD, dst=SHARED) / ICMP(type=3, code=1)) + raw(udp4(src=SHARED))
+        error = damaged(error, (2, len(error) >> 8), (3, len(error) & 255))
+        silent(report(wrap(error), *ttl))
+        # What never left here: to no egress address, from no sender, an MTU that would have been enough.
+        s.refused("wan0", report(wrap(udp4(src=WORLD, dst=HOST)), *ttl), "tunnel-icmp")
+        s.refused("wan0", report(wrap(udp4(src="127.0.0.1", dst=SHARED)), *ttl), "tunnel-icmp")
+        inner = four(size=1300, flags="DF")
+        s.refused("wan0", report(wrap(inner)[:most], *too_big, len(wrap(inner))), "tunnel-icmp")
+        # A wrong checksum.
+        packet = bytearray(raw(report(wrap(four()), *ttl)))
+        packet[base + 2] ^= 1
+        s.refused("wan0", bytes(packet), "tunnel-icmp")
+        # About packets to strangers, of another kind, or from somebody else: the kernel's affair.
+        stranger = "fd00::99" if v6 else "10.0.0.99"
+        fields = gre_fields(key=key)
+        s.punted("wan0", report(raw(outer_packet(kind, four(), here, stranger, **fields)), *ttl))
+        s.punted("wan0", report(raw(outer_packet(kind, four(), stranger, there, **fields)), *ttl))
+        wrong = "ipip" if kind != "ipip" else "gre"
+        s.punted("wan0", report(raw(outer_packet(wrong, four(), here, there)), *ttl))
+    # Another key than that of the tunnel never left here.
+    there = "fd00::13" if v6 else "10.0.0.13"
+    inner = udp4(src=WORLD, dst=SHARED, dport=20000)
+    outer = raw(outer_packet("gre", inner, here, there, **gre_fields(key=8)))
+    s.refused("wan0", report(outer, *ttl), "tunnel-icmp")
+    # The sender may be a workload of this node, which talks to another node's slice.
+    inner = udp4(src=SHARED, dst=SHARED, sport=MINE, dport=20000, ttl=63)
+    outer = raw(outer_packet("gre", inner, here, there, **gre_fields(key=7)))
+    s.receive("wan0", report(outer, *ttl))
+    s.count("wan0", "consumed")
+    s.expect("lan0", to_lan(error4(inner, NODE_A, 3, 1), WEB))
+    s.count("lan0", "originated")
+
+
+@scenario
+def tunnel_icmp(s):
+    tunnel_icmp_of(s, False)
+
+
+@scenario
+def tunnel_icmp_ipv6(s):
+    tunnel_icmp_of(s, True)
+
+
+@scenario
+def directed_broadcast(s):
+    ping = lambda dst: IP(src=WORLD, dst=dst, ttl=9) / ICMP(type=8, id=1, seq=1)
+    for dst in ("10.1.0.255", "10.1.0.0", "10.1.9.255", "10.0.0.255", "10.0.0.0", "10.9.2.3"):
+        s.refused("wan0", ping(dst), "directed-broadcast")
+        s.refused("lan0", udp4(dst=dst), "directed-broadcast")
+        s.refused("wan0", udp4(src=WORLD, dst=dst, ttl=1), "directed-broadcast")
+    s.refused("wan0", ping("10.9.2.0"), "directed-broadcast")
+
+    def onward(dst, station):
+        s.receive("wan0", ping(dst))
+        s.expect("lan0", to_lan(hop(ping(dst)), station))
+        s.count("wan0", "forwarded")
+
+    # Within a /23, whose lowest address is this node's own.
+    onward("10.1.8.255", "10.1.8.255")
+    onward("10.1.9.0", "10.1.9.0")
+    s.punted("wan0", ping("10.1.8.0"))
+    # RFC 3021: the other end of a /31. A /32 is this node; what is around it is routed.
+    s.receive("lan0", udp4(dst="10.9.0.1"))
+    s.expect("wan0", to_wan(hop(udp4(dst="10.9.0.1")), gateway="10.9.0.1"))
+    s.count("lan0", "forwarded")
+    s.punted("lan0", udp4(dst="10.9.0.0"))
+    s.punted("lan0", udp4(dst="10.9.1.1"))
+    for dst in ("10.9.1.0", "10.9.1.255", "10.2.0.0", "10.2.0.255"):
+        onward(dst, "10.1.0.9")
+    # Owned: all four addresses of the prefix.
+    for last in range(4):
+        s.delivered("wan0", udp4(src=WORLD, dst=f"192.0.2.{last}", dport=MINE))
+
+
+@scenario
+def icmp_error_portless(s):
+    esp = b"\x00\x00\x01\x00" + b"x" * 40
+
+    def error(dst, quoted, src=ROUTER_FAR):
+        return IP(src=src, dst=dst) / ICMP(raw_error(3, 2, bytes(4), raw(quoted)))
+
+    sent = lambda src, protocol: IP(src=src, dst=WORLD, proto=protocol) / Raw(esp)
+    for protocol in (50, 51, 47, 4, 99):
+        s.refused("wan0", error("192.0.2.1", sent("192.0.2.1", protocol)), "slice-icmp")
+        s.delivered("wan0", error("192.0.2.2", sent("192.0.2.2", protocol)))
+        s.tunnelled("wan0", error("192.0.2.3", sent("192.0.2.3", protocol)), protocol)
+    # The addresses are enough.
+    s.delivered("wan0", error("192.0.2.2", raw(sent("192.0.2.2", 50))[:20]))
+    s.refused("wan0", error("192.0.2.2", raw(sent("192.0.2.2", 50))[:19]), "icmp-inner-truncated")
+    s.refused("wan0", error("192.0.2.2", sent("192.0.2.3", 50)), "slice-icmp")
+    s.refused("wan0", error("192.0.2.2", sent(WORLD, 50)), "slice-icmp")
+    later = IP(src="192.0.2.2", dst=WORLD, proto=50, frag=9) / Raw(esp)
+    s.refused("wan0", error("192.0.2.2", later), "slice-icmp")
+    timestamp = IP(src="192.0.2.2", dst=WORLD) / ICMP(type=13, id=MINE)
+    s.refused("wan0", error("192.0.2.2", timestamp), "slice-icmp")
+    # The owner's own error, about what it got.
+    got = IP(src=WORLD, dst="192.0.2.2", proto=50) / Raw(esp)
+    s.out(error(WORLD, got, src="192.0.2.2"))
+    got = IP(src=WORLD, dst=SHARED, proto=50) / Raw(esp)
+    s.refused("lan0", error(WORLD, got, src=SHARED), "slice-sender")
+    shared = "2001:db8:5::2"
+    six = IPv6(src=ROUTER_FAR6, dst=shared) / ICMPv6DestUnreach(code=0)
+    s.delivered("wan0", six / Raw(raw(IPv6(src=shared, dst=WORLD6, nh=50) / Raw(esp))), WEB6)
+    options = IPv6ExtHdrDestOpt(nh=50, options=[PadN(optdata=b"\0" * 4)])
+    s.delivered("wan0", six / Raw(raw(IPv6(src=shared, dst=WORLD6) / options / Raw(esp))), WEB6)
+    s.refused("wan0", six / Raw(raw(IPv6(src=SHARED6, dst=WORLD6, nh=50))), "slice-icmp")
 
 
 @scenario

@@ -46,7 +46,7 @@ const UNREACHED: &[(DropReason, &str)] = &[
     ),
     (
         DropReason::HeadroomExhausted,
-        "rings leave five times the room that a tunnel takes; forward/tests/drops.rs",
+        "rings leave four times the room that a tunnel takes; forward/tests/drops.rs",
     ),
     (DropReason::PluginDefault, "needs a plugin that fails; policy/tests/verdicts.rs"),
     (DropReason::TransmitFull, "a replay empties its rings at once; forward/tests/drops.rs"),

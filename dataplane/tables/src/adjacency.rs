@@ -62,6 +62,8 @@ pub enum NextHopGroup {
     Unreachable,
     /// Nowhere, with ICMP communication administratively prohibited.
     Prohibit,
+    /// Nowhere: the broadcast address of a connected subnet (RFC 2644).
+    Broadcast,
 }
 
 /// Neighbors on connected links, by interface and address.

@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 
 mod adjacency;
+mod encapsulation;
 mod fib;
 mod fib4;
 mod fib6;
@@ -23,6 +24,7 @@ mod slices;
 mod snapshot;
 
 pub use adjacency::{Adjacency, AdjacencyId, AdjacencyState, Neighbors, NextHopGroup};
+pub use encapsulation::{Encapsulation, Gre, Sequence, TunnelKinds};
 pub use fib::{FibError, RouteId};
 pub use fib4::Fib4;
 pub use fib6::Fib6;

@@ -4,11 +4,11 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use wire::{InterfaceId, MacAddress};
+use wire::{InterfaceId, MacAddress, ipv4, ipv6};
 
 use crate::{
-    Adjacency, AdjacencyId, Fib4, Fib6, LocalOwnerId, Neighbors, NextHopGroup, NodeId, RouteId,
-    SiteId, SliceTable,
+    Adjacency, AdjacencyId, Encapsulation, Fib4, Fib6, LocalOwnerId, Neighbors, NextHopGroup,
+    NodeId, RouteId, SiteId, SliceTable, TunnelKinds,
 };
 
 /// Which side of the router an interface is on.
@@ -56,18 +56,31 @@ pub enum Delivery {
 }
 
 /// The far end of an owner tunnel: a node of this site, or another site.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// The outer destination address.
     pub remote: IpAddr,
     /// The outer source address, of the same family.
     pub local: IpAddr,
-    /// The UDP port that it listens on.
-    pub port: u16,
+    /// What stands behind the outer IP header, in both directions.
+    pub encapsulation: Encapsulation,
+    /// Whether the DSCP of a packet is copied to its outer header (the uniform model of RFC 2983
+    /// section 3.2); if not, it is 0 there.
+    pub copies_dscp: bool,
     /// How `remote` is reached; [`RouteId::NONE`] when it is not.
     pub route: RouteId,
     /// Whether it is another site, whose packets may go on to a node of this one.
     pub is_site: bool,
+}
+
+impl Peer {
+    /// Bytes that the tunnel puts in front of a packet.
+    #[inline]
+    #[must_use]
+    pub fn overhead(&self) -> u16 {
+        let outer = if self.remote.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+        outer as u16 + self.encapsulation.header_len()
+    }
 }
 
 /// Position of a [`Peer`] in its snapshot.
@@ -143,8 +156,8 @@ pub struct Snapshot {
     pub sites: Vec<Option<PeerId>>,
     /// Addresses of this machine itself, egress addresses left out.
     pub locals: HashSet<IpAddr>,
-    /// UDP port of tunnels between nodes.
-    pub tunnel_port: u16,
+    /// Which kinds of tunnels `peers` are the far ends of.
+    pub tunnel_kinds: TunnelKinds,
     /// How many ICMP errors are originated.
     pub icmp: IcmpLimits,
     /// How many frames wait for unresolved next hops.

@@ -12,6 +12,7 @@
 
 use core::fmt;
 
+use crate::protocol::IpVersion;
 use crate::{field, flow, icmp, icmpv6, ipv4, ipv6, protocol, udp};
 
 /// Who sent the quoted packet to whom. `source` is the end that the error is returned to.
@@ -57,6 +58,126 @@ impl fmt::Display for EmbeddedError {
 
 impl core::error::Error for EmbeddedError {}
 
+/// A quoted packet, as far as its IP header tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoted<'a> {
+    /// Source address; IPv4 as `::ffff:a.b.c.d`.
+    pub source: [u8; 16],
+    /// Destination address; IPv4 as `::ffff:a.b.c.d`.
+    pub destination: [u8; 16],
+    /// Protocol number of its transport header.
+    pub protocol: u8,
+    /// Length of the whole packet in bytes, as its header states it: mostly more than is quoted.
+    pub length: usize,
+    /// It must not be fragmented on its way: DF is set, or it is of IPv6.
+    pub dont_fragment: bool,
+    /// It is a fragment other than the first: what follows the header is no transport header.
+    pub is_later_fragment: bool,
+    /// Where its transport header stands, in bytes from the beginning of the quotation.
+    pub transport_offset: usize,
+    /// What is quoted from there on; perhaps nothing.
+    pub transport: &'a [u8],
+    version: IpVersion,
+}
+
+impl<'a> Quoted<'a> {
+    /// Reads the IPv4 header that an ICMP error quotes; `quoted` is what [`icmp::embedded`] gives,
+    /// or what follows a tunnel's header in such a quotation.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddedError::Truncated`] within the header, or [`EmbeddedError::Malformed`].
+    pub fn parse_v4(quoted: &'a [u8]) -> Result<Self, EmbeddedError> {
+        let header =
+            quoted.first_chunk::<{ ipv4::HEADER_LEN }>().ok_or(EmbeddedError::Truncated)?;
+        let version_ihl = field::u8_at::<{ ipv4::VERSION_IHL }, _>(header);
+        let header_len = usize::from(version_ihl & 0x0f) * 4;
+        let length = usize::from(field::u16_at::<{ ipv4::TOTAL_LEN }, _>(header));
+        if version_ihl >> 4 != 4 || header_len < ipv4::HEADER_LEN || length < header_len {
+            return Err(EmbeddedError::Malformed);
+        }
+        let fragment = field::u16_at::<{ ipv4::FRAGMENT }, _>(header);
+        // What follows the packet in the quotation, such as padding, is no part of it.
+        let packet = quoted.get(..length).unwrap_or(quoted);
+        Ok(Self {
+            source: flow::mapped(*field::array::<{ ipv4::SOURCE }, 4, _>(header)),
+            destination: flow::mapped(*field::array::<{ ipv4::DESTINATION }, 4, _>(header)),
+            protocol: field::u8_at::<{ ipv4::PROTOCOL }, _>(header),
+            length,
+            dont_fragment: fragment & ipv4::DONT_FRAGMENT != 0,
+            is_later_fragment: fragment & ipv4::FRAGMENT_OFFSET != 0,
+            transport_offset: header_len,
+            transport: packet.get(header_len..).ok_or(EmbeddedError::Truncated)?,
+            version: IpVersion::V4,
+        })
+    }
+
+    /// Reads the IPv6 header that an ICMPv6 error quotes, and the extension headers behind it;
+    /// `quoted` is what [`icmpv6::embedded`] gives, or what follows a tunnel's header in such a
+    /// quotation.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddedError::Truncated`] within the headers, or [`EmbeddedError::Malformed`].
+    pub fn parse_v6(quoted: &'a [u8]) -> Result<Self, EmbeddedError> {
+        let (header, rest) =
+            quoted.split_first_chunk::<{ ipv6::HEADER_LEN }>().ok_or(EmbeddedError::Truncated)?;
+        if field::u8_at::<0, _>(header) >> 4 != 6 {
+            return Err(EmbeddedError::Malformed);
+        }
+        let payload_len = usize::from(field::u16_at::<{ ipv6::PAYLOAD_LEN }, _>(header));
+        let payload = rest.get(..payload_len).unwrap_or(rest);
+        let next_header = field::u8_at::<{ ipv6::NEXT_HEADER }, _>(header);
+        let upper = match ipv6::walk_extensions(next_header, payload) {
+            Ok(upper) => upper,
+            Err(ipv6::ExtensionError::Truncated) => return Err(EmbeddedError::Truncated),
+            Err(_) => return Err(EmbeddedError::Malformed),
+        };
+        Ok(Self {
+            source: *field::array::<{ ipv6::SOURCE }, 16, _>(header),
+            destination: *field::array::<{ ipv6::DESTINATION }, 16, _>(header),
+            protocol: upper.protocol,
+            length: ipv6::HEADER_LEN + payload_len,
+            dont_fragment: true,
+            is_later_fragment: upper.is_later_fragment(),
+            transport_offset: ipv6::HEADER_LEN + upper.offset,
+            transport: payload.get(upper.offset..).ok_or(EmbeddedError::Truncated)?,
+            version: IpVersion::V6,
+        })
+    }
+
+    /// The flow that the packet belongs to.
+    ///
+    /// # Errors
+    ///
+    /// See [`EmbeddedError`].
+    pub fn flow(&self) -> Result<EmbeddedFlow, EmbeddedError> {
+        if self.is_later_fragment {
+            return Err(EmbeddedError::LaterFragment);
+        }
+        let (source_port, destination_port) = ports(self.protocol, self.transport, self.version)?;
+        let &Self { source, destination, protocol, transport_offset, .. } = self;
+        Ok(EmbeddedFlow {
+            source,
+            destination,
+            protocol,
+            source_port,
+            destination_port,
+            transport_offset,
+        })
+    }
+
+    /// Whether it is an ICMP error itself; false for one that is cut before its type.
+    #[must_use]
+    pub fn is_icmp_error(&self) -> bool {
+        match (self.version, self.protocol, self.transport) {
+            (IpVersion::V4, protocol::ICMP, [kind, ..]) => icmp::is_error(*kind),
+            (IpVersion::V6, protocol::ICMPV6, [kind, ..]) => icmpv6::is_error(*kind),
+            _ => false,
+        }
+    }
+}
+
 /// The flow of the IPv4 packet that an ICMP error quotes; `quoted` is what
 /// [`icmp::embedded`] gives.
 ///
@@ -64,29 +185,7 @@ impl core::error::Error for EmbeddedError {}
 ///
 /// See [`EmbeddedError`].
 pub fn parse_embedded_v4(quoted: &[u8]) -> Result<EmbeddedFlow, EmbeddedError> {
-    let header = quoted.first_chunk::<{ ipv4::HEADER_LEN }>().ok_or(EmbeddedError::Truncated)?;
-    let version_ihl = field::u8_at::<{ ipv4::VERSION_IHL }, _>(header);
-    let header_len = usize::from(version_ihl & 0x0f) * 4;
-    let total_len = usize::from(field::u16_at::<{ ipv4::TOTAL_LEN }, _>(header));
-    if version_ihl >> 4 != 4 || header_len < ipv4::HEADER_LEN || total_len < header_len {
-        return Err(EmbeddedError::Malformed);
-    }
-    if field::u16_at::<{ ipv4::FRAGMENT }, _>(header) & ipv4::FRAGMENT_OFFSET != 0 {
-        return Err(EmbeddedError::LaterFragment);
-    }
-    // What follows the packet in the quotation, such as padding, is not taken for ports.
-    let packet = quoted.get(..total_len).unwrap_or(quoted);
-    let transport = packet.get(header_len..).ok_or(EmbeddedError::Truncated)?;
-    let protocol = field::u8_at::<{ ipv4::PROTOCOL }, _>(header);
-    let (source_port, destination_port) = ports(protocol, transport, IcmpOf::V4)?;
-    Ok(EmbeddedFlow {
-        source: flow::mapped(*field::array::<{ ipv4::SOURCE }, 4, _>(header)),
-        destination: flow::mapped(*field::array::<{ ipv4::DESTINATION }, 4, _>(header)),
-        protocol,
-        source_port,
-        destination_port,
-        transport_offset: header_len,
-    })
+    Quoted::parse_v4(quoted)?.flow()
 }
 
 /// The flow of the IPv6 packet that an ICMPv6 error quotes, behind its extension headers; `quoted`
@@ -96,54 +195,22 @@ pub fn parse_embedded_v4(quoted: &[u8]) -> Result<EmbeddedFlow, EmbeddedError> {
 ///
 /// See [`EmbeddedError`].
 pub fn parse_embedded_v6(quoted: &[u8]) -> Result<EmbeddedFlow, EmbeddedError> {
-    let (header, rest) =
-        quoted.split_first_chunk::<{ ipv6::HEADER_LEN }>().ok_or(EmbeddedError::Truncated)?;
-    if field::u8_at::<0, _>(header) >> 4 != 6 {
-        return Err(EmbeddedError::Malformed);
-    }
-    let payload_len = usize::from(field::u16_at::<{ ipv6::PAYLOAD_LEN }, _>(header));
-    let payload = rest.get(..payload_len).unwrap_or(rest);
-    let next_header = field::u8_at::<{ ipv6::NEXT_HEADER }, _>(header);
-    let upper = match ipv6::walk_extensions(next_header, payload) {
-        Ok(upper) => upper,
-        Err(ipv6::ExtensionError::Truncated) => return Err(EmbeddedError::Truncated),
-        Err(_) => return Err(EmbeddedError::Malformed),
-    };
-    if upper.is_later_fragment() {
-        return Err(EmbeddedError::LaterFragment);
-    }
-    let transport = payload.get(upper.offset..).ok_or(EmbeddedError::Truncated)?;
-    let (source_port, destination_port) = ports(upper.protocol, transport, IcmpOf::V6)?;
-    Ok(EmbeddedFlow {
-        source: *field::array::<{ ipv6::SOURCE }, 16, _>(header),
-        destination: *field::array::<{ ipv6::DESTINATION }, 16, _>(header),
-        protocol: upper.protocol,
-        source_port,
-        destination_port,
-        transport_offset: ipv6::HEADER_LEN + upper.offset,
-    })
-}
-
-/// Which ICMP belongs to the quoted packet.
-#[derive(Clone, Copy)]
-enum IcmpOf {
-    V4,
-    V6,
+    Quoted::parse_v6(quoted)?.flow()
 }
 
 /// The ports of the transport header, or the echo identifier as both.
-fn ports(protocol: u8, transport: &[u8], icmp_of: IcmpOf) -> Result<(u16, u16), EmbeddedError> {
+fn ports(protocol: u8, transport: &[u8], version: IpVersion) -> Result<(u16, u16), EmbeddedError> {
     if protocol::has_ports(protocol) {
         return udp::ports(transport).ok_or(EmbeddedError::Truncated);
     }
-    let (is_echo, identifier) = match (icmp_of, protocol, transport) {
-        (IcmpOf::V4, protocol::ICMP, [kind, ..]) => {
+    let (is_echo, identifier) = match (version, protocol, transport) {
+        (IpVersion::V4, protocol::ICMP, [kind, ..]) => {
             (icmp::is_echo(*kind), icmp::echo_identifier(transport))
         }
-        (IcmpOf::V6, protocol::ICMPV6, [kind, ..]) => {
+        (IpVersion::V6, protocol::ICMPV6, [kind, ..]) => {
             (icmpv6::is_echo(*kind), icmpv6::echo_identifier(transport))
         }
-        (IcmpOf::V4, protocol::ICMP, []) | (IcmpOf::V6, protocol::ICMPV6, []) => {
+        (IpVersion::V4, protocol::ICMP, []) | (IpVersion::V6, protocol::ICMPV6, []) => {
             return Err(EmbeddedError::Truncated);
         }
         _ => return Err(EmbeddedError::NoPorts),

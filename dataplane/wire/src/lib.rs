@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! ethernet -> ipv4 | ipv6 -> tcp | udp | icmp | icmpv6      views and emitters, one header each
-//!                              `-> gue -> ipv4 | ipv6       what a tunnel carries
+//!        |                     `-> gue -> ipv4 | ipv6       what a tunnel carries
+//!        `-> gre -> ipv4 | ipv6
 //! checksum   full and incremental (RFC 1071, RFC 1624)
 //! ecn        congestion bits across a tunnel (RFC 6040)
 //! embedded   the flow that an ICMP error is about
@@ -42,6 +43,7 @@ pub mod ethernet;
 mod field;
 pub mod flow;
 pub mod fragmentation;
+pub mod gre;
 pub mod gue;
 pub mod icmp;
 pub mod icmpv6;
@@ -53,7 +55,8 @@ pub mod protocol;
 pub mod tcp;
 pub mod udp;
 
-pub use embedded::{EmbeddedError, EmbeddedFlow, parse_embedded_v4, parse_embedded_v6};
+pub use embedded::{EmbeddedError, EmbeddedFlow, Quoted, parse_embedded_v4, parse_embedded_v6};
+pub use gre::{GreError, GreRepr};
 pub use interface_id::InterfaceId;
 pub use ipv4::{Ipv4, Ipv4Error, Ipv4Repr};
 pub use ipv6::{Ipv6, Ipv6Error, Ipv6Repr};

@@ -3,7 +3,9 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use wire::{Ipv4, Ipv6, Tcp, Udp, checksum, ethernet, gue, icmp, icmpv6, ipv6, tcp, udp};
+use wire::{
+    GreRepr, Ipv4, Ipv6, Quoted, Tcp, Udp, checksum, ethernet, gue, icmp, icmpv6, ipv6, tcp, udp,
+};
 
 /// Bytes of any kind, and bytes that begin like a packet, so that the deeper tests are reached.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -75,6 +77,20 @@ proptest! {
                 prop_assert!(upper.offset <= ipv6::EXTENSION_BYTES_MAX);
                 prop_assert!(upper.extension_count <= ipv6::EXTENSIONS_MAX);
             }
+        }
+        for quoted in [Quoted::parse_v4(bytes), Quoted::parse_v6(bytes)].into_iter().flatten() {
+            prop_assert!(is_within(quoted.transport, bytes));
+            prop_assert!(quoted.transport_offset + quoted.transport.len() <= bytes.len());
+            prop_assert!(quoted.transport_offset <= quoted.length || quoted.transport.is_empty());
+            let _ = (quoted.flow(), quoted.is_icmp_error());
+        }
+        if let Ok(gre) = GreRepr::parse_header(bytes) {
+            prop_assert!(gre.header_len() <= bytes.len());
+            // What is written over it is read again, checksum and all.
+            let mut copy = bytes.to_vec();
+            prop_assert!(gre.emit(&mut copy));
+            prop_assert_eq!(GreRepr::parse(&copy), Ok(gre));
+            prop_assert_eq!(&copy[gre.header_len()..], &bytes[gre.header_len()..]);
         }
         if let Ok(upper) = ipv6::walk_extensions(protocol, bytes) {
             prop_assert!(upper.offset <= bytes.len());

@@ -36,6 +36,7 @@ fn rules(on_exit: OnExit) -> ClassifierRules {
         tunnels: vec![LOCAL.parse().expect("an address")],
         tunnel_port: TUNNEL_PORT,
         on_exit,
+        ..ClassifierRules::default()
     }
 }
 

@@ -10,6 +10,7 @@ mod plugins;
 mod process;
 mod routes;
 mod topology;
+mod tunnel;
 
 use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
@@ -60,6 +61,8 @@ impl Checker<'_> {
         let hold = self.hold(raw, router.frames_per_worker);
         let fragments = self.fragments(raw, router.frames_per_worker);
         let topology = self.topology(raw, &links);
+        self.ends_of_tunnels(raw, &topology);
+        let (tunnel, gue_port) = self.tunnel(raw, &topology);
         let (egress, slices) = self.egress(&raw.egress, &topology);
         let routes = self.routes(&raw.route, &links);
         let route_files = self.route_files(raw.route_files.as_deref(), &links, open);
@@ -69,7 +72,8 @@ impl Checker<'_> {
             kernel: self.kernel(raw),
             icmp: self.icmp(raw),
             punt: self.punt(raw),
-            tunnel: self.tunnel(raw),
+            tunnel,
+            gue_port,
             neighbors: self.neighbors(&raw.neighbor, &links),
             plugins: self.plugins(&raw.plugin),
             local_node: topology.local.map(|node| usize::from(node.0)),

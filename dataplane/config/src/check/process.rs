@@ -1,5 +1,5 @@
-//! The tables about the process as a whole: `[router]`, `[workers]`, `[kernel]`, `[icmp]`, `[punt]`, `[hold]`,
-//! `[fragments]` and `[tunnel]`.
+//! The tables about the process as a whole: `[router]`, `[workers]`, `[kernel]`, `[icmp]`, `[punt]`, `[hold]`
+//! and `[fragments]`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -9,7 +9,7 @@ use toml::Spanned;
 use wire::InterfaceId;
 
 use super::{Checker, Names, bounded, check_interface_name, check_name};
-use crate::model::{Fragments, Hold, Icmp, Kernel, Punt, Router, Tunnel, TunnelKind, Workers};
+use crate::model::{Fragments, Hold, Icmp, Kernel, Punt, Router, Workers};
 use crate::raw::{Field, RawConfig};
 use crate::reason::{Place, Reason};
 use crate::word_or::WordOr;
@@ -36,7 +36,6 @@ const FRAGMENTED_PER_S_MAX: u32 = 10_000_000;
 const FRAGMENTED_PER_S_DEFAULT: u32 = 20_000;
 /// Bound of core numbers: CONFIG_NR_CPUS of distribution kernels.
 const CORES_MAX: u32 = 8192;
-const TUNNEL_PORT_DEFAULT: u32 = 6080;
 
 impl Checker<'_> {
     pub(super) fn router(&mut self, raw: &RawConfig, links: &Names<InterfaceId>) -> Router {
@@ -250,19 +249,5 @@ impl Checker<'_> {
                 rate_default,
             ),
         }
-    }
-
-    pub(super) fn tunnel(&mut self, raw: &RawConfig) -> Tunnel {
-        let at = self.table("tunnel", &raw.tunnel);
-        let empty = crate::raw::RawTunnel::default();
-        let raw = raw.tunnel.as_ref().map_or(&empty, Spanned::get_ref);
-        if let Some(kind) = &raw.kind
-            && kind.get_ref() != "gue"
-        {
-            let at = self.key(&at, "kind", &raw.kind);
-            self.refuse(&at, Reason::TunnelKind(kind.get_ref().clone()));
-        }
-        let port = self.number(&at, "port", &raw.port, 1..=u16::MAX.into(), TUNNEL_PORT_DEFAULT);
-        Tunnel { kind: TunnelKind::Gue, port: u16::try_from(port).unwrap_or(u16::MAX) }
     }
 }

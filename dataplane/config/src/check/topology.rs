@@ -113,8 +113,9 @@ impl Checker<'_> {
             let raw = spanned.get_ref();
             let name = self.label(&at, &raw.name, SiteId(id), &mut topology.site_names);
             let endpoints = self.endpoints(&at, &raw.address);
+            let tunnel = self.own_tunnel(&at, &raw.tunnel);
             topology.site_addresses.push(self.key(&at, "address", &raw.address));
-            topology.sites.push(Site { name, endpoints });
+            topology.sites.push(Site { name, endpoints, tunnel });
         }
     }
 
@@ -124,12 +125,13 @@ impl Checker<'_> {
             let raw = spanned.get_ref();
             let name = self.label(&at, &raw.name, NodeId(id), &mut topology.node_names);
             let endpoints = self.endpoints(&at, &raw.address);
+            let tunnel = self.own_tunnel(&at, &raw.tunnel);
             let site = raw.site.as_ref().and_then(|site| {
                 let at = self.key(&at, "site", &raw.site);
                 self.accept(&at, topology.site_names.find(site.get_ref()))
             });
             topology.node_addresses.push(self.key(&at, "address", &raw.address));
-            topology.nodes.push(Node { name, endpoints, site });
+            topology.nodes.push(Node { name, endpoints, tunnel, site });
         }
     }
 

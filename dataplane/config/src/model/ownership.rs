@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use tables::{NodeId, Owner, SiteId};
 use wire::InterfaceId;
 
+use crate::model::Tunnel;
 use crate::ports::PortRange;
 
 /// A place of several nodes.
@@ -15,6 +16,8 @@ pub struct Site {
     pub name: String,
     /// Tunnel endpoints of the site; empty only for a site to which this node sends nothing.
     pub endpoints: Endpoints,
+    /// The tunnels that end at it, where they differ from the others.
+    pub tunnel: Option<Tunnel>,
 }
 
 /// A machine that can own slices.
@@ -25,6 +28,8 @@ pub struct Node {
     /// Tunnel endpoints of the node; empty only for a node that neither sends nor is sent anything
     /// by tunnel.
     pub endpoints: Endpoints,
+    /// The tunnels that end at it, where they differ from the others.
+    pub tunnel: Option<Tunnel>,
     /// Its site; `None` for the one site without a name.
     pub site: Option<SiteId>,
 }

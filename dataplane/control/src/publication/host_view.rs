@@ -65,6 +65,9 @@ pub struct HostView {
     pub interfaces: Vec<InterfaceView>,
     /// Addresses of the machine itself on any interface, those of egress prefixes included.
     pub locals: HashSet<IpAddr>,
+    /// Broadcast addresses of its subnets, as far as it names them. Those that follow from an
+    /// interface's prefix need not be here.
+    pub broadcasts: HashSet<IpAddr>,
     /// Its routes: one for each prefix, the one that the kernel would use.
     pub routes: HashMap<IpNet, Arc<RouteView>>,
     /// Its neighbors.

@@ -18,10 +18,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use config::{Checked, Endpoints, MssClamp};
+use config::{Checked, Endpoints, MssClamp, Tunnel, TunnelKind};
 use tables::{
-    Delivery, FibError, FragmentLimits, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Publisher,
-    Reader, Role, RouteId, SliceTable, SliceTableError, Snapshot,
+    Delivery, Encapsulation, FibError, FragmentLimits, Gre, HoldLimits, IcmpLimits, Interface,
+    Peer, PeerId, Publisher, Reader, Role, RouteId, Sequence, SliceTable, SliceTableError,
+    Snapshot, TunnelKinds,
 };
 use thiserror::Error;
 use wire::InterfaceId;
@@ -35,10 +36,6 @@ pub use rib::RibCounts;
 /// Bytes of an IPv4 and a TCP header, and of an IPv6 and a TCP header.
 const TCP_OVERHEAD_V4: u16 = 40;
 const TCP_OVERHEAD_V6: u16 = 60;
-
-/// Bytes that a tunnel puts in front of a packet: IPv4 and UDP, or IPv6 and UDP.
-const TUNNEL_OVERHEAD_V4: u16 = 28;
-const TUNNEL_OVERHEAD_V6: u16 = 48;
 
 /// Why a snapshot could not be made. The one before stays in force.
 #[derive(Debug, Error)]
@@ -80,8 +77,12 @@ pub struct Publication {
     adjacencies: Adjacencies,
     rib: Rib,
     slices: Arc<SliceTable>,
+    sequences: Sequences,
     publisher: Publisher,
 }
+
+/// The sequence numbers of tunnels, by their outer addresses: they go on when all else is built anew.
+type Sequences = HashMap<(IpAddr, IpAddr), Sequence>;
 
 impl Publication {
     /// The first publication, for a router with this many workers.
@@ -94,9 +95,11 @@ impl Publication {
         workers: u32,
     ) -> Result<Self, PublicationError> {
         let PreparedTables { config, mut adjacencies, rib, slices } = Self::prepare(config, host)?;
-        let snapshot = assemble(&config, host, workers, &mut adjacencies, &rib, &slices);
+        let mut sequences = Sequences::new();
+        let peers = peers(&config, &rib, &mut sequences);
+        let snapshot = assemble(&config, host, workers, &mut adjacencies, &rib, &slices, peers);
         let publisher = Publisher::new(snapshot);
-        Ok(Self { config, workers, adjacencies, rib, slices, publisher })
+        Ok(Self { config, workers, adjacencies, rib, slices, sequences, publisher })
     }
 
     /// A reading end for one worker.
@@ -170,8 +173,9 @@ impl Publication {
     }
 
     fn publish(&mut self, host: &HostView) {
-        let Self { config, workers, adjacencies, rib, slices, publisher } = self;
-        publisher.publish(assemble(config, host, *workers, adjacencies, rib, slices));
+        let Self { config, workers, adjacencies, rib, slices, sequences, publisher } = self;
+        let peers = peers(config, rib, sequences);
+        publisher.publish(assemble(config, host, *workers, adjacencies, rib, slices, peers));
     }
 }
 
@@ -183,9 +187,10 @@ fn assemble(
     adjacencies: &mut Adjacencies,
     rib: &Rib,
     slices: &Arc<SliceTable>,
+    peers: Peers,
 ) -> Snapshot {
     let owners = owners(config, adjacencies);
-    let Peers { list: peers, nodes, sites } = peers(config, rib);
+    let Peers { list: peers, kinds: tunnel_kinds, nodes, sites, .. } = peers;
     let (resolved, neighbors) = adjacencies.resolve(config, host);
     let egress =
         |address: &IpAddr| config.egress.iter().any(|egress| egress.prefix.contains(address));
@@ -210,7 +215,7 @@ fn assemble(
         nodes,
         sites,
         locals,
-        tunnel_port: config.tunnel.port,
+        tunnel_kinds,
         // A configured rate holds for the router; each worker has its part.
         icmp: IcmpLimits {
             interface_per_s: config.icmp.errors_per_s.div_ceil(workers.max(1)),
@@ -250,52 +255,61 @@ fn owners(config: &Checked, adjacencies: &mut Adjacencies) -> Vec<Delivery> {
 #[derive(Default)]
 struct Peers {
     list: Vec<Peer>,
+    kinds: TunnelKinds,
+    sequences: Sequences,
     nodes: Vec<Option<PeerId>>,
     sites: Vec<Option<PeerId>>,
 }
 
-/// The far ends of tunnels: the other nodes of this site, and the other sites.
-fn peers(config: &Checked, rib: &Rib) -> Peers {
+/// The far ends of tunnels: the other nodes of this site, and the other sites. `sequences` are those of
+/// the tunnels before, and then of these.
+fn peers(config: &Checked, rib: &Rib, sequences: &mut Sequences) -> Peers {
     let mut peers = Peers::default();
     let local = config.local_node.and_then(|position| config.nodes.get(position));
     let Some(local) = local else { return peers };
+    let add = |peers: &mut Peers, to: &Endpoints, tunnel: Tunnel, is_site: bool| {
+        let (local, remote) = local.endpoints.outer_to(to)?;
+        let id = PeerId(u16::try_from(peers.list.len()).ok()?);
+        let route: RouteId = match remote {
+            IpAddr::V4(address) => rib.fib4.lookup(address.to_bits()),
+            IpAddr::V6(address) => rib.fib6.lookup(address.to_bits()),
+        };
+        let encapsulation = match tunnel.kind {
+            TunnelKind::Gue => Encapsulation::Gue { port: config.gue_port },
+            TunnelKind::Ipip => Encapsulation::Ipip,
+            TunnelKind::Gre(gre) => {
+                let ends = (local, remote);
+                let mut sequence = || {
+                    let sequence = sequences.get(&ends).cloned().unwrap_or_default();
+                    peers.sequences.insert(ends, sequence.clone());
+                    sequence
+                };
+                Encapsulation::Gre(Gre {
+                    key: gre.key,
+                    checksum: gre.checksum,
+                    sequence: gre.sequence.then(&mut sequence),
+                })
+            }
+        };
+        peers.kinds.add(&encapsulation);
+        let copies_dscp = tunnel.copies_dscp;
+        peers.list.push(Peer { remote, local, encapsulation, copies_dscp, route, is_site });
+        Some(id)
+    };
     for (position, node) in config.nodes.iter().enumerate() {
         let is_other = Some(position) != config.local_node && node.site == local.site;
-        let id = if is_other {
-            add_peer(&mut peers.list, &local.endpoints, &node.endpoints, false, config, rib)
-        } else {
-            None
-        };
+        let tunnel = config.tunnel_to_node(node);
+        let id = is_other.then(|| add(&mut peers, &node.endpoints, tunnel, false)).flatten();
         peers.nodes.push(id);
     }
     for (position, site) in config.sites.iter().enumerate() {
         let is_other = local.site.is_none_or(|own| usize::from(own.0) != position);
-        let id = if is_other {
-            add_peer(&mut peers.list, &local.endpoints, &site.endpoints, true, config, rib)
-        } else {
-            None
-        };
+        let tunnel = config.tunnel_to_site(site);
+        let id = is_other.then(|| add(&mut peers, &site.endpoints, tunnel, true)).flatten();
         peers.sites.push(id);
     }
+    *sequences = std::mem::take(&mut peers.sequences);
     peers
-}
-
-fn add_peer(
-    list: &mut Vec<Peer>,
-    from: &Endpoints,
-    to: &Endpoints,
-    is_site: bool,
-    config: &Checked,
-    rib: &Rib,
-) -> Option<PeerId> {
-    let (local, remote) = from.outer_to(to)?;
-    let id = PeerId(u16::try_from(list.len()).ok()?);
-    let route: RouteId = match remote {
-        IpAddr::V4(address) => rib.fib4.lookup(address.to_bits()),
-        IpAddr::V6(address) => rib.fib6.lookup(address.to_bits()),
-    };
-    list.push(Peer { remote, local, port: config.tunnel.port, route, is_site });
-    Some(id)
 }
 
 /// What the packet path knows of each interface.
@@ -340,10 +354,7 @@ fn interfaces(config: &Checked, host: &HostView, peers: &[Peer]) -> Vec<Interfac
 /// The largest packet that fits every owner tunnel: of the interface with the smallest MTU, since a
 /// tunnel's route may change to any of them.
 fn tunnel_mtu(host: &HostView, peers: &[Peer]) -> Option<u16> {
-    let overhead = peers
-        .iter()
-        .map(|peer| if peer.remote.is_ipv4() { TUNNEL_OVERHEAD_V4 } else { TUNNEL_OVERHEAD_V6 })
-        .max()?;
+    let overhead = peers.iter().map(Peer::overhead).max()?;
     let smallest = host.interfaces.iter().map(|link| link.mtu).min()?;
     Some(smallest.saturating_sub(overhead))
 }

@@ -46,6 +46,7 @@ struct Groups {
     list: Vec<NextHopGroup>,
     by_target: HashMap<RouteView, RouteId>,
     local: Option<RouteId>,
+    broadcast: Option<RouteId>,
 }
 
 impl Groups {
@@ -62,6 +63,15 @@ impl Groups {
         }
         let id = self.push(NextHopGroup::Local)?;
         self.local = Some(id);
+        Ok(id)
+    }
+
+    fn broadcast(&mut self) -> Result<RouteId, PublicationError> {
+        if let Some(id) = self.broadcast {
+            return Ok(id);
+        }
+        let id = self.push(NextHopGroup::Broadcast)?;
+        self.broadcast = Some(id);
         Ok(id)
     }
 
@@ -136,6 +146,10 @@ pub(super) fn build(
     for (prefix, target) in configured(config, host) {
         chosen.insert(prefix, groups.intern(&target, adjacencies)?);
     }
+    // Before the addresses of the machine, which may have the lowest one of a subnet for itself.
+    for address in broadcasts(host) {
+        chosen.insert(IpNet::from(address), groups.broadcast()?);
+    }
     for address in &host.locals {
         // An egress address belongs to its slices, wherever the kernel has it.
         if !config.egress.iter().any(|egress| egress.prefix.contains(address)) {
@@ -157,6 +171,23 @@ pub(super) fn build(
         groups: groups.list.into(),
         counts,
     })
+}
+
+/// Addresses of connected subnets that no packet may be forwarded to.
+///
+/// RFC 2644 section 3: receipt and forwarding of directed broadcasts are off unless somebody turns them
+/// on. RFC 1812 section 4.2.3.1 (2): a router "SHOULD silently discard" what is addressed to the all-zeros
+/// form of a subnet's broadcast address too. RFC 3021 section 2.1: a /31 has neither, and so has a /32. A prefix that is not connected says nothing
+/// about its first and last address: what is behind its next hop may be divided in any way.
+fn broadcasts(host: &HostView) -> impl Iterator<Item = IpAddr> + '_ {
+    let subnets = host.interfaces.iter().flat_map(|interface| &interface.addresses);
+    let of_subnets = subnets.filter_map(|subnet| match subnet {
+        IpNet::V4(subnet) if subnet.prefix_len() <= 30 => {
+            Some([IpAddr::V4(subnet.network()), IpAddr::V4(subnet.broadcast())])
+        }
+        _ => None,
+    });
+    of_subnets.flatten().chain(host.broadcasts.iter().copied())
 }
 
 /// Static routes: of each prefix those with the lowest metric, as one group.

@@ -26,7 +26,7 @@ use tables::{EgressId, Role, Snapshot};
 
 use crate::address::{v4_bits, v6_bits};
 use crate::handoff::Handoff;
-use crate::lookup::embedded_flow;
+use crate::lookup::quoted_packet;
 use crate::path::Path;
 use tracker::Admission;
 pub(crate) use tracker::{First, Tracker};
@@ -135,7 +135,7 @@ fn first(frame: &Frame, descriptor: &Descriptor, shared: &Shared) -> First {
 /// The ports by which an ICMP error finds its slices: those of the quoted packet, the other way round,
 /// if its addresses are those of the error.
 fn quoted_ports(frame: &Frame, descriptor: &Descriptor, shared: &Shared) -> Option<(u16, u16)> {
-    let flow = embedded_flow(frame, descriptor).ok()?;
+    let flow = quoted_packet(frame, descriptor).ok()?.flow().ok()?;
     let is_ours = (shared.source.is_none() || descriptor.source == flow.destination)
         && (shared.destination.is_none() || descriptor.destination == flow.source);
     is_ours.then_some((flow.destination_port, flow.source_port))

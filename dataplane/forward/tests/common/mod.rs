@@ -41,10 +41,26 @@ const INTERFACES: &str = r#"
     mtu = 1400
     [[node]]
     name = "a"
-    address = "10.0.0.11"
+    address = ["10.0.0.11", "fd00::11"]
     [[node]]
     name = "b"
     address = "10.0.0.12"
+    [[node]]
+    name = "c"
+    address = "10.0.0.13"
+    tunnel = { kind = "gre", key = 7, checksum = true, sequence = true }
+    [[node]]
+    name = "d"
+    address = "10.0.0.14"
+    tunnel = { kind = "ipip" }
+    [[node]]
+    name = "e"
+    address = "fd00::15"
+    tunnel = { kind = "gre" }
+    [[node]]
+    name = "f"
+    address = "fd00::16"
+    tunnel = { kind = "ipip", dscp = "zero" }
     [[owner]]
     name = "web"
     node = "a"
@@ -60,7 +76,8 @@ const DEFAULT_ROUTES: &str = r#"
     via = "fd00::1"
 "#;
 
-/// `web` has the lower ports, node b the upper ones.
+/// `web` has the lower ports, node b the upper ones; of another address nodes c to f, each by a tunnel of
+/// its own kind.
 const SLICES: &str = r#"
     [[egress]]
     prefix = "192.0.2.1/32"
@@ -78,6 +95,22 @@ const SLICES: &str = r#"
     [[egress.slice]]
     ports = "1024-33791"
     node = "a"
+    [[egress]]
+    prefix = "192.0.2.2/32"
+    default = "drop"
+    portless = { node = "f" }
+    [[egress.slice]]
+    ports = "0-1023"
+    node = "c"
+    [[egress.slice]]
+    ports = "1024-33791"
+    node = "d"
+    [[egress.slice]]
+    ports = "33792-50000"
+    node = "e"
+    [[egress.slice]]
+    ports = "50001-65535"
+    node = "f"
 "#;
 
 /// The other way round, and the IPv6 address not shared any more.

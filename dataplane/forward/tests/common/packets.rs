@@ -78,6 +78,57 @@ pub(crate) fn udp(source_port: u16, destination_port: u16, payload: &[u8]) -> Ve
     segment
 }
 
+/// A GRE header with the fields that `flags` say, sequence number 0 and a right checksum, and the packet
+/// behind it.
+pub(crate) fn gre(flags: u8, is_v6: bool, key: Option<u32>, inner: &[u8]) -> Vec<u8> {
+    let mut packet = vec![flags, 0];
+    packet.extend(if is_v6 { [0x86, 0xdd] } else { [0x08, 0x00] });
+    if flags & 0x80 != 0 {
+        packet.extend([0; 4]);
+    }
+    packet.extend(
+        key.map(u32::to_be_bytes).unwrap_or_default().iter().take(if flags & 0x20 != 0 {
+            4
+        } else {
+            0
+        }),
+    );
+    if flags & 0x10 != 0 {
+        packet.extend([0; 4]);
+    }
+    packet.extend(inner);
+    if flags & 0x80 != 0 {
+        let checksum = checksum(&packet, 0);
+        packet[4..6].copy_from_slice(&checksum.to_be_bytes());
+    }
+    packet
+}
+
+/// An ICMP message of the family of its destination, with its checksum put in.
+pub(crate) fn icmp(source: IpAddr, destination: IpAddr, mut message: Vec<u8>) -> Option<Vec<u8>> {
+    let pseudo_header = match (source, destination) {
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let words = from.segments().into_iter().chain(to.segments());
+            words.map(u32::from).sum::<u32>() + 58 + u32::try_from(message.len()).ok()?
+        }
+        _ => 0,
+    };
+    let checksum = checksum(&message, pseudo_header);
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    ip(source, destination, 64, if source.is_ipv4() { 1 } else { 58 }, &message)
+}
+
+/// RFC 1071.
+fn checksum(bytes: &[u8], start: u32) -> u16 {
+    let mut sum = bytes.chunks(2).fold(start, |sum, word| {
+        sum + u32::from(u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)]))
+    });
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).expect("folded")
+}
+
 /// The packet in a frame to the interface at `position`.
 pub(crate) fn frame(position: u8, packet: &[u8]) -> Vec<u8> {
     let ethertype = if packet.first().is_some_and(|byte| byte >> 4 == 6) { 0x86dd } else { 0x0800 };

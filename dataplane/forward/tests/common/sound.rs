@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// What is known of the router whose frames are judged.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Judge {
-    /// Its own addresses: a tunnel packet from one of them is opened, and an ICMP error from one of
+    /// Its own addresses: a tunnel packet of any kind from one of them is opened, and an ICMP error from one of
     /// them must have a right checksum.
     pub(crate) own: Vec<IpAddr>,
     /// UDP port of its tunnels.
@@ -53,6 +53,17 @@ impl Judge {
                 }
                 self.packet(&payload[8..], ttl_min).map_err(|wrong| format!("in a tunnel: {wrong}"))
             }
+            4 | 41 => {
+                let version = if protocol == 4 { 4 } else { 6 };
+                if payload.first().map(|byte| byte >> 4) != Some(version) {
+                    return Err(format!("protocol {protocol} before {:02x?}", payload.first()));
+                }
+                self.packet(payload, ttl_min).map_err(|wrong| format!("in a tunnel: {wrong}"))
+            }
+            47 => {
+                let inner = gre(payload)?;
+                self.packet(inner, ttl_min).map_err(|wrong| format!("in a tunnel: {wrong}"))
+            }
             1 if sum(payload, 0) != 0xffff => Err("ICMP checksum".to_owned()),
             58 => {
                 let addresses = sum(&packet[8..40], 0);
@@ -62,6 +73,23 @@ impl Judge {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// The packet behind a GRE header, which has no flag that it must not have (RFC 2784, RFC 2890).
+fn gre(packet: &[u8]) -> Result<&[u8], String> {
+    let [flags, version, high, low, ..] = *packet else { return Err("GRE header".to_owned()) };
+    if flags & 0x4f != 0 || version != 0 {
+        return Err(format!("GRE flags {flags:02x} {version:02x}"));
+    }
+    if flags & 0x80 != 0 && sum(packet, 0) != 0xffff {
+        return Err("GRE checksum".to_owned());
+    }
+    let fields = [0x80, 0x20, 0x10].iter().filter(|bit| flags & **bit != 0).count();
+    let inner = packet.get(4 + 4 * fields..).ok_or("GRE header")?;
+    match (u16::from_be_bytes([high, low]), inner.first().map(|byte| byte >> 4)) {
+        (0x0800, Some(4)) | (0x86dd, Some(6)) => Ok(inner),
+        (protocol, first) => Err(format!("GRE protocol {protocol:04x} before {first:?}")),
     }
 }
 

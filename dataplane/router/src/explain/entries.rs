@@ -159,6 +159,7 @@ pub(super) fn group_words(group: &NextHopGroup, names: Names<'_>) -> String {
             format!("on the link of {}", interface_name(*interface, names))
         }
         NextHopGroup::Local => "this machine's kernel".to_owned(),
+        NextHopGroup::Broadcast => "the broadcast address of a connected subnet".to_owned(),
         NextHopGroup::Blackhole => "blackhole".to_owned(),
         NextHopGroup::Unreachable => "unreachable".to_owned(),
         NextHopGroup::Prohibit => "prohibit".to_owned(),

@@ -104,7 +104,10 @@ impl VerdictReport {
             }
             ("punt", ..) => "to the kernel".to_owned(),
             ("fragment", ..) => {
-                format!("sent in fragments by {}", self.interface.as_deref().unwrap_or("an interface"))
+                format!(
+                    "sent in fragments by {}",
+                    self.interface.as_deref().unwrap_or("an interface")
+                )
             }
             ("handoff", ..) => "handed to the worker that follows its fragments".to_owned(),
             ("hold", ..) => "held: its next hop is being resolved".to_owned(),

@@ -151,7 +151,7 @@ impl ControlLoop {
     }
 
     fn update_rules(&mut self) {
-        let rules = datapath::rules(&self.config, self.host.locals());
+        let rules = datapath::rules(&self.config, &self.host);
         if let Err(error) = self.datapath.classifier.update_rules(&rules) {
             error!(%error, "the classifier's rules are out of date");
         }
@@ -233,14 +233,18 @@ impl ControlLoop {
         }
         // Egress addresses that are new must never be taken for the kernel's, so the classifier
         // learns of them first; those that go are forgotten once no worker steers them any more.
-        let mut both = datapath::rules(&new, self.host.locals());
-        let old_rules = datapath::rules(&self.config, self.host.locals());
+        let mut both = datapath::rules(&new, &self.host);
+        let old_rules = datapath::rules(&self.config, &self.host);
         both.egress.extend(old_rules.egress.iter().copied());
         both.tunnels.extend(old_rules.tunnels.iter().copied());
         both.egress.sort();
         both.egress.dedup();
         both.tunnels.sort();
         both.tunnels.dedup();
+        both.tunnel_port =
+            if both.tunnel_port == 0 { old_rules.tunnel_port } else { both.tunnel_port };
+        both.gre |= old_rules.gre;
+        both.ipip |= old_rules.ipip;
         let undo = |this: &mut Self| {
             this.plugins.forget();
             if let Err(error) = this.datapath.classifier.update_rules(&old_rules) {

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use config::{Checked, OnExit, Poll, Workers};
+use config::{Checked, OnExit, Poll, TunnelKind, Workers};
 use crossbeam::channel::Sender;
 use forward::{Handoff, Neighbor, PuntSender, TapReader, Worker, WorkerCounters, WorkerParts};
 use frame::{Nanos, Pool};
@@ -25,6 +25,7 @@ use xdp::{
 };
 
 use crate::run::bell::Bell;
+use crate::run::host_state::HostState;
 use crate::run::worker_thread::{self, RouterWorker, Surroundings};
 
 /// An interface as it was set up.
@@ -58,7 +59,7 @@ pub(crate) struct WorkerInputs {
 }
 
 /// What the classifier is to decide by.
-pub(crate) fn rules(config: &Checked, locals: impl Iterator<Item = IpAddr>) -> ClassifierRules {
+pub(crate) fn rules(config: &Checked, host: &HostState) -> ClassifierRules {
     let local_node = config.local_node.and_then(|position| config.nodes.get(position));
     let mut tunnels: Vec<IpAddr> = Vec::new();
     if let Some(node) = local_node {
@@ -70,11 +71,16 @@ pub(crate) fn rules(config: &Checked, locals: impl Iterator<Item = IpAddr>) -> C
             tunnels.extend(site.endpoints.ipv6.map(IpAddr::V6));
         }
     }
+    let kinds: Vec<TunnelKind> = config.tunnels().map(|tunnel| tunnel.kind).collect();
+    let has_gue = kinds.contains(&TunnelKind::Gue);
     ClassifierRules {
-        locals: locals.collect::<BTreeSet<_>>(),
+        locals: host.locals().collect::<BTreeSet<_>>(),
+        broadcasts: host.broadcasts().collect::<BTreeSet<_>>(),
         egress: config.egress.iter().map(|egress| egress.prefix).collect(),
         tunnels,
-        tunnel_port: config.tunnel.port,
+        tunnel_port: if has_gue { config.gue_port } else { 0 },
+        gre: kinds.iter().any(|kind| matches!(kind, TunnelKind::Gre(_))),
+        ipip: kinds.contains(&TunnelKind::Ipip),
         on_exit: match config.router.on_exit {
             OnExit::Drop => xdp::OnExit::Drop,
             OnExit::Kernel => xdp::OnExit::Kernel,

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use control::kernel::{
-    KernelEvent, KernelState, Link, NeighborChange, NeighborState, RouteChange, RouteKind, Scope,
+    KernelEvent, KernelState, Link, LocalKind, NeighborChange, NeighborState, RouteChange,
+    RouteKind, Scope,
 };
 use control::publication::{
     Changes, HostView, InterfaceView, NeighborView, NextHopView, RouteView,
 };
-use ipnet::IpNet;
 use tables::AdjacencyState;
 use wire::{InterfaceId, MacAddress};
 
@@ -70,6 +70,11 @@ impl HostState {
     /// Every address that this machine answers for.
     pub(crate) fn locals(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.view.locals.iter().copied()
+    }
+
+    /// Broadcast addresses of the machine's subnets.
+    pub(crate) fn broadcasts(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.view.broadcasts.iter().copied()
     }
 
     /// Takes news in, and says what it changed.
@@ -138,13 +143,19 @@ impl HostState {
         self.view.interfaces =
             self.names.iter().map(|name| interface_view(kernel.links.get(name), kernel)).collect();
         // Prefixes such as 127.0.0.0/8 never appear on a wire.
-        self.view.locals = kernel
-            .addresses
-            .locals
-            .keys()
-            .filter(|net| net.prefix_len() == net.max_prefix_len())
-            .map(IpNet::addr)
-            .collect();
+        let single = |is_wanted: fn(LocalKind) -> bool| {
+            kernel
+                .addresses
+                .locals
+                .iter()
+                .filter(move |(net, kind)| {
+                    net.prefix_len() == net.max_prefix_len() && is_wanted(**kind)
+                })
+                .map(|(net, _)| net.addr())
+                .collect()
+        };
+        self.view.locals = single(|kind| kind != LocalKind::Broadcast);
+        self.view.broadcasts = single(|kind| kind == LocalKind::Broadcast);
     }
 
     fn take_route(&mut self, change: &RouteChange) {

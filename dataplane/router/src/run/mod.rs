@@ -112,7 +112,7 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
     let (want, wanted) = bounded(WANTED_MAX);
     let counters: Vec<Arc<WorkerCounters>> =
         cores.iter().map(|_| Arc::new(WorkerCounters::new(config.interfaces.len()))).collect();
-    let rules = datapath::rules(&config, host.locals());
+    let rules = datapath::rules(&config, &host);
     let mut datapath = Datapath::set_up(&config, facts, &rules, cores, inputs, &want, &counters)?;
     report::print_start(&config, &datapath);
 

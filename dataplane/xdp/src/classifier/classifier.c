@@ -6,7 +6,8 @@
 //   1. destination is an egress address, even one that the kernel has:  XSK; without a socket DROP
 //   2. tunnel packet for this node, or an ICMP error that quotes one:   XSK; without a socket DROP
 //   3. ARP, ND, non-IP, multicast, 802.1Q, any other local address:     kernel
-//   4. the rest (transit):                          XSK; without a socket as `on_exit` says
+//   4. the rest (transit, and what is sent to the broadcast address of a subnet of ours by a unicast
+//      frame):                          XSK; without a socket as `on_exit` says
 //
 // The fast path of a packet to be forwarded is one look-up (its destination is no address of this
 // machine) and one redirect. Whether it goes to an egress address or is transit makes no difference
@@ -78,12 +79,15 @@ enum reason {
 enum { REASONS_MAX = 32 };
 
 // Flags of an address in `locals4` and `locals6`.
-enum { LOCAL_EGRESS = 1, LOCAL_TUNNEL = 2 };
+enum { LOCAL_EGRESS = 1, LOCAL_TUNNEL = 2, LOCAL_BROADCAST = 4 };
+
+// Kinds of tunnels beside GUE, in `settings`.
+enum { TUNNEL_GRE = 1, TUNNEL_IPIP = 2 };
 
 struct settings {
-	u16 tunnel_port; // big endian; 0: no tunnels
+	u16 tunnel_port; // of GUE, big endian; 0: no such tunnels
 	u8 drop_on_exit;
-	u8 reserved;
+	u8 tunnel_kinds; // TUNNEL_*
 };
 
 struct address6 {
@@ -207,14 +211,6 @@ INLINE int on_exit(void)
 	return XDP_DROP;
 }
 
-INLINE u16 tunnel_port(void)
-{
-	u32 key = 0;
-	const struct settings *set = map_lookup(&settings, &key);
-
-	return set ? set->tunnel_port : 0;
-}
-
 struct ipv4 {
 	u8 version_ihl;
 	u8 tos;
@@ -249,37 +245,51 @@ struct icmp {
 	u32 rest;
 };
 
-enum { ICMP = 1, UDP = 17, ICMPV6 = 58 };
+enum { ICMP = 1, IPIP = 4, UDP = 17, IPV6 = 41, GRE = 47, ICMPV6 = 58 };
 
-// The bytes behind an IPv4 header, or 0 for a fragment other than the first and a broken header.
+// The bytes behind an IPv4 header, or 0 for a broken header.
 INLINE const void *payload4(const struct ipv4 *ip)
 {
 	u32 header_length = (ip->version_ihl & 0x0f) * 4;
 
-	if (header_length < sizeof(*ip) || ip->fragment & be16(0x1fff))
-		return 0;
-	return (const void *)ip + header_length;
+	return header_length < sizeof(*ip) ? 0 : (const void *)ip + header_length;
 }
 
-INLINE int is_udp_to(const void *payload, const void *end, u16 port)
+// Whether a packet is one of a tunnel by its protocol and, in UDP, the port: 0 for `payload` stands
+// for what a fragment other than the first hides. Other kinds need no port, so that their fragments
+// are found too; no tunnel of ours is fragmented, and the router refuses them.
+INLINE int is_tunnel_protocol(const struct settings *set, u8 protocol, const void *payload,
+			      const void *end)
 {
 	const struct udp *udp = payload;
 
-	return (const void *)(udp + 1) <= end && udp->destination == port;
+	switch (protocol) {
+	case UDP:
+		return set->tunnel_port && udp && (const void *)(udp + 1) <= end &&
+		       udp->destination == set->tunnel_port;
+	case GRE:
+		return set->tunnel_kinds & TUNNEL_GRE;
+	case IPIP:
+	case IPV6:
+		return set->tunnel_kinds & TUNNEL_IPIP;
+	default:
+		return 0;
+	}
 }
 
-// A UDP packet to the tunnel port, or an ICMP error about one that this address sent.
+// A tunnel packet, or an ICMP error about one that this address sent.
 INLINE int is_tunnel4(const struct ipv4 *ip, const void *end)
 {
-	u16 port = tunnel_port();
+	u32 key = 0;
+	const struct settings *set = map_lookup(&settings, &key);
 	const void *payload = payload4(ip);
 
-	if (!port || !payload)
+	if (!set || !payload)
 		return 0;
-	if (ip->protocol == UDP)
-		return is_udp_to(payload, end, port);
+	if (ip->fragment & be16(0x1fff))
+		return is_tunnel_protocol(set, ip->protocol, 0, end);
 	if (ip->protocol != ICMP)
-		return 0;
+		return is_tunnel_protocol(set, ip->protocol, payload, end);
 
 	const struct icmp *icmp = payload;
 	const struct ipv4 *quoted = (const void *)(icmp + 1);
@@ -290,22 +300,22 @@ INLINE int is_tunnel4(const struct ipv4 *ip, const void *end)
 	if (icmp->type != 3 && icmp->type != 4 && icmp->type != 11 && icmp->type != 12)
 		return 0;
 	payload = payload4(quoted);
-	return payload && quoted->protocol == UDP && quoted->source == ip->destination &&
-	       is_udp_to(payload, end, port);
+	return payload && !(quoted->fragment & be16(0x1fff)) &&
+	       quoted->source == ip->destination &&
+	       is_tunnel_protocol(set, quoted->protocol, payload, end);
 }
 
 // The same for IPv6. Tunnel packets have no extension headers: nodes send none, and do not fragment.
 INLINE int is_tunnel6(const struct ipv6 *ip, const void *end)
 {
-	u16 port = tunnel_port();
+	u32 key = 0;
+	const struct settings *set = map_lookup(&settings, &key);
 	const void *payload = ip + 1;
 
-	if (!port)
+	if (!set)
 		return 0;
-	if (ip->next_header == UDP)
-		return is_udp_to(payload, end, port);
 	if (ip->next_header != ICMPV6)
-		return 0;
+		return is_tunnel_protocol(set, ip->next_header, payload, end);
 
 	const struct icmp *icmp = payload;
 	const struct ipv6 *quoted = (const void *)(icmp + 1);
@@ -315,12 +325,12 @@ INLINE int is_tunnel6(const struct ipv6 *ip, const void *end)
 	// RFC 4443 section 2.1: types below 128 are errors; 1 to 4 are defined.
 	if (icmp->type < 1 || icmp->type > 4)
 		return 0;
-	return quoted->next_header == UDP && quoted->source[0] == ip->destination[0] &&
-	       quoted->source[1] == ip->destination[1] && quoted->source[2] == ip->destination[2] &&
-	       quoted->source[3] == ip->destination[3] && is_udp_to(quoted + 1, end, port);
+	return quoted->source[0] == ip->destination[0] && quoted->source[1] == ip->destination[1] &&
+	       quoted->source[2] == ip->destination[2] && quoted->source[3] == ip->destination[3] &&
+	       is_tunnel_protocol(set, quoted->next_header, quoted + 1, end);
 }
 
-INLINE int classify4(const struct xdp_md *ctx, const void *packet, const void *end)
+INLINE int classify4(const struct xdp_md *ctx, const u8 *frame, const void *packet, const void *end)
 {
 	const struct ipv4 *ip = packet;
 
@@ -334,7 +344,9 @@ INLINE int classify4(const struct xdp_md *ctx, const void *packet, const void *e
 
 	const u32 *flags = map_lookup(&locals4, &destination);
 
-	if (flags) {
+	// RFC 2644: a directed broadcast, which a router sent on to this station alone, is neither taken in
+	// nor forwarded. A station of the subnet itself sends to all stations.
+	if (flags && !(*flags & LOCAL_BROADCAST && !(frame[0] & 1))) {
 		if (*flags & LOCAL_EGRESS)
 			return xsk_or_drop(ctx, TO_XSK_EGRESS, DROP_EGRESS_NO_SOCKET);
 		if (*flags & LOCAL_TUNNEL && is_tunnel4(ip, end))
@@ -411,7 +423,7 @@ SECTION("xdp") int sluice_classify(const struct xdp_md *ctx)
 		return pass(KERNEL_TRUNCATED);
 	switch (*(const u16 *)(packet + 12)) {
 	case be16(0x0800):
-		return classify4(ctx, packet + 14, end);
+		return classify4(ctx, packet, packet + 14, end);
 	case be16(0x86dd):
 		return classify6(ctx, packet + 14, end);
 	case be16(0x0806):

@@ -23,6 +23,11 @@ pub(super) const EGRESS_MAX: usize = 4096;
 /// Flags of an address, as in `classifier.c`.
 const LOCAL_EGRESS: u32 = 1;
 const LOCAL_TUNNEL: u32 = 2;
+const LOCAL_BROADCAST: u32 = 4;
+
+/// Kinds of tunnels in the settings, as in `classifier.c`.
+const TUNNEL_GRE: u8 = 1;
+const TUNNEL_IPIP: u8 = 2;
 
 /// What becomes of transit while no socket takes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -37,16 +42,23 @@ pub enum OnExit {
 /// What the classifier decides by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClassifierRules {
-    /// Every address that the kernel of this machine answers for, with the broadcast addresses of its
-    /// subnets: the kernel's table `local`. Those within an egress prefix go to the router
-    /// nevertheless.
+    /// Every address that the kernel of this machine answers for: its table `local`, without the
+    /// broadcast addresses. Those within an egress prefix go to the router nevertheless.
     pub locals: BTreeSet<IpAddr>,
+    /// Broadcast addresses of its subnets. What is sent to one by a unicast frame, which is a directed
+    /// broadcast from elsewhere, is transit (and the router drops it, RFC 2644); what a station of the
+    /// subnet sends to all is the kernel's.
+    pub broadcasts: BTreeSet<IpAddr>,
     /// Prefixes of shared addresses. Nothing to them ever reaches the kernel.
     pub egress: Vec<IpNet>,
     /// Addresses of this machine at which tunnels end; they need not stand in `locals` too.
     pub tunnels: Vec<IpAddr>,
-    /// UDP port of the tunnels, 0 if there are none.
+    /// UDP port of GUE tunnels, 0 if there are none.
     pub tunnel_port: u16,
+    /// Whether there are GRE tunnels.
+    pub gre: bool,
+    /// Whether there are tunnels of IP in IP, of either family.
+    pub ipip: bool,
     /// What becomes of transit while no socket takes it.
     pub on_exit: OnExit,
 }
@@ -59,7 +71,7 @@ struct Compiled {
     settings: Option<Settings>,
 }
 
-/// `struct settings` of `classifier.c`: port in network order, drop_on_exit, reserved.
+/// `struct settings` of `classifier.c`: port in network order, drop_on_exit, tunnel_kinds.
 type Settings = [u8; 4];
 
 impl Compiled {
@@ -67,6 +79,9 @@ impl Compiled {
         let egress: BTreeSet<IpNet> = rules.egress.iter().map(IpNet::trunc).collect();
         let mut locals: BTreeMap<IpAddr, u32> =
             rules.locals.iter().map(|&address| (address, 0)).collect();
+        for &address in &rules.broadcasts {
+            *locals.entry(address).or_default() |= LOCAL_BROADCAST;
+        }
         for &address in &rules.tunnels {
             *locals.entry(address).or_default() |= LOCAL_TUNNEL;
         }
@@ -85,7 +100,9 @@ impl Compiled {
             }
         }
         let [high, low] = rules.tunnel_port.to_be_bytes();
-        let settings = Some([high, low, u8::from(rules.on_exit == OnExit::Drop), 0]);
+        let kind = |is_there: bool, kind: u8| if is_there { kind } else { 0 };
+        let kinds = kind(rules.gre, TUNNEL_GRE) | kind(rules.ipip, TUNNEL_IPIP);
+        let settings = Some([high, low, u8::from(rules.on_exit == OnExit::Drop), kinds]);
         Ok(Self { locals, egress, settings })
     }
 }

@@ -90,21 +90,17 @@ fn ip(text: &str) -> IpAddr {
 
 fn rules() -> ClassifierRules {
     ClassifierRules {
-        locals: [
-            "192.0.2.1",
-            "192.0.2.255",
-            "203.0.113.7",
-            "2001:db8::1",
-            "2001:db8:e::7",
-            "fe80::1",
-        ]
-        .map(ip)
-        .into(),
+        locals: ["192.0.2.1", "203.0.113.7", "2001:db8::1", "2001:db8:e::7", "fe80::1"]
+            .map(ip)
+            .into(),
         egress: ["203.0.113.0/24", "198.51.100.9/32", "2001:db8:e::/64", "2001:db8:f::9/128"]
             .map(|net| net.parse().expect("a test's prefix is valid"))
             .into(),
+        broadcasts: ["192.0.2.255", "203.0.113.255"].map(ip).into(),
         tunnels: ["192.0.2.2", "2001:db8::2"].map(ip).into(),
         tunnel_port: TUNNEL_PORT,
+        gre: true,
+        ipip: true,
         on_exit: OnExit::Kernel,
     }
 }
@@ -189,6 +185,14 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Rule)> {
     let fragment =
         |word: u16| patched(udp(from, "192.0.2.2", TUNNEL_PORT), 20, &word.to_be_bytes());
 
+    let proto = |source: &str, destination: &str, protocol: u8| {
+        ip_packet(source, destination, vec![0x45; 24], Some(protocol))
+    };
+    let fragment_of = |protocol: u8, word: u16| {
+        patched(proto(from, "192.0.2.2", protocol), 20, &word.to_be_bytes())
+    };
+    let to_all = |packet: Vec<u8>| patched(packet, 0, &[0xff; 6]);
+
     let mut cases = vec![
         // Rule 1.
         ("egress, on loopback too", udp(from, "203.0.113.7", 53), Egress),
@@ -223,6 +227,28 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Rule)> {
             patched(udp(from, "192.0.2.2", TUNNEL_PORT), 14, &[0x44]),
             local,
         ),
+        ("GRE", proto(from, "192.0.2.2", 47), Tunnel),
+        ("GRE, IP options", with_options(&proto(from, "192.0.2.2", 47)), Tunnel),
+        ("GRE, no payload", ip_packet(from, "192.0.2.2", vec![], Some(47)), Tunnel),
+        ("GRE, first fragment", fragment_of(47, 0x2000), Tunnel),
+        // A fragment is known by its protocol, so that it is the router that refuses it.
+        ("GRE, later fragment", fragment_of(47, 0x2001), Tunnel),
+        ("GRE, last fragment", fragment_of(47, 0x0001), Tunnel),
+        ("GRE, header length 4", patched(proto(from, "192.0.2.2", 47), 14, &[0x44]), local),
+        ("GRE, other address", proto(from, "192.0.2.1", 47), local),
+        ("GRE, not for us", proto(from, "192.0.2.3", 47), Forward),
+        ("IPv4 in IPv4", proto(from, "192.0.2.2", 4), Tunnel),
+        ("IPv4 in IPv4, other address", proto(from, "192.0.2.1", 4), local),
+        ("IPv4 in IPv4, later fragment", fragment_of(4, 0x0001), Tunnel),
+        ("IPv6 in IPv4", proto(from, "192.0.2.2", 41), Tunnel),
+        ("IPv6 in IPv4, other address", proto(from, "192.0.2.1", 41), local),
+        ("ESP", proto(from, "192.0.2.2", 50), local),
+        ("GRE over IPv6", proto(from6, "2001:db8::2", 47), Tunnel),
+        ("GRE over IPv6, other address", proto(from6, "2001:db8::1", 47), local),
+        ("IPv4 in IPv6", proto(from6, "2001:db8::2", 4), Tunnel),
+        ("IPv6 in IPv6", proto(from6, "2001:db8::2", 41), Tunnel),
+        ("IPv6 in IPv6, other address", proto(from6, "2001:db8::1", 41), local),
+        ("ESP over IPv6", proto(from6, "2001:db8::2", 50), local),
         ("tunnel6", udp(from6, "2001:db8::2", TUNNEL_PORT), Tunnel),
         ("tunnel6, other port", udp(from6, "2001:db8::2", 53), local),
         ("tunnel6, other address", udp(from6, "2001:db8::1", TUNNEL_PORT), local),
@@ -245,8 +271,14 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Rule)> {
         ("too big6, not our source", icmp(from6, "2001:db8::2", 2, &foreign6), local),
         ("echo6 that looks like an error", icmp(from6, "2001:db8::2", 128, &sent6), local),
         // Rule 3.
+        ("subnet broadcast", to_all(udp(from, "192.0.2.255", 22)), local),
+        ("subnet multicast frame", patched(udp(from, "192.0.2.255", 22), 0, &[1, 0, 94]), local),
+        // Rule 4: a directed broadcast, of RFC 2644.
+        ("directed broadcast", udp(from, "192.0.2.255", 22), Forward),
+        ("directed broadcast, ICMP echo", icmp(from, "192.0.2.255", 8, &[]), Forward),
+        // Rule 1 before all of that.
+        ("egress, subnet broadcast", to_all(udp(from, "203.0.113.255", 53)), Egress),
         ("local", udp(from, "192.0.2.1", 22), local),
-        ("local, subnet broadcast", udp(from, "192.0.2.255", 22), local),
         ("local, ICMP echo", icmp(from, "192.0.2.1", 8, &[]), local),
         ("local6", udp(from6, "2001:db8::1", 22), local),
         ("ping of the tunnel address", icmp(from, "192.0.2.2", 8, &[]), local),
@@ -293,6 +325,32 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Rule)> {
         ("transit6", udp(from6, "2001:db8:50::1", 53), Forward),
         ("transit to nowhere", udp(from, "0.0.0.0", 53), Forward),
     ];
+    // ICMP errors that quote other kinds of tunnel packets: no more than the IP header is needed.
+    for (protocol, ours) in [(47, Tunnel), (4, Tunnel), (41, Tunnel), (50, local)] {
+        let sent4 = proto("192.0.2.2", "198.51.100.50", protocol)[14..].to_vec();
+        let sent6 = proto("2001:db8::2", "2001:db8:50::1", protocol)[14..].to_vec();
+        let foreign4 = proto("192.0.2.3", "198.51.100.50", protocol)[14..].to_vec();
+        let foreign6 = proto("2001:db8::3", "2001:db8:50::1", protocol)[14..].to_vec();
+        for kind in [3, 4, 11, 12] {
+            cases.push(("error, ours", icmp(from, "192.0.2.2", kind, &sent4), ours));
+        }
+        for kind in [1, 2, 3, 4] {
+            cases.push(("error6, ours", icmp(from6, "2001:db8::2", kind, &sent6), ours));
+        }
+        let later = patched(sent4.clone(), 6, &[0, 1]);
+        cases.extend([
+            ("error, header alone", icmp(from, "192.0.2.2", 3, &sent4[..20]), ours),
+            ("error, cut header", icmp(from, "192.0.2.2", 3, &sent4[..19]), local),
+            ("error, later fragment", icmp(from, "192.0.2.2", 3, &later), local),
+            ("error, not our source", icmp(from, "192.0.2.2", 3, &foreign4), local),
+            ("error, to another address", icmp(from, "192.0.2.1", 3, &sent4), local),
+            ("redirect", icmp(from, "192.0.2.2", 5, &sent4), local),
+            ("error6, header alone", icmp(from6, "2001:db8::2", 2, &sent6[..40]), ours),
+            ("error6, cut header", icmp(from6, "2001:db8::2", 2, &sent6[..39]), local),
+            ("error6, not our source", icmp(from6, "2001:db8::2", 2, &foreign6), local),
+            ("error6 of another type", icmp(from6, "2001:db8::2", 5, &sent6), local),
+        ]);
+    }
     for (name, ether_type, reason) in [
         ("802.1Q", 0x8100_u16, Reason::KernelVlan),
         ("802.1ad", 0x88a8, Reason::KernelVlan),
@@ -354,6 +412,47 @@ fn every_rule_with_and_without_a_socket() {
                     expected,
                     "{name}, socket: {with_socket}, on exit: {on_exit:?}"
                 );
+            }
+        }
+    });
+}
+
+/// What a kind that is not configured looks like is the kernel's, which may have such tunnels itself.
+#[test]
+fn only_kinds_that_are_configured_are_tunnels() {
+    common::with_bpffs("only_kinds_that_are_configured_are_tunnels", |bpffs| {
+        let mut bench = Bench::new(bpffs, &rules());
+        let from = [("198.51.100.77", "192.0.2.2"), ("2001:db8:77::1", "2001:db8::2")];
+        for bits in 0..8_u8 {
+            let (has_gue, gre, ipip) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+            let tunnel_port = if has_gue { TUNNEL_PORT } else { 0 };
+            let rules = ClassifierRules { tunnel_port, gre, ipip, ..rules() };
+            bench.rules.update(&rules).expect("the rules fit");
+            for (source, destination) in from {
+                let other = |protocol| ip_packet(source, destination, vec![0; 24], Some(protocol));
+                for (packet, is_tunnel) in [
+                    (udp(source, destination, TUNNEL_PORT), has_gue),
+                    (udp(source, destination, 0), false),
+                    (other(47), gre),
+                    (other(4), ipip),
+                    (other(41), ipip),
+                ] {
+                    let expected = if is_tunnel {
+                        (DROP, Reason::DropTunnelNoSocket)
+                    } else {
+                        (PASS, Reason::KernelLocal)
+                    };
+                    assert_eq!(bench.decide(&packet), expected, "{rules:?}: {packet:02x?}");
+                    // The same of an error about such a packet, sent from here.
+                    let mut quoted = packet[14..].to_vec();
+                    let (at, kind) = if ip(source).is_ipv4() { (12, 3) } else { (8, 1) };
+                    let len = if ip(source).is_ipv4() { 4 } else { 16 };
+                    let (own, far) = (at + len..at + 2 * len, at..at + len);
+                    let address = quoted[own].to_vec();
+                    quoted[far].copy_from_slice(&address);
+                    let error = icmp(source, destination, kind, &quoted);
+                    assert_eq!(bench.decide(&error), expected, "{rules:?}: {error:02x?}");
+                }
             }
         }
     });
@@ -428,6 +527,7 @@ fn any_rules() -> impl Strategy<Value = ClassifierRules> {
             tunnels,
             tunnel_port,
             on_exit,
+            ..ClassifierRules::default()
         })
 }
 
