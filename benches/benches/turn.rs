@@ -9,6 +9,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use benches::tsc::Tsc;
 use config::Checked;
@@ -18,15 +20,16 @@ use crossbeam::channel::bounded;
 use forward::{Worker, WorkerCounters, WorkerParts};
 use frame::{Hook, HookPoint, Nanos, NoHook};
 use policy::{HostOptions, PluginConfig, PluginHost, PluginSpec};
-use sim::{HeaderTemplate, LoopQueue, Rewrite, memory_pool};
+use sim::{HeaderTemplate, LoopQueue, Rewrite, Vary, memory_pool};
 use tables::AdjacencyState;
-use wire::{InterfaceId, MacAddress, ethernet, ipv4, ipv6, protocol, udp};
+use wire::{InterfaceId, MacAddress, checksum, ethernet, ipv4, ipv6, protocol, udp};
 
 /// Frames of each ring, written before a turn and then read: with a batch of them they are read from
 /// the first cache levels, with a full ring from the third, where a card leaves them.
 const FULL_RING_FRAMES: usize = 2048;
 
-/// Flows that the packets belong to: the look-ups stay in the cache.
+/// Flows that the packets belong to where a case does not say otherwise: the look-ups stay in the
+/// cache.
 const FLOWS: u16 = 64;
 
 const ROUTER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
@@ -164,19 +167,79 @@ fn publication(with_slices: bool) -> Publication {
     publication
 }
 
+/// Makes the packet one of `FLOWS`, at random: another destination and other ports for each.
+fn spread<const FLOWS: u64>(bytes: &mut [u8], packet: u64) {
+    // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+    let mix = |seed: u64| {
+        let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let seed = (seed ^ (seed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        seed ^ (seed >> 31)
+    };
+    let flow = mix(mix(packet) % FLOWS).to_be_bytes();
+    let ip = &mut bytes[ethernet::HEADER_LEN..];
+    // From 1.0.0.0 to 126.255.255.255, without networks that are dropped.
+    ip[16] = 1 + flow[0] % 126;
+    ip[17..20].copy_from_slice(&flow[1..4]);
+    ip[20..22].copy_from_slice(&flow[4..6]);
+    ip[10..12].fill(0);
+    let sum = checksum::internet_checksum(&ip[..ipv4::HEADER_LEN]);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Reads and writes 64 MiB over and over on another core for as long as it lives, as a neighbour does
+/// who shares the last cache level.
+struct Polluter {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Polluter {
+    /// `None` on a machine with one core.
+    fn start() -> Option<Self> {
+        let cores = core_affinity::get_core_ids()?;
+        let [theirs, .., _] = &cores[..] else { return None };
+        let (theirs, stop) = (*theirs, Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            core_affinity::set_for_current(theirs);
+            let mut memory = vec![0_u64; 8 << 20];
+            while !stopped.load(Ordering::Relaxed) {
+                for line in memory.chunks_mut(8) {
+                    line[0] = line[0].wrapping_add(1);
+                }
+                std::hint::black_box(&mut memory);
+            }
+        });
+        Some(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Polluter {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 fn worker<H: Hook>(
     traffic: Traffic,
     (batch_frames, ring_frames): (usize, usize),
+    vary: Option<Vary>,
     publication: &Publication,
     hook: H,
 ) -> Worker<LoopQueue, H> {
     let templates: Vec<HeaderTemplate> = (0..FLOWS)
         .map(|flow| HeaderTemplate::new(&packet(traffic, flow)).expect("a short packet"))
         .collect();
-    let queues = vec![
-        LoopQueue::new(InterfaceId(0), ring_frames, templates, Rewrite::OnPrepare),
-        LoopQueue::new(InterfaceId(1), ring_frames, Vec::new(), Rewrite::OnPrepare),
-    ];
+    let mut ingress = LoopQueue::new(InterfaceId(0), ring_frames, templates, Rewrite::OnPrepare);
+    if let Some(vary) = vary {
+        ingress = ingress.varied(vary);
+    }
+    let queues =
+        vec![ingress, LoopQueue::new(InterfaceId(1), ring_frames, Vec::new(), Rewrite::OnPrepare)];
     Worker::new(WorkerParts {
         id: 0,
         queues,
@@ -186,6 +249,7 @@ fn worker<H: Hook>(
         reader: publication.reader(),
         counters: Arc::new(WorkerCounters::new(2)),
         punt: None,
+        handoff: None,
         wanted: bounded(16).0,
         batch_frames,
     })
@@ -252,6 +316,10 @@ fn plugin(name: &str, config: &str) -> Option<PluginSpec> {
 
 fn turns(criterion: &mut Criterion<Tsc>) {
     println!("TSC: {:.3} GHz", Tsc::gigahertz());
+    // The last core is the bench's own, as a worker's is.
+    if let Some(core) = core_affinity::get_core_ids().and_then(|cores| cores.last().copied()) {
+        core_affinity::set_for_current(core);
+    }
     for batch in [64, 256] {
         let plain = publication(false);
         let sliced = publication(true);
@@ -264,7 +332,23 @@ fn turns(criterion: &mut Criterion<Tsc>) {
             ("ipv6-full-ring", Traffic::Ipv6, FULL_RING_FRAMES, &plain),
         ];
         for (name, traffic, ring, publication) in cases {
-            measure(criterion, name, batch, worker(traffic, (batch, ring), publication, NoHook));
+            let worker = worker(traffic, (batch, ring), None, publication, NoHook);
+            measure(criterion, name, batch, worker);
+        }
+        let flows: [(&str, Vary); 3] = [
+            ("1-flow", spread::<1>),
+            ("10k-flows", spread::<10_000>),
+            ("1M-flows", spread::<1_000_000>),
+        ];
+        for (flows, vary) in flows {
+            let worker = || worker(Traffic::Ipv4, (batch, batch), Some(vary), &plain, NoHook);
+            measure(criterion, &format!("ipv4-{flows}"), batch, worker());
+            match Polluter::start() {
+                Some(_polluter) => {
+                    measure(criterion, &format!("ipv4-{flows}-polluted"), batch, worker());
+                }
+                None => eprintln!("skipped: ipv4-{flows}-polluted, which needs a second core"),
+            }
         }
         let plugins = [
             (
@@ -280,7 +364,8 @@ fn turns(criterion: &mut Criterion<Tsc>) {
             host.publish(prepared).expect("published");
             let hook = chains.into_iter().next().expect("one worker");
             let name = format!("ipv4+{name}");
-            measure(criterion, &name, batch, worker(Traffic::Ipv4, (batch, batch), &plain, hook));
+            let worker = worker(Traffic::Ipv4, (batch, batch), None, &plain, hook);
+            measure(criterion, &name, batch, worker);
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum Action {
     Punt,
     /// Limits of held frames.
     Hold,
+    /// How fragments are followed and made.
+    Fragments,
     /// Roles of interfaces.
     Roles,
     /// MSS clamps of interfaces.
@@ -69,6 +71,7 @@ pub fn diff(old: &Checked, new: &Checked) -> Result<Vec<Action>, ConfigErrors> {
     differs(Action::Icmp, old.icmp != new.icmp);
     differs(Action::Punt, old.punt != new.punt);
     differs(Action::Hold, old.hold != new.hold);
+    differs(Action::Fragments, old.fragments != new.fragments);
     differs(Action::Roles, of_interfaces(|old, new| old.role != new.role));
     differs(Action::MssClamp, of_interfaces(|old, new| old.mss_clamp != new.mss_clamp));
     differs(Action::Neighbors, old.neighbors != new.neighbors);

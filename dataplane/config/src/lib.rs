@@ -37,10 +37,10 @@ pub use diff::{Action, PluginChanges, diff};
 pub use draft::{HostFacts, HostInterface, draft};
 pub use error::{ConfigError, ConfigErrors};
 pub use model::{
-    Checked, Delivery, Egress, Endpoints, Grant, Hold, Icmp, Interface, Kernel, LocalOwner,
-    MssClamp, Neighbor, Node, OnExit, OnTrap, Plugin, PluginConfig, PluginDefault, PluginHook,
-    Poll, Punt, ReplayFacts, Role, Route, RouteTarget, Router, Site, SitePorts, Slice, Tunnel,
-    TunnelKind, Workers, XdpMode, ZeroCopy,
+    Checked, Delivery, Egress, Endpoints, Fragments, Grant, Hold, Icmp, Interface, Kernel,
+    LocalOwner, MssClamp, Neighbor, Node, OnExit, OnTrap, Plugin, PluginConfig, PluginDefault,
+    PluginHook, Poll, Punt, ReplayFacts, Role, Route, RouteTarget, Router, Site, SitePorts, Slice,
+    Tunnel, TunnelKind, Workers, XdpMode, ZeroCopy,
 };
 pub use ports::PortRange;
 pub use reason::{Known, NoEndpoint, Place, Reason};

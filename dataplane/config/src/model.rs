@@ -43,6 +43,8 @@ pub struct Checked {
     pub punt: Punt,
     /// Limits of frames that wait for a neighbor.
     pub hold: Hold,
+    /// How fragments are followed and made.
+    pub fragments: Fragments,
     /// How packets travel between nodes and sites.
     pub tunnel: Tunnel,
     /// At least one; an [`InterfaceId`] is a position here.
@@ -202,6 +204,26 @@ pub struct Hold {
     pub frames_max: u32,
     /// A frame that waited this long is dropped, in milliseconds.
     pub timeout_ms: u32,
+}
+
+/// How fragments to and from shared addresses are followed, and how fragments are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragments {
+    /// Packets whose fragments are followed at a time, for each worker; 0: none are, and fragments
+    /// other than the first are dropped and counted.
+    pub packets_max: u16,
+    /// Fragments that may wait for the first one of their packet, for each worker; at most half of
+    /// [`Router::frames_per_worker`].
+    pub frames_max: u16,
+    /// Bytes that those fragments may have together, for each worker.
+    pub bytes_max: u32,
+    /// How long the fragments of a packet are waited for, in milliseconds.
+    pub timeout_ms: u32,
+    /// Whether an IPv4 packet without DF that is larger than the next hop's MTU is fragmented.
+    pub egress: bool,
+    /// Packets a second that are fragmented, of which a tenth may be at once: a token bucket for the
+    /// whole router.
+    pub egress_packets_per_s: u32,
 }
 
 /// How packets travel between nodes and between sites.

@@ -35,6 +35,8 @@ pub(crate) struct RawConfig {
     pub(crate) punt: Field<RawPunt>,
     /// Limits of the frames that wait for a neighbor.
     pub(crate) hold: Field<RawHold>,
+    /// How fragments are followed and made.
+    pub(crate) fragments: Field<RawFragments>,
     /// How packets travel between nodes and sites.
     pub(crate) tunnel: Field<RawTunnel>,
     /// The interfaces that the router drives: 1 to 64, all with the same number of queues.
@@ -152,6 +154,28 @@ pub(crate) struct RawHold {
     pub(crate) frames_max: Field<i64>,
     /// How long one waits before it is dropped, in milliseconds: 10 to 10000. Default: 1000.
     pub(crate) timeout_ms: Field<i64>,
+}
+
+/// `[fragments]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct RawFragments {
+    /// Packets to or from shared addresses whose fragments are followed at a time, for each worker: 0
+    /// to 32768. The oldest gives way. 0 follows none: fragments other than the first are dropped.
+    /// Default: 4096.
+    pub(crate) packets_max: Field<i64>,
+    /// Fragments that may wait for the first one of their packet, for each worker: 0 to 8192, and at
+    /// most half of `router.frames_per_worker`. Default: 512.
+    pub(crate) frames_max: Field<i64>,
+    /// Bytes that those fragments may have together, for each worker: 0 to 33554432. Default: 786432.
+    pub(crate) bytes_max: Field<i64>,
+    /// How long the fragments of a packet are waited for, in milliseconds: 10 to 60000. Default: 2000.
+    pub(crate) timeout_ms: Field<i64>,
+    /// Whether an IPv4 packet without DF that is larger than the next hop's MTU is fragmented. Default:
+    /// true.
+    pub(crate) egress: Field<bool>,
+    /// Packets a second that are fragmented, a tenth of them at once: 0 to 10000000. Default: 20000.
+    pub(crate) egress_packets_per_s: Field<i64>,
 }
 
 /// `[tunnel]`

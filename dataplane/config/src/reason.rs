@@ -203,7 +203,7 @@ pub enum Reason {
         /// What is needed.
         least: u32,
     },
-    /// More frames may wait than half of those that there are.
+    /// More frames may wait (for a neighbor, or for a first fragment) than half of those that there are.
     #[error("{frames_max} is more than half of router.frames_per_worker ({frames_per_worker})")]
     HoldTooBig {
         /// What stands there.

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use config::{
-    Config, Delivery, Grant, Hold, Icmp, LocalOwnerId, MssClamp, NodeId, OnExit, OnTrap, Owner,
-    Plugin, PluginConfig, PluginDefault, PluginHook, Poll, PortRange, Role, RouteTarget, SiteId,
-    TunnelKind, Workers, XdpMode, ZeroCopy,
+    Config, Delivery, Fragments, Grant, Hold, Icmp, LocalOwnerId, MssClamp, NodeId, OnExit, OnTrap,
+    Owner, Plugin, PluginConfig, PluginDefault, PluginHook, Poll, PortRange, Role, RouteTarget,
+    SiteId, TunnelKind, Workers, XdpMode, ZeroCopy,
 };
 use wire::{InterfaceId, MacAddress};
 
@@ -33,6 +33,15 @@ fn defaults() {
     assert_eq!(checked.punt.packets_per_s, 250_000);
     let hold = Hold { frames_max_per_neighbor: 8, frames_max: 1024, timeout_ms: 1000 };
     assert_eq!(checked.hold, hold);
+    let fragments = Fragments {
+        packets_max: 4096,
+        frames_max: 512,
+        bytes_max: 786_432,
+        timeout_ms: 2000,
+        egress: true,
+        egress_packets_per_s: 20_000,
+    };
+    assert_eq!(checked.fragments, fragments);
     assert_eq!((checked.tunnel.kind, checked.tunnel.port), (TunnelKind::Gue, 6080));
     let interface = &checked.interfaces[0];
     assert_eq!(
@@ -75,6 +84,13 @@ packets_per_s = 30000
 frames_max_per_neighbor = 0
 frames_max = 4096
 timeout_ms = 10
+[fragments]
+packets_max = 0
+frames_max = 4096
+bytes_max = 1
+timeout_ms = 60000
+egress = false
+egress_packets_per_s = 0
 [tunnel]
 kind = "gue"
 port = 5555
@@ -147,6 +163,15 @@ config_file = "meter.toml"
     assert_eq!(checked.punt.packets_per_s, 30_000);
     let hold = Hold { frames_max_per_neighbor: 0, frames_max: 4096, timeout_ms: 10 };
     assert_eq!(checked.hold, hold);
+    let fragments = Fragments {
+        packets_max: 0,
+        frames_max: 4096,
+        bytes_max: 1,
+        timeout_ms: 60_000,
+        egress: false,
+        egress_packets_per_s: 0,
+    };
+    assert_eq!(checked.fragments, fragments);
     assert_eq!(checked.tunnel.port, 5555);
     let [outside, inside] = &checked.interfaces[..] else { panic!("two interfaces") };
     assert_eq!((outside.role, inside.role), (Role::Outside, Role::Inside));

@@ -72,6 +72,7 @@ fn each_part_has_its_action() {
         ("[icmp]", "[icmp]\nerrors_per_s = 7", Action::Icmp),
         ("[hold]", "[punt]\npackets_per_s = 5\n[hold]", Action::Punt),
         ("[hold]", "[hold]\ntimeout_ms = 500", Action::Hold),
+        ("[hold]", "[fragments]\negress = false\n[hold]", Action::Fragments),
         ("role = \"outside\"", "role = \"both\"", Action::Roles),
         ("role = \"inside\"", "role = \"inside\"\nmss_clamp = 1400", Action::MssClamp),
         ("02:00:00:00:00:01", "02:00:00:00:00:02", Action::Neighbors),

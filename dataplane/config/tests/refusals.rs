@@ -287,6 +287,21 @@ fn limits_and_tunnel() {
         &["f:2: hold.frames_max: 8193 is more than half of router.frames_per_worker (16384)"],
     );
     refused_in(
+        "fragments",
+        "packets_max = 32769\nframes_max = 8193\ntimeout_ms = 9\negress_packets_per_s = -1",
+        &[
+            "f:2: fragments.packets_max: 32769 is out of bounds: 0 to 32768",
+            "f:3: fragments.frames_max: 8193 is out of bounds: 0 to 8192",
+            "f:4: fragments.timeout_ms: 9 is out of bounds: 10 to 60000",
+            "f:5: fragments.egress_packets_per_s: -1 is out of bounds: 0 to 10000000",
+        ],
+    );
+    refused_in(
+        "fragments",
+        "frames_max = 4097\n[router]\nframes_per_worker = 8192",
+        &["f:2: fragments.frames_max: 4097 is more than half of router.frames_per_worker (8192)"],
+    );
+    refused_in(
         "tunnel",
         "kind = \"gre\"\nport = 0",
         &[

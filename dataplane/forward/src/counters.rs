@@ -1,8 +1,13 @@
 //! What a worker counts: one writer, any number of readers, no locked instruction.
 //!
-//! Accounting identity, for each interface: `rx = forwarded + to_kernel + consumed + held +
-//! sum(drops)`, where everything is charged to the *receiving* interface. Beside it, for each
-//! interface that sends: `tx = forwarded out of it + originated out of it`.
+//! Accounting identity, for each interface: `rx + taken_over = forwarded + to_kernel + consumed +
+//! held + handed_over + sum(drops)`, where everything is charged to the *receiving* interface. Over all
+//! workers `handed_over - taken_over` is what is on the rings between them: none when nothing moves.
+//!
+//! Beside it, for each interface that sends: `tx = forwarded out of it - fragmented +
+//! fragments_created + originated out of it`: a packet that leaves in fragments was forwarded once,
+//! and each of its fragments was sent. Fragments of a packet that then found the ring full were sent
+//! too, and their packet is a drop.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,8 +54,13 @@ pub struct InterfaceCounters {
     pub to_kernel: Counter,
     /// Packets received here and used up by the router.
     pub consumed: Counter,
-    /// Packets received here that wait for their next hop now: a level, not a sum.
+    /// Packets received here that wait now, for their next hop or for their first fragment: a level, not
+    /// a sum.
     pub held: Counter,
+    /// Packets received here by this worker that another worker finishes.
+    pub handed_over: Counter,
+    /// Packets received here by another worker that this one finishes.
+    pub taken_over: Counter,
     /// Packets received here and dropped, by reason.
     pub drops: [Counter; DropReason::COUNT],
     /// Packets sent out of here: forwarded and originated.
@@ -59,6 +69,10 @@ pub struct InterfaceCounters {
     pub tx_bytes: Counter,
     /// Packets sent out of here that the router made itself.
     pub originated: Counter,
+    /// Packets sent out of here in fragments that the router made.
+    pub fragmented: Counter,
+    /// Fragments that the router made and sent out of here.
+    pub fragments_created: Counter,
     /// ICMP errors not made because of the rate limit.
     pub icmp_limited: Counter,
     /// Packets that the router made itself and could not send.
@@ -80,10 +94,14 @@ impl Default for InterfaceCounters {
             to_kernel: Counter::default(),
             consumed: Counter::default(),
             held: Counter::default(),
+            handed_over: Counter::default(),
+            taken_over: Counter::default(),
             drops: [const { Counter(AtomicU64::new(0)) }; DropReason::COUNT],
             tx_packets: Counter::default(),
             tx_bytes: Counter::default(),
             originated: Counter::default(),
+            fragmented: Counter::default(),
+            fragments_created: Counter::default(),
             icmp_limited: Counter::default(),
             originated_lost: Counter::default(),
             delivered: Counter::default(),
@@ -104,7 +122,7 @@ impl InterfaceCounters {
 
     /// Every counter but the drops, with the name that it has in status, metrics and replays.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, &Counter); 14] {
+    pub fn named(&self) -> [(&'static str, &Counter); 18] {
         [
             ("rx_packets", &self.rx_packets),
             ("rx_bytes", &self.rx_bytes),
@@ -112,9 +130,13 @@ impl InterfaceCounters {
             ("to_kernel", &self.to_kernel),
             ("consumed", &self.consumed),
             ("held", &self.held),
+            ("handed_over", &self.handed_over),
+            ("taken_over", &self.taken_over),
             ("tx_packets", &self.tx_packets),
             ("tx_bytes", &self.tx_bytes),
             ("originated", &self.originated),
+            ("fragmented", &self.fragmented),
+            ("fragments_created", &self.fragments_created),
             ("originated_lost", &self.originated_lost),
             ("icmp_limited", &self.icmp_limited),
             ("delivered", &self.delivered),
@@ -123,7 +145,7 @@ impl InterfaceCounters {
         ]
     }
 
-    /// Received packets less all that became of them: 0 between turns.
+    /// Packets received and taken over, less all that became of them: 0 between turns.
     #[must_use]
     pub fn imbalance(&self) -> i64 {
         let drops: u64 = self.drops.iter().map(Counter::get).sum();
@@ -131,8 +153,9 @@ impl InterfaceCounters {
             + self.to_kernel.get()
             + self.consumed.get()
             + self.held.get()
+            + self.handed_over.get()
             + drops;
-        self.rx_packets.get().wrapping_sub(accounted).cast_signed()
+        (self.rx_packets.get() + self.taken_over.get()).wrapping_sub(accounted).cast_signed()
     }
 }
 
@@ -153,10 +176,12 @@ pub struct WorkerCounters {
     pub frames_receiving: Counter,
     /// Frames on transmit rings: a level.
     pub frames_transmitting: Counter,
-    /// Frames that wait for a next hop: a level.
+    /// Frames that wait for a next hop or for a first fragment: a level.
     pub frames_held: Counter,
     /// Frames on their way to the kernel: a level.
     pub frames_punting: Counter,
+    /// Frames that other workers have: a level.
+    pub frames_away: Counter,
     /// Publication number of the snapshot in use: a level.
     pub epoch: Counter,
     /// Where the time of its turns goes.
@@ -177,6 +202,7 @@ impl WorkerCounters {
             frames_transmitting: Counter::default(),
             frames_held: Counter::default(),
             frames_punting: Counter::default(),
+            frames_away: Counter::default(),
             epoch: Counter::default(),
             stages: StageCounters::default(),
         }

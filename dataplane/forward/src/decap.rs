@@ -19,14 +19,16 @@ use crate::counters::WorkerCounters;
 use crate::parse;
 use crate::path::Path;
 
-/// Opens every tunnel packet of the batch that is addressed to this node.
+/// Opens every tunnel packet of the batch that is addressed to this node. Returns the flags that any of
+/// the packets in them has. Counts them, unless they come a second time, for which `counters` is `None`.
 #[inline]
 pub(crate) fn run(
     batch: &mut Batch,
     paths: &mut [Path],
     snapshot: &Snapshot,
-    counters: &WorkerCounters,
-) {
+    counters: Option<&WorkerCounters>,
+) -> u8 {
+    let mut seen = 0;
     let Batch { frames, descriptors, verdicts } = batch;
     for (((frame, descriptor), verdict), path) in
         frames.iter_mut().zip(descriptors.iter_mut()).zip(verdicts.iter_mut()).zip(paths)
@@ -41,13 +43,17 @@ pub(crate) fn run(
         match open(frame, descriptor, snapshot) {
             Ok(peer) => {
                 path.decapsulated = Some(peer);
-                if let Some(interface) = counters.interfaces.get(frame.ingress().index()) {
+                seen |= descriptor.flags;
+                let interface =
+                    counters.and_then(|all| all.interfaces.get(frame.ingress().index()));
+                if let Some(interface) = interface {
                     interface.decapsulated.add(1);
                 }
             }
             Err(reason) => *verdict = Verdict::Drop(reason),
         }
     }
+    seen
 }
 
 #[inline]

@@ -12,7 +12,7 @@
 //! forwarded, given to the kernel, consumed, held, or dropped for one reason; chunks are conserved
 //! ([`Worker::frames_missing`]); a batch sees one snapshot and one generation of every plugin.
 //!
-//! Absent: fragment tracking, address translation, handoff between workers.
+//! Absent: address translation.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -29,6 +29,8 @@ mod address;
 mod bucket;
 mod counters;
 mod decap;
+mod fragments;
+mod handoff;
 mod hold;
 mod icmp_errors;
 mod lookup;
@@ -36,10 +38,12 @@ mod parse;
 mod path;
 mod punt;
 mod rewrite;
+mod split;
 mod stages;
 mod worker;
 
 pub use counters::{Counter, InterfaceCounters, WorkerCounters};
+pub use handoff::{Handoff, Wake, handoff_mesh};
 pub use hold::Neighbor;
 pub use punt::{PuntReceiver, PuntSender, punt_channel};
 pub use stages::{Stage, StageCounters};

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Slice keys, as in RFC 7597 section 8: the destination port; for ICMP echo the identifier; for an
-//! ICMP error the source port of the packet that it quotes, which is the one the owner sent.
+//! ICMP error the source port of the packet that it quotes, which is the one the owner sent; for a later
+//! fragment that of its first one (see `fragments`).
 
 use core::net::IpAddr;
 
@@ -198,7 +199,7 @@ fn steer_one(
     if source.is_none() {
         descriptor.direction = direction::INBOUND;
     }
-    let hit = match find_slice(egress, End::Destination, frame, descriptor, snapshot) {
+    let hit = match find_slice(egress, End::Destination, frame, descriptor, path, snapshot) {
         Ok(hit) => hit,
         Err(reason) => return Steering::Decided(Err(reason)),
     };
@@ -257,7 +258,7 @@ fn admit_sender(
     if path.decapsulated.is_none() && role == Some(Role::Outside) {
         return Err(DropReason::SpoofedSource);
     }
-    let hit = find_slice(egress, End::Source, frame, descriptor, snapshot)
+    let hit = find_slice(egress, End::Source, frame, descriptor, path, snapshot)
         .map_err(|_| DropReason::SliceSender)?;
     let admitted = match (hit.owner, path.decapsulated) {
         (Owner::Local(owner), None) => matches!(
@@ -289,6 +290,7 @@ fn find_slice(
     end: End,
     frame: &Frame,
     descriptor: &Descriptor,
+    path: &Path,
     snapshot: &Snapshot,
 ) -> Result<SliceHit, DropReason> {
     if descriptor.flags & flags::PORTS != 0 {
@@ -298,7 +300,7 @@ fn find_slice(
         };
         return Ok(snapshot.slices.lookup(egress, port));
     }
-    find_slice_without_port(egress, end, frame, descriptor, snapshot)
+    find_slice_without_port(egress, end, frame, descriptor, path, snapshot)
 }
 
 #[cold]
@@ -307,10 +309,11 @@ fn find_slice_without_port(
     end: End,
     frame: &Frame,
     descriptor: &Descriptor,
+    path: &Path,
     snapshot: &Snapshot,
 ) -> Result<SliceHit, DropReason> {
     let slices = &snapshot.slices;
-    if descriptor.flags & flags::LATER_FRAGMENT != 0 {
+    if descriptor.flags & flags::LATER_FRAGMENT != 0 && !path.follows_first {
         return Err(DropReason::SliceFragment);
     }
     if descriptor.flags & flags::ICMP_ERROR != 0 {
@@ -340,7 +343,10 @@ fn find_slice_without_port(
 }
 
 /// The flow that an ICMP error is about.
-fn embedded_flow(frame: &Frame, descriptor: &Descriptor) -> Result<EmbeddedFlow, EmbeddedError> {
+pub(crate) fn embedded_flow(
+    frame: &Frame,
+    descriptor: &Descriptor,
+) -> Result<EmbeddedFlow, EmbeddedError> {
     let end = usize::from(descriptor.l3_offset) + usize::from(descriptor.length);
     let message = frame
         .bytes()

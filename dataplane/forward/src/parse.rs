@@ -168,7 +168,7 @@ fn transport(
     let (mut source_port, mut destination_port) = (0, 0);
     descriptor.tcp_flags = 0;
     if let Some(fragment) = &fragment {
-        judge_fragment(fragment, segment, protocol)?;
+        judge_fragment(fragment, segment, protocol, descriptor.flags & flags::IPV6 != 0)?;
         descriptor.flags |= flags::FRAGMENT;
         if fragment.offset_bytes > 0 {
             descriptor.flags |= flags::LATER_FRAGMENT;
@@ -209,15 +209,26 @@ fn transport(
 
 /// Fragments that are made to slip past filters.
 #[cold]
-fn judge_fragment(fragment: &Fragment, segment: &[u8], protocol: u8) -> Result<(), DropReason> {
+fn judge_fragment(
+    fragment: &Fragment,
+    segment: &[u8],
+    protocol: u8,
+    is_v6: bool,
+) -> Result<(), DropReason> {
     // RFC 3128 section 2: "if the Fragment Offset is 1 and the protocol is TCP, drop".
     if fragment.offset_bytes == 8 && protocol == protocol::TCP {
         return Err(DropReason::TinyFragment);
     }
-    // RFC 1858 section 3: a first fragment that hides ports or flags.
-    let least = match protocol {
-        protocol::TCP => 16,
-        protocol::UDP => 8,
+    // RFC 1858 section 3: a first fragment that hides ports or flags. RFC 7112 section 5: in IPv6 it "MUST
+    // include the entire IPv6 Header Chain", the upper-layer header included.
+    let least = match (protocol, is_v6) {
+        (protocol::TCP, true) => {
+            segment.get(12).map_or(20, |byte| usize::from(byte >> 4) * 4).max(20)
+        }
+        (protocol::TCP, false) => 16,
+        (protocol::UDP, _) => 8,
+        (protocol::SCTP, true) => 12,
+        (protocol::ICMPV6, true) => 8,
         _ => 0,
     };
     if fragment.offset_bytes == 0 && segment.len() < least {

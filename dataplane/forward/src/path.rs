@@ -19,6 +19,10 @@ pub(crate) struct Path {
     pub(crate) originated: bool,
     /// The packet is at an owner on this machine.
     pub(crate) delivered: bool,
+    /// A later fragment whose first one is known: the descriptor says what that one said.
+    pub(crate) follows_first: bool,
+    /// The worker that the frame is handed to.
+    pub(crate) worker: u16,
 }
 
 impl Path {

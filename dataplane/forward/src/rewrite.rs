@@ -99,26 +99,37 @@ fn forward(
     let mtu = adjacency.mtu.saturating_sub(overhead(path, snapshot));
     if descriptor.length > mtu {
         path.mtu = mtu;
-        return Verdict::Drop(too_big(frame, descriptor));
+        return too_big(frame, descriptor, path, adjacency, snapshot);
     }
     if !path.originated {
         edit_packet(frame, descriptor, adjacency, snapshot);
     }
-    let l3_offset = usize::from(descriptor.l3_offset);
-    // What lies behind the packet's end is link-layer padding, which may be more than the MTU allows.
-    let packet_end = l3_offset + usize::from(descriptor.length);
-    let written = match peer {
-        None if !frame.set_len(packet_end) => Err(DropReason::FrameTruncated),
-        None => write_link_layer(frame, l3_offset, adjacency, descriptor.flags & flags::IPV6 != 0),
-        Some(peer) => encapsulate(frame, descriptor, peer)
-            .and_then(|()| write_link_layer(frame, 0, adjacency, peer.remote.is_ipv6())),
-    };
-    match written {
+    match wrap(frame, descriptor, peer, adjacency) {
         Ok(()) => {
             descriptor.egress = u16::from(adjacency.interface.0) + 1;
             Verdict::Transmit(adjacency.interface)
         }
         Err(reason) => Verdict::Drop(reason),
+    }
+}
+
+/// Puts the headers in front of the packet that it leaves with: those of the tunnel, if it goes into one,
+/// and that of the link.
+#[inline]
+pub(crate) fn wrap(
+    frame: &mut Frame,
+    descriptor: &Descriptor,
+    peer: Option<&Peer>,
+    adjacency: &Adjacency,
+) -> Result<(), DropReason> {
+    let l3_offset = usize::from(descriptor.l3_offset);
+    // What lies behind the packet's end is link-layer padding, which may be more than the MTU allows.
+    let packet_end = l3_offset + usize::from(descriptor.length);
+    match peer {
+        None if !frame.set_len(packet_end) => Err(DropReason::FrameTruncated),
+        None => write_link_layer(frame, l3_offset, adjacency, descriptor.flags & flags::IPV6 != 0),
+        Some(peer) => encapsulate(frame, descriptor, peer)
+            .and_then(|()| write_link_layer(frame, 0, adjacency, peer.remote.is_ipv6())),
     }
 }
 
@@ -172,13 +183,30 @@ fn clamp_mss(
 }
 
 /// RFC 1191 for a packet with DF, RFC 8200 section 5 for IPv6: the sender is told. An IPv4 packet
-/// without DF would have to be fragmented.
+/// without DF is fragmented (RFC 1812 section 5.2.6) when it is dispatched; it goes there as one, without
+/// the headers that each fragment gets.
 #[cold]
-fn too_big(frame: &Frame, descriptor: &Descriptor) -> DropReason {
+fn too_big(
+    frame: &mut Frame,
+    descriptor: &mut Descriptor,
+    path: &Path,
+    adjacency: &Adjacency,
+    snapshot: &Snapshot,
+) -> Verdict {
     let packet = frame.bytes().get(usize::from(descriptor.l3_offset)..).unwrap_or_default();
     let may_fragment =
         descriptor.flags & flags::IPV6 == 0 && packet.get(6).is_some_and(|byte| byte & 0x40 == 0);
-    if may_fragment { DropReason::FragmentationUnsupported } else { DropReason::MtuExceeded }
+    if !may_fragment {
+        return Verdict::Drop(DropReason::MtuExceeded);
+    }
+    if !snapshot.fragments.egress {
+        return Verdict::Drop(DropReason::FragmentationOff);
+    }
+    if !path.originated {
+        edit_packet(frame, descriptor, adjacency, snapshot);
+    }
+    descriptor.egress = u16::from(adjacency.interface.0) + 1;
+    Verdict::Fragment(adjacency.interface)
 }
 
 /// Cuts the frame down to its packet, for the kernel.

@@ -6,10 +6,14 @@ use crossbeam::channel::Sender;
 use frame::{
     BATCH_MAX, Batch, Descriptor, DropReason, Frame, Hook, HookPoint, Nanos, Pool, QueueIo, Verdict,
 };
+use sluice_abi::flags;
 use tables::{Reader, Snapshot, prefetch};
 use wire::{IpVersion, ethernet};
 
+use crate::bucket::Bucket;
 use crate::counters::WorkerCounters;
+use crate::fragments::{self, First, Tracker};
+use crate::handoff::Handoff;
 use crate::hold::{Held, Hold};
 use crate::icmp_errors::{Dropped, IcmpErrors, Silence};
 use crate::lookup::Lookup;
@@ -45,6 +49,8 @@ pub struct WorkerParts<Q, H> {
     pub counters: Arc<WorkerCounters>,
     /// The way to the kernel of this machine; `None` refuses what is addressed to it.
     pub punt: Option<PuntSender>,
+    /// The rings between this worker and the others; `None` where there is only one.
+    pub handoff: Option<Handoff>,
     /// Where to ask for a neighbor to be resolved.
     pub wanted: Sender<Neighbor>,
     /// Frames received in one turn at most, up to [`BATCH_MAX`].
@@ -63,6 +69,9 @@ pub struct Worker<Q, H> {
     originated: Vec<Frame>,
     lookup: Lookup,
     hold: Hold,
+    fragments: Tracker,
+    /// What the first fragments of released ones said, by position in the batch.
+    firsts: Vec<First>,
     icmp: IcmpErrors,
     watch: Stopwatch,
     turns: u64,
@@ -72,20 +81,32 @@ pub struct Worker<Q, H> {
 
 /// The worker's rings, its free chunks and its counters: what dispatch needs.
 #[derive(Debug)]
-struct Io<Q> {
-    id: u16,
+pub(crate) struct Io<Q> {
     queues: Vec<Q>,
-    pool: Pool,
+    pub(crate) pool: Pool,
     punt: Option<PuntSender>,
+    handoff: Option<Handoff>,
     wanted: Sender<Neighbor>,
-    counters: Arc<WorkerCounters>,
+    pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) split_limit: Bucket,
 }
 
 /// What the frames of a dispatched batch are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
+pub(crate) enum Origin {
     Received,
     Originated,
+}
+
+/// Where the frames of a batch come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    /// From the receive rings.
+    Received,
+    /// From another worker, which received them.
+    HandedOver,
+    /// They waited for their first fragment, on this worker.
+    Released,
 }
 
 impl<Q: QueueIo, H: Hook> Worker<Q, H> {
@@ -93,15 +114,20 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     #[must_use]
     pub fn new(parts: WorkerParts<Q, H>) -> Self {
         let hold_max = usize::from(parts.reader.snapshot().hold.frames_max).max(1024);
+        let fragments = Tracker::new(&parts.reader.snapshot().fragments);
+        debug_assert!(parts.handoff.as_ref().is_none_or(|handoff| handoff.id() == parts.id));
+        let mut pool = parts.pool;
+        pool.expect_strangers(parts.handoff.as_ref().map_or(0, Handoff::guests_max));
         let interfaces = parts.queues.len();
         Self {
             io: Io {
-                id: parts.id,
                 queues: parts.queues,
-                pool: parts.pool,
+                pool,
                 punt: parts.punt,
+                handoff: parts.handoff,
                 wanted: parts.wanted,
                 counters: parts.counters,
+                split_limit: Bucket::default(),
             },
             hook: parts.hook,
             reader: parts.reader,
@@ -110,6 +136,8 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             originated: Vec::with_capacity(BATCH_MAX),
             lookup: Lookup::new(),
             hold: Hold::new(hold_max),
+            fragments,
+            firsts: Vec::with_capacity(BATCH_MAX),
             icmp: IcmpErrors::new(interfaces),
             watch: Stopwatch::default(),
             turns: 0,
@@ -119,7 +147,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     }
 
     /// One turn: takes what is on the receive rings, at most a batch, and gives every frame of it
-    /// its verdict. Returns how many frames were received.
+    /// its verdict, and then as many as other workers handed over. Returns how many frames came.
     #[inline]
     pub fn turn(&mut self, now: Nanos) -> usize {
         let changed = self.reader.refresh();
@@ -132,11 +160,16 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         if changed || self.hold.is_due(now) {
             self.release_held(&snapshot, now);
         }
+        if self.fragments.is_due(now) {
+            self.fragments.expire(now);
+            self.drop_doomed();
+        }
         let received = self.receive();
         self.watch.lap(Stage::Receive);
         if received > 0 {
-            self.process(&snapshot, now);
+            self.process(Arrival::Received, &snapshot, now);
         }
+        let taken_over = if self.io.has_mail() { self.take_over(&snapshot, now) } else { 0 };
         self.io.flush();
         self.watch.lap(Stage::Flush);
         self.watch.commit(received, &self.io.counters.stages);
@@ -148,7 +181,26 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             self.io.counters.busy_turns.add(1);
         }
         self.io.counters.turns.add(1);
-        received
+        received + taken_over
+    }
+
+    /// Takes what other workers handed over, at most a batch, and gives it its verdicts. Returns how many.
+    #[cold]
+    #[inline(never)]
+    fn take_over(&mut self, snapshot: &Snapshot, now: Nanos) -> usize {
+        let Self { io, batch, .. } = self;
+        while batch.room() > 0 {
+            let Some(frame) = io.handoff.as_mut().and_then(Handoff::take) else { break };
+            if let Some(counters) = io.counters.interfaces.get(frame.ingress().index()) {
+                counters.taken_over.add(1);
+            }
+            if let Err(frame) = batch.push(frame) {
+                io.drop_frame(frame, DropReason::HandoffFull);
+            }
+        }
+        let count = self.batch.len();
+        self.process(Arrival::HandedOver, snapshot, now);
+        count
     }
 
     /// RX to batch. The queue that comes first changes from turn to turn, so that a full one cannot
@@ -181,15 +233,30 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
 
     /// The stages of DESIGN's turn, in their order.
     #[inline]
-    fn process(&mut self, snapshot: &Snapshot, now: Nanos) {
+    fn process(&mut self, arrival: Arrival, snapshot: &Snapshot, now: Nanos) {
+        let has_fragments = self.judge(arrival, snapshot, now);
+        if has_fragments {
+            self.fragments.end_batch();
+            self.process_released(snapshot, now);
+        }
+    }
+
+    /// One batch through all stages. Returns whether a fragment of a packet that is followed was in it.
+    #[inline]
+    fn judge(&mut self, arrival: Arrival, snapshot: &Snapshot, now: Nanos) -> bool {
         let count = self.batch.len();
         if let Some(paths) = self.paths.get_mut(..count) {
             paths.fill(Path::default());
         }
-        parse_all(&mut self.batch, snapshot);
+        let mut seen = parse_all(&mut self.batch, snapshot);
         self.watch.lap(Stage::Parse);
         if !snapshot.peers.is_empty() {
-            decap::run(&mut self.batch, &mut *self.paths, snapshot, &self.io.counters);
+            let counters = (arrival == Arrival::Received).then_some(&*self.io.counters);
+            seen |= decap::run(&mut self.batch, &mut *self.paths, snapshot, counters);
+        }
+        let has_fragments = seen & flags::FRAGMENT != 0 && !snapshot.slices.is_empty();
+        if has_fragments {
+            self.follow_fragments(arrival, snapshot, now);
         }
         self.watch.lap(Stage::Decap);
         self.call_hook(HookPoint::Ingress, now);
@@ -207,6 +274,50 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         self.watch.lap(Stage::Dispatch);
         self.send_originated(snapshot, now);
         self.watch.lap(Stage::Icmp);
+        has_fragments
+    }
+
+    /// Fragments to and from shared addresses: to the worker that follows their packet, or after its first.
+    #[cold]
+    fn follow_fragments(&mut self, arrival: Arrival, snapshot: &Snapshot, now: Nanos) {
+        let Self { batch, paths, fragments, io, firsts, .. } = self;
+        if arrival == Arrival::Released {
+            let notes = batch.descriptors.iter_mut().zip(paths.iter_mut());
+            for (first, (descriptor, path)) in firsts.drain(..).zip(notes) {
+                fragments::follow(first, descriptor, path);
+            }
+            return;
+        }
+        let handoff = io.handoff.as_ref().filter(|_| arrival == Arrival::Received);
+        fragments::run(batch, &mut **paths, fragments, handoff, snapshot, now);
+        self.drop_doomed();
+    }
+
+    /// What waited for a first fragment that came in the batch before goes on, in batches of its own.
+    #[cold]
+    #[inline(never)]
+    fn process_released(&mut self, snapshot: &Snapshot, now: Nanos) {
+        while self.fragments.has_ready() {
+            let Self { batch, fragments, io, firsts, .. } = self;
+            firsts.clear();
+            while batch.room() > 0 {
+                let Some((frame, first)) = fragments.take_ready() else { break };
+                io.no_longer_held(&frame);
+                match batch.push(frame) {
+                    Ok(()) => firsts.push(first),
+                    Err(frame) => io.drop_frame(frame, DropReason::FragmentFull),
+                }
+            }
+            self.judge(Arrival::Released, snapshot, now);
+        }
+    }
+
+    /// Drops what waited for a first fragment in vain.
+    fn drop_doomed(&mut self) {
+        while let Some((frame, reason)) = self.fragments.take_doomed() {
+            self.io.no_longer_held(&frame);
+            self.io.drop_frame(frame, reason);
+        }
     }
 
     #[inline]
@@ -327,9 +438,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         while self.batch.room() > 0 {
             let Some((held, timed_out)) = self.hold.pop_settled(snapshot, now) else { break };
             let Held { frame, descriptor, path, .. } = held;
-            if let Some(counters) = self.io.counters.interfaces.get(frame.ingress().index()) {
-                counters.held.set(counters.held.get().saturating_sub(1));
-            }
+            self.io.no_longer_held(&frame);
             let position = self.batch.len();
             if let Err(frame) = self.batch.push(frame) {
                 self.io.drop_frame(frame, DropReason::HoldFull);
@@ -342,7 +451,8 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             ) {
                 *known = descriptor;
                 // Where it goes is looked up anew.
-                *note = Path { decapsulated: path.decapsulated, ..Path::default() };
+                let Path { decapsulated, follows_first, .. } = path;
+                *note = Path { decapsulated, follows_first, ..Path::default() };
                 if timed_out {
                     *verdict = Verdict::Drop(DropReason::HoldTimeout);
                 }
@@ -354,7 +464,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     /// Gives every frame of the batch what its verdict says, and leaves the batch empty.
     #[inline]
     fn dispatch(&mut self, origin: Origin, snapshot: &Snapshot, now: Nanos) {
-        let Self { io, batch, paths, hold, .. } = self;
+        let Self { io, batch, paths, hold, fragments, .. } = self;
         let mut run = Run::default();
         let Batch { frames, descriptors, verdicts } = batch;
         let notes = descriptors.iter().zip(verdicts.iter()).zip(paths.iter());
@@ -399,6 +509,11 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                     }
                     io.refuse(frame, origin, DropReason::HoldFull);
                 }
+                Verdict::Fragment(_) => {
+                    io.transmit_in_fragments(frame, origin, descriptor, path, (snapshot, now));
+                }
+                Verdict::Handoff => io.hand_over(frame, path.worker),
+                Verdict::Wait => io.keep_fragment(frame, descriptor, fragments, snapshot),
                 Verdict::Consumed => {
                     if let Some(counters) = io.counters.interfaces.get(frame.ingress().index()) {
                         counters.consumed.add(1);
@@ -414,7 +529,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
 
     /// Writes the levels for readers on other threads.
     fn publish_levels(&mut self) {
-        let Self { io, hold, reader, .. } = self;
+        let Self { io, hold, fragments, reader, .. } = self;
         let counters = &io.counters;
         let (mut receiving, mut transmitting, mut kicks) = (0, 0, 0);
         for queue in &io.queues {
@@ -426,7 +541,8 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         counters.frames_free.set(io.pool.free() as u64);
         counters.frames_receiving.set(receiving as u64);
         counters.frames_transmitting.set(transmitting as u64);
-        counters.frames_held.set(hold.len() as u64);
+        counters.frames_held.set((hold.len() + fragments.frames()) as u64);
+        counters.frames_away.set(io.handoff.as_ref().map_or(0, Handoff::away) as u64);
         counters.frames_punting.set(io.punt.as_ref().map_or(0, PuntSender::away) as u64);
         counters.kicks.set(kicks);
         counters.epoch.set(reader.snapshot().epoch);
@@ -437,7 +553,8 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         self.publish_levels();
     }
 
-    /// Chunks that are in no place that the worker knows of: 0 between turns, whatever happened.
+    /// Chunks that are in no place that the worker knows of: 0 between turns, whatever happened. Chunks
+    /// that other workers have are away; theirs that are here are guests, and no part of the sum.
     #[must_use]
     pub fn frames_missing(&self) -> i64 {
         let on_rings: usize = self
@@ -448,12 +565,15 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             .map(|status| status.receiving + status.transmitting)
             .sum();
         let away = self.io.punt.as_ref().map_or(0, PuntSender::away);
-        let known = self.io.pool.free() + on_rings + self.hold.len() + away;
-        self.io.pool.capacity() as i64 - known as i64
+        let (handed, guests) =
+            self.io.handoff.as_ref().map_or((0, 0), |handoff| (handoff.away(), handoff.guests()));
+        let here = self.io.pool.free() + self.io.pool.strangers() + on_rings;
+        let waiting = self.hold.len() + self.fragments.frames();
+        self.io.pool.capacity() as i64 + guests as i64 - (here + waiting + away + handed) as i64
     }
 
-    /// Frames that are on transmit rings, on their way to the kernel, or held: what a worker that is
-    /// to stop should wait for.
+    /// Frames that are on transmit rings, on their way to the kernel, or held for a neighbor: what a
+    /// worker that is to stop should wait for. Fragments that wait for their first are not among them.
     #[must_use]
     pub fn frames_leaving(&self) -> usize {
         let on_rings: usize =
@@ -478,11 +598,15 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         &self.io.queues
     }
 
-    /// Takes the worker apart: its queues, and the free chunks, those that were held included.
+    /// Takes the worker apart: its queues, and the free chunks, those that were held included. Chunks
+    /// of other workers are the strangers of the pool.
     #[must_use]
     pub fn into_parts(mut self) -> (Vec<Q>, Pool) {
         while let Some(held) = self.hold.pop() {
             self.io.pool.give(held.frame);
+        }
+        while let Some(frame) = self.fragments.pop() {
+            self.io.pool.give(frame);
         }
         (self.io.queues, self.io.pool)
     }
@@ -497,9 +621,11 @@ fn prefetch_header(frame: &Frame) {
     }
 }
 
-/// Headers to descriptors, and bad frames to their verdicts.
+/// Headers to descriptors, and bad frames to their verdicts. Returns the flags that any packet has, and
+/// perhaps others that stood in the descriptors of bad ones.
 #[inline]
-fn parse_all(batch: &mut Batch, snapshot: &Snapshot) {
+fn parse_all(batch: &mut Batch, snapshot: &Snapshot) -> u8 {
+    let mut seen = 0;
     let Batch { frames, descriptors, verdicts } = batch;
     for frame in frames.iter().take(PREFETCH_AHEAD) {
         prefetch_header(frame);
@@ -520,10 +646,12 @@ fn parse_all(batch: &mut Batch, snapshot: &Snapshot) {
             Some(interface) => parse::frame(frame.bytes(), interface, descriptor),
             None => Err(DropReason::OtherHost),
         };
+        seen |= descriptor.flags;
         if let Err(reason) = parsed {
             *verdict = Verdict::Drop(reason);
         }
     }
+    seen
 }
 
 impl<Q: QueueIo> Io<Q> {
@@ -534,6 +662,9 @@ impl<Q: QueueIo> Io<Q> {
         }
         if let Some(punt) = &mut self.punt {
             punt.reclaim(&mut self.pool);
+        }
+        if let Some(handoff) = &mut self.handoff {
+            handoff.reclaim(&mut self.pool);
         }
         for queue in &mut self.queues {
             queue.refill(&mut self.pool);
@@ -548,11 +679,71 @@ impl<Q: QueueIo> Io<Q> {
         if let Some(punt) = &mut self.punt {
             punt.flush();
         }
+        if let Some(handoff) = &mut self.handoff {
+            handoff.flush();
+        }
+    }
+
+    #[inline]
+    fn has_mail(&self) -> bool {
+        self.handoff.as_ref().is_some_and(Handoff::has_mail)
+    }
+
+    /// Gives a frame to the worker that finishes it.
+    #[cold]
+    fn hand_over(&mut self, frame: Frame, worker: u16) {
+        let ingress = frame.ingress().index();
+        let Some(handoff) = &mut self.handoff else {
+            return self.drop_frame(frame, DropReason::HandoffFull);
+        };
+        match handoff.hand_over(frame, worker) {
+            Ok(()) => {
+                if let Some(counters) = self.counters.interfaces.get(ingress) {
+                    counters.handed_over.add(1);
+                }
+            }
+            Err(frame) => self.drop_frame(frame, DropReason::HandoffFull),
+        }
+    }
+
+    /// Makes a fragment wait for its first.
+    #[cold]
+    fn keep_fragment(
+        &mut self,
+        frame: Frame,
+        descriptor: &Descriptor,
+        fragments: &mut Tracker,
+        snapshot: &Snapshot,
+    ) {
+        let ingress = frame.ingress().index();
+        let kept = match fragments::header::read(&frame, descriptor) {
+            Ok(piece) => fragments.keep(frame, &piece.key, &snapshot.fragments),
+            Err(reason) => Err((frame, reason)),
+        };
+        match kept {
+            Ok(()) => {
+                if let Some(counters) = self.counters.interfaces.get(ingress) {
+                    counters.held.add(1);
+                }
+            }
+            Err((frame, reason)) => self.drop_frame(frame, reason),
+        }
+    }
+
+    #[cold]
+    fn no_longer_held(&self, frame: &Frame) {
+        if let Some(counters) = self.counters.interfaces.get(frame.ingress().index()) {
+            counters.held.set(counters.held.get().saturating_sub(1));
+        }
     }
 
     /// One kick for a full ring, then the frame is given back.
     #[inline]
-    fn transmit(&mut self, egress: wire::InterfaceId, frame: Frame) -> Result<(), Frame> {
+    pub(crate) fn transmit(
+        &mut self,
+        egress: wire::InterfaceId,
+        frame: Frame,
+    ) -> Result<(), Frame> {
         let Some(queue) = self.queues.get_mut(egress.index()) else { return Err(frame) };
         match queue.transmit(frame) {
             Ok(()) => Ok(()),
@@ -565,7 +756,7 @@ impl<Q: QueueIo> Io<Q> {
     }
 
     #[inline]
-    fn count_steering(&self, ingress: usize, path: &Path) {
+    pub(crate) fn count_steering(&self, ingress: usize, path: &Path) {
         if !path.delivered && path.encapsulate.is_none() {
             return;
         }
@@ -595,7 +786,7 @@ impl<Q: QueueIo> Io<Q> {
 
     /// Ends a frame that does not go on.
     #[inline]
-    fn refuse(&mut self, frame: Frame, origin: Origin, reason: DropReason) {
+    pub(crate) fn refuse(&mut self, frame: Frame, origin: Origin, reason: DropReason) {
         match origin {
             Origin::Received => self.drop_frame(frame, reason),
             Origin::Originated => self.lose_originated(frame),
@@ -618,8 +809,7 @@ impl<Q: QueueIo> Io<Q> {
     }
 
     #[inline]
-    fn give_home(&mut self, frame: Frame) {
-        debug_assert_eq!(frame.home(), self.id, "a frame of another worker");
+    pub(crate) fn give_home(&mut self, frame: Frame) {
         self.pool.give(frame);
     }
 

@@ -13,10 +13,16 @@ pub enum Verdict {
     Continue,
     /// Leaves by this interface.
     Transmit(InterfaceId),
+    /// Leaves by this interface in fragments.
+    Fragment(InterfaceId),
+    /// Goes on with the worker that sees all fragments of its packet.
+    Handoff,
     /// Goes to the kernel of this machine.
     Punt,
     /// Waits for its next hop to be resolved.
     Hold,
+    /// Waits for the first fragment of its packet.
+    Wait,
     /// Was used up by the router itself.
     Consumed,
     /// Is dropped, for one reason.

@@ -152,6 +152,9 @@ pub struct SearchOutcome {
     pub latency: Vec<LatencyAt>,
     /// Every trial of the search in its order.
     pub trials: Vec<Trial>,
+    /// What a reader has to know of how the search went, as sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// What a search found for one goal.
@@ -168,8 +171,21 @@ pub struct Bound {
     pub forwarded_pps: Option<f64>,
     /// Length of the trials that the bounds rest on.
     pub trial_s: f64,
-    /// Sum of the lengths of these trials.
+    /// Sum of the lengths of these trials at `lower_pps`, or at `upper_pps` if there is no lower bound.
     pub trials_s: f64,
+    /// How much of `trials_s` lost more than the goal allows.
+    #[serde(default)]
+    pub high_loss_s: f64,
+    /// The sum of trials that decides in any case; less decides when the rest could change nothing.
+    #[serde(default)]
+    pub goal_trials_s: f64,
+    /// The share of the trials at a rate, by time, that may lose more while the rate counts as good,
+    /// 0 to 1.
+    #[serde(default)]
+    pub exceed_ratio: f64,
+    /// How close the bounds were to get, as a share of the upper one.
+    #[serde(default)]
+    pub width: f64,
     /// Whether the bounds are as close as was asked for.
     pub is_conclusive: bool,
 }

@@ -13,4 +13,23 @@
 //! latency follow from what arrived alone, and foreign packets are refused.
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod document;
+pub mod error;
+mod layout;
+pub mod machine;
+pub mod neighbor;
+pub mod profile;
+pub mod rate;
+pub mod report;
+pub mod rig;
+pub mod search;
+pub mod source;
+pub mod tag;
+pub mod tester;
+pub mod void;
+
+pub use error::LoadError;
+pub use rig::{Engine, Rig, RigPlan, SinkKind};
+pub use source::Source;
+pub use tester::Tester;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchCommand;
+
 /// A user-space router on AF_XDP: port slices of shared addresses, longest-prefix match, and
 /// policy in WebAssembly.
 #[derive(Debug, Parser)]
@@ -49,6 +51,9 @@ pub(crate) enum Command {
     /// Run programs inside a slice
     #[command(subcommand)]
     Workload(WorkloadCommand),
+    /// Measure: send traffic and count what comes back, or watch the running router
+    #[command(subcommand)]
+    Bench(Box<BenchCommand>),
     /// Explain the reasons for which packets are dropped
     Drops,
 }

@@ -1,6 +1,7 @@
 //! The `sluice` binary: what an operator runs.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cli;
 mod client;
 mod init;
@@ -72,6 +73,7 @@ fn execute(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Replay(args) => replay::run(&args)?,
+        Command::Bench(command) => bench::run(&command)?,
         Command::Workload(WorkloadCommand::Run(args)) => return workload::run(&args),
         Command::Drops => {
             for reason in DropReason::ALL {

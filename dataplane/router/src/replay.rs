@@ -22,7 +22,10 @@ use control::publication::{
     Changes, HostView, InterfaceView, NeighborView, NextHopView, Publication, RouteView,
 };
 use crossbeam::channel::{Receiver, bounded};
-use forward::{Counter, Neighbor, PuntReceiver, Worker, WorkerCounters, WorkerParts, punt_channel};
+use forward::{
+    Counter, Neighbor, PuntReceiver, Wake, Worker, WorkerCounters, WorkerParts, handoff_mesh,
+    punt_channel,
+};
 use frame::{DropReason, Nanos};
 use policy::{HostOptions, PluginHost, WorkerChain};
 use serde_json::{Value, json};
@@ -38,6 +41,9 @@ const TAIL_NANOS: u64 = 10_000_000_000;
 
 /// How finely time passes in that tail.
 const TAIL_STEP_NANOS: u64 = 100_000_000;
+
+/// Frames that each worker may have with others.
+const HANDOFF_FRAMES_MAX: usize = 1024;
 
 /// What a replay does, beside what the configuration says.
 #[derive(Debug)]
@@ -160,7 +166,10 @@ impl Bench {
         let (want, wanted) = bounded(1024);
         let mut workers = Vec::new();
         let mut punts = Vec::new();
-        for (id, hook) in (0_u16..).zip(chains) {
+        // All workers take turns on this thread: none of them sleeps.
+        let wakes = (0..options.workers).map(|_| Box::new(|| {}) as Wake).collect();
+        let handoffs = handoff_mesh(HANDOFF_FRAMES_MAX, wakes);
+        for ((id, hook), handoff) in (0_u16..).zip(chains).zip(handoffs) {
             let (punt, receiver) = punt_channel(1024, || {});
             punts.push(receiver);
             workers.push(Worker::new(WorkerParts {
@@ -174,6 +183,7 @@ impl Bench {
                 reader: publication.reader(),
                 counters: Arc::new(WorkerCounters::new(interfaces)),
                 punt: Some(punt),
+                handoff: (options.workers > 1).then_some(handoff),
                 wanted: want.clone(),
                 batch_frames: usize::from(config.router.batch_frames),
             }));

@@ -37,6 +37,14 @@ const UNREACHED: &[(DropReason, &str)] = &[
         "in a replay neighbors answer or stay silent; forward/tests/drops.rs",
     ),
     (
+        DropReason::HandoffFull,
+        "in a replay every worker takes what it is handed at once; forward/tests/handoff.rs",
+    ),
+    (
+        DropReason::FragmentationFrames,
+        "a replay never runs out of chunks; forward/tests/fragments.rs",
+    ),
+    (
         DropReason::HeadroomExhausted,
         "rings leave five times the room that a tunnel takes; forward/tests/drops.rs",
     ),

@@ -22,6 +22,6 @@ mod pcap;
 pub use chunks::{POISON, memory_pool, reclaim_frames, reclaim_pool};
 pub use clock::VirtualClock;
 pub use faults::Faults;
-pub use loop_queue::{HEADER_BYTES_MAX, HeaderTemplate, LoopQueue, Rewrite};
+pub use loop_queue::{HEADER_BYTES_MAX, HeaderTemplate, LoopQueue, Rewrite, Vary};
 pub use memory_queue::{MemoryQueue, QueueSizes, Wire};
 pub use pcap::{Capture, Packet, PcapError, read_pcap, read_pcap_bytes, write_pcap, write_pcap_to};

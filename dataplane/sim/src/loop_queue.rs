@@ -77,6 +77,10 @@ pub enum Rewrite {
     OnPrepare,
 }
 
+/// Changes a packet: its bytes, and how many packets came before it. It runs with
+/// [`Rewrite::OnPrepare`] only, outside the measured time.
+pub type Vary = fn(&mut [u8], u64);
+
 /// A ring on an array: positions grow without end and wrap at the ring's size.
 #[derive(Debug)]
 struct Ring {
@@ -137,6 +141,8 @@ pub struct LoopQueue {
     rewrite: Rewrite,
     templates: Box<[HeaderTemplate]>,
     next_template: usize,
+    vary: Option<Vary>,
+    packets: u64,
     rx: Ring,
     /// How many at the head of `rx` have their headers, with [`Rewrite::OnPrepare`].
     prepared: usize,
@@ -164,12 +170,22 @@ impl LoopQueue {
             rewrite,
             templates: templates.into_boxed_slice(),
             next_template: 0,
+            vary: None,
+            packets: 0,
             rx: Ring::new(ring_frames),
             prepared: 0,
             tx: Ring::new(ring_frames),
             kicks: 0,
             transmit_pending: false,
         }
+    }
+
+    /// The same, but every packet is changed by `vary` after its template was written: a million flows
+    /// take no memory, and what the caches hold is the router's alone.
+    #[must_use]
+    pub fn varied(mut self, vary: Vary) -> Self {
+        self.vary = Some(vary);
+        self
     }
 
     /// Writes the headers of all frames that wait on RX without one. Returns how many. Does nothing
@@ -182,10 +198,14 @@ impl LoopQueue {
         while self.prepared < self.rx.len() {
             let position = self.rx.head.wrapping_add(self.prepared);
             let template = &self.templates[self.next_template];
-            if let Some(frame) = self.rx.slot(position) {
+            if let Some(frame) = self.rx.slots[position & self.rx.mask].as_mut() {
                 template.write(frame);
+                if let Some(vary) = self.vary {
+                    vary(frame.bytes_mut(), self.packets);
+                }
             }
             self.next_template = next(self.next_template, self.templates.len());
+            self.packets += 1;
             self.prepared += 1;
         }
         self.prepared - before

@@ -32,4 +32,6 @@ pub use slices::{
     EgressBlock, EgressId, LocalOwnerId, NodeId, Owner, ResolvedRange, SiteId, SliceHit, SliceId,
     SliceRange, SliceTable, SliceTableError,
 };
-pub use snapshot::{Delivery, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Role, Snapshot};
+pub use snapshot::{
+    Delivery, FragmentLimits, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Role, Snapshot,
+};

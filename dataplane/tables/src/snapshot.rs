@@ -94,6 +94,23 @@ pub struct HoldLimits {
     pub timeout_ms: u32,
 }
 
+/// How fragments are followed and made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentLimits {
+    /// Packets whose fragments are followed at a time, by one worker; 0: none are.
+    pub packets_max: u16,
+    /// Fragments that wait for their first, for one worker.
+    pub frames_max: u16,
+    /// Bytes of those fragments, for one worker.
+    pub bytes_max: u32,
+    /// How long a packet is followed and its fragments wait, in milliseconds.
+    pub timeout_ms: u32,
+    /// Whether an IPv4 packet without DF that is too big is fragmented.
+    pub egress: bool,
+    /// Packets a second that are fragmented, by one worker.
+    pub egress_packets_per_s: u32,
+}
+
 /// Everything that a worker looks up in one turn. Immutable; a change makes another one that shares
 /// what did not change.
 #[derive(Clone, Debug)]
@@ -132,6 +149,8 @@ pub struct Snapshot {
     pub icmp: IcmpLimits,
     /// How many frames wait for unresolved next hops.
     pub hold: HoldLimits,
+    /// How fragments are followed and made.
+    pub fragments: FragmentLimits,
     /// Packets a second that one worker hands to the kernel at most.
     pub punt_packets_per_s: u32,
 }

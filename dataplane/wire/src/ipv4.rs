@@ -35,7 +35,7 @@ const IDENTIFICATION: usize = 4;
 pub(crate) const FRAGMENT: usize = 6;
 const TTL: usize = 8;
 pub(crate) const PROTOCOL: usize = 9;
-const CHECKSUM: usize = 10;
+pub(crate) const CHECKSUM: usize = 10;
 pub(crate) const SOURCE: usize = 12;
 pub(crate) const DESTINATION: usize = 16;
 

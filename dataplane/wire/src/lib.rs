@@ -7,6 +7,7 @@
 //! ecn        congestion bits across a tunnel (RFC 6040)
 //! embedded   the flow that an ICMP error is about
 //! flow       hash of a flow, IPv4 addresses in 16 bytes
+//! fragmentation   an IPv4 packet to its fragments
 //! ```
 //!
 //! A view borrows the bytes and copies nothing. `parse` checks the bounds once, by taking a
@@ -40,6 +41,7 @@ pub mod embedded;
 pub mod ethernet;
 mod field;
 pub mod flow;
+pub mod fragmentation;
 pub mod gue;
 pub mod icmp;
 pub mod icmpv6;

@@ -10,7 +10,8 @@ mod interface;
 use std::{collections::BTreeSet, fs, io, path::Path};
 
 pub use interface::{
-    Channels, InterfaceFacts, Offloads, defer_interrupts, interface, interface_index,
+    Channels, InterfaceFacts, Offloads, defer_interrupts, driver_statistics, interface,
+    interface_index,
 };
 
 use nix::sys::statfs::BPF_FS_MAGIC;

@@ -15,6 +15,8 @@
 //! `refill`, [`Classifier::set_socket`]. From the first step on egress addresses fail closed; from
 //! the last one on packets arrive.
 //!
+//! [`tester`] is apart from all that: the XDP programs of a traffic generator and its sink.
+//!
 //! Deliberately absent: multi-buffer packets (`XDP_USE_SG`), since an interface whose MTU does not
 //! fit a chunk is refused ([`MTU_MAX`]); hardware metadata; and unbinding a queue before the process
 //! ends: the chunks that the kernel holds at that moment would be lost, and the first socket of a UMEM
@@ -25,6 +27,7 @@ mod classifier;
 mod error;
 pub mod host;
 mod socket;
+pub mod tester;
 
 pub use classifier::{
     AttachSpec, AttachedMode, Classifier, ClassifierRules, CounterValue, OnExit, Reason, XdpMode,

@@ -83,3 +83,34 @@ fn the_host_is_described() {
         assert!(host::hyperthread_siblings(1 << 20).is_err());
     });
 }
+
+#[test]
+fn counters_of_the_driver_are_those_that_ethtool_shows() {
+    with_bpffs("counters_of_the_driver_are_those_that_ethtool_shows", |_| {
+        let (here, there) = (Namespace::new(), Namespace::new());
+        veth((&here, "v0"), (&there, "v1"));
+        here.enter(|| {
+            let counters = host::driver_statistics("v0").expect("the interface is there");
+            let output = std::process::Command::new("ethtool")
+                .args(["-S", "v0"])
+                .output()
+                .expect("ethtool can be run");
+            let text = String::from_utf8(output.stdout).expect("ethtool writes text");
+            // Behind the headline; `name: value`, indented.
+            let shown: Vec<_> = text
+                .lines()
+                .skip(1)
+                .filter_map(|line| line.trim().rsplit_once(": "))
+                .map(|(name, value)| (name.to_owned(), value.parse().expect("a number")))
+                .collect();
+            assert!(shown.iter().any(|(name, _)| name == "peer_ifindex"), "{text}");
+            assert_eq!(counters, shown);
+
+            assert_eq!(host::driver_statistics("lo").expect("it is there"), Vec::new());
+            assert!(matches!(
+                host::driver_statistics("none"),
+                Err(XdpError::UnknownInterface { .. })
+            ));
+        });
+    });
+}

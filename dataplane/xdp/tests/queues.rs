@@ -389,7 +389,7 @@ fn strangers_come_home() {
             while queue.status().transmitting > 0 && Instant::now() < deadline {
                 queue.flush();
                 queue.reclaim(&mut mine);
-                for frame in queue.drain_strangers() {
+                while let Some(frame) = mine.take_stranger() {
                     assert_eq!(frame.home(), 1);
                     theirs.give(frame);
                     home += 1;

@@ -78,9 +78,12 @@ pub mod flags {
     pub const IPV6: u8 = 1 << 0;
     /// The packet is a fragment (first or not).
     pub const FRAGMENT: u8 = 1 << 1;
-    /// The packet is a fragment other than the first: it has no ports.
+    /// The packet is a fragment other than the first: it has no ports of its own. Where the router
+    /// follows fragments, which is to and from shared addresses, [`PORTS`] says that the descriptor has
+    /// those of the first one; elsewhere they are 0.
     pub const LATER_FRAGMENT: u8 = 1 << 2;
-    /// `source_port` and `destination_port` hold ports or an echo identifier.
+    /// `source_port` and `destination_port` hold ports or an echo identifier (for an ICMP error in
+    /// fragments, those of the packet that it quotes, the other way round).
     pub const PORTS: u8 = 1 << 3;
     /// The packet is an ICMP or ICMPv6 error.
     pub const ICMP_ERROR: u8 = 1 << 4;

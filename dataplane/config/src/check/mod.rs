@@ -58,6 +58,7 @@ impl Checker<'_> {
         let (interfaces, links) = self.interfaces(&raw.interface);
         let router = self.router(raw, &links);
         let hold = self.hold(raw, router.frames_per_worker);
+        let fragments = self.fragments(raw, router.frames_per_worker);
         let topology = self.topology(raw, &links);
         let (egress, slices) = self.egress(&raw.egress, &topology);
         let routes = self.routes(&raw.route, &links);
@@ -77,6 +78,7 @@ impl Checker<'_> {
             owners: topology.owners,
             router,
             hold,
+            fragments,
             interfaces,
             routes,
             route_files,

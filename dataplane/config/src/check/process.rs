@@ -1,5 +1,5 @@
-//! The tables about the process as a whole: `[router]`, `[workers]`, `[kernel]`, `[icmp]`, `[punt]`, `[hold]`
-//! and `[tunnel]`.
+//! The tables about the process as a whole: `[router]`, `[workers]`, `[kernel]`, `[icmp]`, `[punt]`, `[hold]`,
+//! `[fragments]` and `[tunnel]`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -9,7 +9,7 @@ use toml::Spanned;
 use wire::InterfaceId;
 
 use super::{Checker, Names, bounded, check_interface_name, check_name};
-use crate::model::{Hold, Icmp, Kernel, Punt, Router, Tunnel, TunnelKind, Workers};
+use crate::model::{Fragments, Hold, Icmp, Kernel, Punt, Router, Tunnel, TunnelKind, Workers};
 use crate::raw::{Field, RawConfig};
 use crate::reason::{Place, Reason};
 use crate::word_or::WordOr;
@@ -27,6 +27,13 @@ const PUNTS_PER_S_MAX: u32 = 10_000_000;
 /// What goes to the kernel by default: more than the traffic of a workload on this machine, and less
 /// than what would keep a core busy with writing to the TUN device.
 const PUNTS_PER_S_DEFAULT: u32 = 250_000;
+
+/// More than fits a link with fragments of any size.
+const FRAGMENTED_PER_S_MAX: u32 = 10_000_000;
+
+/// What is fragmented by default: at 1500 bytes 240 Mbit/s. Senders that do more of it are to find
+/// the path's MTU, and clouds drop fragments above low rates.
+const FRAGMENTED_PER_S_DEFAULT: u32 = 20_000;
 /// Bound of core numbers: CONFIG_NR_CPUS of distribution kernels.
 const CORES_MAX: u32 = 8192;
 const TUNNEL_PORT_DEFAULT: u32 = 6080;
@@ -213,6 +220,35 @@ impl Checker<'_> {
             frames_max_per_neighbor: u16::try_from(per_neighbor).unwrap_or(u16::MAX),
             frames_max,
             timeout_ms: self.number(&at, "timeout_ms", &raw.timeout_ms, 10..=10_000, 1000),
+        }
+    }
+
+    pub(super) fn fragments(&mut self, raw: &RawConfig, frames_per_worker: u32) -> Fragments {
+        let at = self.table("fragments", &raw.fragments);
+        let empty = crate::raw::RawFragments::default();
+        let raw = raw.fragments.as_ref().map_or(&empty, Spanned::get_ref);
+        let short = |value| u16::try_from(value).unwrap_or(u16::MAX);
+        let packets_max = self.number(&at, "packets_max", &raw.packets_max, 0..=32_768, 4096);
+        let frames_max = self.number(&at, "frames_max", &raw.frames_max, 0..=8192, 512);
+        if frames_max > frames_per_worker / 2 {
+            let at = self.key(&at, "frames_max", &raw.frames_max);
+            self.refuse(&at, Reason::HoldTooBig { frames_max, frames_per_worker });
+        }
+        let rate = &raw.egress_packets_per_s;
+        let (rate_max, rate_default) = (FRAGMENTED_PER_S_MAX, FRAGMENTED_PER_S_DEFAULT);
+        Fragments {
+            packets_max: short(packets_max),
+            frames_max: short(frames_max),
+            bytes_max: self.number(&at, "bytes_max", &raw.bytes_max, 0..=32 << 20, 768 << 10),
+            timeout_ms: self.number(&at, "timeout_ms", &raw.timeout_ms, 10..=60_000, 2000),
+            egress: raw.egress.as_ref().is_none_or(|egress| *egress.get_ref()),
+            egress_packets_per_s: self.number(
+                &at,
+                "egress_packets_per_s",
+                rate,
+                0..=rate_max,
+                rate_default,
+            ),
         }
     }
 

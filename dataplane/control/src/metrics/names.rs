@@ -113,6 +113,12 @@ metric_table! {
         "Packets that the router made about those of the interface and could not send."
     Counter ICMP_LIMITED "sluice_icmp_limited_total" ["interface"]
         "ICMP errors about packets of the interface that the rate limit forbade."
+    Counter FRAGMENTED "sluice_fragmented_packets_total" ["interface"]
+        "Packets that left through the interface in fragments that the router made."
+    Counter FRAGMENTS_CREATED "sluice_fragments_created_total" ["interface"]
+        "Fragments that the router made and sent out of the interface; part of sluice_tx_packets_total."
+    Counter HANDED_OVER "sluice_handed_over_packets_total" ["interface"]
+        "Packets received from the interface by one worker and finished by another."
     Counter DELIVERED "sluice_delivered_packets_total" ["interface"]
         "Packets received from the interface that were delivered to an owner on this machine."
     Counter TO_OWNER "sluice_to_owner_packets_total" ["interface"]

@@ -72,6 +72,9 @@ fn interface(row: &InterfaceStatus) {
     ORIGINATED.set([name], row.originated);
     ORIGINATED_LOST.set([name], row.originated_lost);
     ICMP_LIMITED.set([name], row.icmp_limited);
+    FRAGMENTED.set([name], row.fragmented);
+    FRAGMENTS_CREATED.set([name], row.fragments_created);
+    HANDED_OVER.set([name], row.handed_over);
     DELIVERED.set([name], row.delivered);
     TO_OWNER.set([name], row.to_owner);
     DECAPSULATED.set([name], row.decapsulated);

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use config::{Checked, Endpoints, MssClamp};
 use tables::{
-    Delivery, FibError, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Publisher, Reader, Role,
-    RouteId, SliceTable, SliceTableError, Snapshot,
+    Delivery, FibError, FragmentLimits, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Publisher,
+    Reader, Role, RouteId, SliceTable, SliceTableError, Snapshot,
 };
 use thiserror::Error;
 use wire::InterfaceId;
@@ -219,6 +219,14 @@ fn assemble(
             frames_max_per_neighbor: config.hold.frames_max_per_neighbor,
             frames_max: u16::try_from(config.hold.frames_max).unwrap_or(u16::MAX),
             timeout_ms: config.hold.timeout_ms,
+        },
+        fragments: FragmentLimits {
+            packets_max: config.fragments.packets_max,
+            frames_max: config.fragments.frames_max,
+            bytes_max: config.fragments.bytes_max,
+            timeout_ms: config.fragments.timeout_ms,
+            egress: config.fragments.egress,
+            egress_packets_per_s: config.fragments.egress_packets_per_s.div_ceil(workers.max(1)),
         },
     }
 }

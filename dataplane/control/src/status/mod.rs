@@ -101,6 +101,12 @@ pub struct InterfaceStatus {
     pub originated: u64,
     /// Packets that the router made itself and could not send.
     pub originated_lost: u64,
+    /// Packets that left through this interface in fragments that the router made.
+    pub fragmented: u64,
+    /// Fragments that the router made and sent out of this interface, part of `tx_packets`.
+    pub fragments_created: u64,
+    /// Packets received here by one worker and finished by another.
+    pub handed_over: u64,
     /// ICMP errors about packets received here that the rate limit forbade.
     pub icmp_limited: u64,
     /// Packets received here that were delivered to an owner on this machine.
@@ -115,7 +121,7 @@ pub struct InterfaceStatus {
     pub to_kernel: u64,
     /// Packets received here that the router answered or used up itself.
     pub consumed: u64,
-    /// Packets received here that wait now, for a neighbor or for a first fragment.
+    /// Packets received here that wait now, for a neighbor, a first fragment or another worker.
     pub held: u64,
     /// Packets received here that were dropped, by the label of the reason.
     pub drops: BTreeMap<String, u64>,

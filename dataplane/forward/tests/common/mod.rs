@@ -116,6 +116,11 @@ pub(crate) const PLAIN: usize = 2;
 /// How many configurations there are.
 pub(crate) const CONFIGURATIONS: usize = 3;
 
+/// The tables of one of the configurations.
+pub(crate) fn snapshot(configuration: usize) -> Snapshot {
+    SNAPSHOTS[configuration].clone()
+}
+
 fn snapshot_of(text: &str) -> Snapshot {
     let config = Arc::new(Checked::parse(text, "test.toml").expect("a sound configuration"));
     let mut host = HostView::default();
@@ -205,6 +210,7 @@ impl Rig {
             reader: publisher.reader(),
             counters: Arc::new(WorkerCounters::new(2)),
             punt: sender,
+            handoff: None,
             wanted: want,
             batch_frames: plan.batch_frames,
         });
@@ -262,6 +268,20 @@ impl Rig {
             punt.give_back(frame);
         }
         count
+    }
+
+    /// The kernel takes all that is there for it, and judges it.
+    pub(crate) fn kernel_packets(&mut self) -> Vec<Vec<u8>> {
+        let Some(punt) = &self.punt else { return Vec::new() };
+        let mut packets = Vec::new();
+        while let Some(frame) = punt.receive() {
+            if let Err(wrong) = Judge::to_kernel(frame.bytes()) {
+                panic!("the kernel got what is not sound: {wrong}: {:02x?}", frame.bytes());
+            }
+            packets.push(frame.bytes().to_vec());
+            punt.give_back(frame);
+        }
+        packets
     }
 
     /// Puts another of the configurations into force.

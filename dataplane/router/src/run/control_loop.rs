@@ -259,6 +259,7 @@ fn name_of(action: &Action) -> String {
         Action::Icmp => "icmp".to_owned(),
         Action::Punt => "punt".to_owned(),
         Action::Hold => "hold".to_owned(),
+        Action::Fragments => "fragments".to_owned(),
         Action::Roles => "roles".to_owned(),
         Action::MssClamp => "mss clamp".to_owned(),
         Action::Neighbors => "neighbors".to_owned(),

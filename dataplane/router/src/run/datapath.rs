@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use config::{Checked, OnExit, Poll, Workers};
 use crossbeam::channel::Sender;
-use forward::{Neighbor, PuntSender, Worker, WorkerCounters, WorkerParts};
+use forward::{Handoff, Neighbor, PuntSender, Worker, WorkerCounters, WorkerParts};
 use frame::{Nanos, Pool};
 use policy::WorkerChain;
 use tables::Reader;
@@ -24,6 +24,7 @@ use xdp::{
     UmemPlan, XskOptions, XskQueue,
 };
 
+use crate::run::bell::Bell;
 use crate::run::worker_thread::{self, RouterWorker, Surroundings};
 
 /// An interface as it was set up.
@@ -51,6 +52,8 @@ pub(crate) struct WorkerInputs {
     pub(crate) hook: WorkerChain,
     pub(crate) reader: Reader,
     pub(crate) punt: PuntSender,
+    /// `None` where there is only one worker.
+    pub(crate) handoff: Option<Handoff>,
 }
 
 /// What the classifier is to decide by.
@@ -153,10 +156,11 @@ impl Datapath {
         Ok(Self { classifier, interfaces: attached, workers, cores, _umem: umem })
     }
 
-    /// Starts the workers' threads.
+    /// Starts the workers' threads. Adaptive ones sleep on their `bells` too.
     pub(crate) fn start(
         &mut self,
         poll: Poll,
+        bells: Vec<Bell>,
         stop: &Arc<AtomicBool>,
         start: Instant,
     ) -> Result<Vec<JoinHandle<RouterWorker>>> {
@@ -164,9 +168,10 @@ impl Datapath {
         (0_u16..)
             .zip(workers)
             .zip(&self.cores)
-            .map(|((id, worker), &core)| {
+            .zip(bells)
+            .map(|(((id, worker), &core), bell)| {
                 let stop = Arc::clone(stop);
-                worker_thread::spawn(worker, Surroundings { id, core, poll, stop, start })
+                worker_thread::spawn(worker, Surroundings { id, core, poll, bell, stop, start })
             })
             .collect()
     }
@@ -234,7 +239,7 @@ fn assemble(
     wanted: &Sender<Neighbor>,
     counters: &Arc<WorkerCounters>,
 ) -> RouterWorker {
-    let WorkerInputs { hook, reader, punt } = inputs;
+    let WorkerInputs { hook, reader, punt, handoff } = inputs;
     Worker::new(WorkerParts {
         id,
         queues,
@@ -243,6 +248,7 @@ fn assemble(
         reader,
         counters: Arc::clone(counters),
         punt: Some(punt),
+        handoff,
         wanted: wanted.clone(),
         batch_frames: usize::from(config.router.batch_frames),
     })

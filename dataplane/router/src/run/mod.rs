@@ -9,6 +9,7 @@
 //!
 //! The loop is one thread, so that changes land one after the other. Workers never wait for it.
 
+mod bell;
 mod control_loop;
 mod datapath;
 mod host_state;
@@ -26,19 +27,20 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use config::Checked;
+use config::{Checked, Poll};
 use control::kernel::{KernelEvent, KernelMirror, MirrorOptions};
 use control::metrics::MetricsServer;
 use control::publication::Publication;
 use control::socket::ControlServer;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use forward::{WorkerCounters, punt_channel};
+use forward::{Handoff, Wake, WorkerCounters, handoff_mesh, punt_channel};
 use policy::{HostOptions, PluginHost, WorkerChain};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::info;
 
 use crate::{plugins, preflight};
+use bell::Bell;
 use control_loop::ControlLoop;
 use datapath::{Datapath, WorkerInputs};
 use host_state::HostState;
@@ -53,6 +55,10 @@ const SYNCHRONIZE_WITHIN: Duration = Duration::from_secs(60);
 /// Frames that may be on their way to the kernel, for each worker. More delay the kernel's share of
 /// an overload without carrying more of it.
 const PUNT_FRAMES_MAX: usize = 2048;
+
+/// Frames that each worker may have with others. Fragments take the detour, and little else: more would
+/// only let a flood of them take chunks from the rest.
+const HANDOFF_FRAMES_MAX: usize = 1024;
 
 /// Neighbors that workers may have asked for at a time.
 const WANTED_MAX: usize = 1024;
@@ -86,13 +92,14 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
     let device = punt_thread::open(&config.router.punt_device, u16::try_from(largest_mtu)?)?;
     let punt = PuntThread::spawn(device, ends, Arc::clone(&stop_punt))?;
 
+    let (bells, handoffs) = handoffs(cores.len(), config.router.poll)?;
     let mut inputs = Vec::new();
     let mut punt_ends = Vec::new();
-    for hook in chains {
+    for (hook, handoff) in chains.into_iter().zip(handoffs) {
         let thread = punt.thread();
         let (sender, receiver) = punt_channel(PUNT_FRAMES_MAX, move || thread.unpark());
         punt_ends.push(receiver);
-        inputs.push(WorkerInputs { hook, reader: publication.reader(), punt: sender });
+        inputs.push(WorkerInputs { hook, reader: publication.reader(), punt: sender, handoff });
     }
     let (want, wanted) = bounded(WANTED_MAX);
     let counters: Vec<Arc<WorkerCounters>> =
@@ -109,7 +116,7 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
     }
     let plugin_thread = PluginThread::spawn(plugin_host)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let threads = datapath.start(config.router.poll, &stop, start)?;
+    let threads = datapath.start(config.router.poll, bells, &stop, start)?;
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!(name = config.router.name, workers, "running");
@@ -146,6 +153,22 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
     control.punt.join();
     drop(server);
     outcome
+}
+
+/// The rings between workers, none for a single one, and what wakes each worker. One that polls has no
+/// need to be woken.
+fn handoffs(workers: usize, poll: Poll) -> Result<(Vec<Bell>, Vec<Option<Handoff>>)> {
+    let bells: Vec<Bell> = (0..workers).map(|_| Bell::new()).collect::<Result<_>>()?;
+    let wake = |bell: &Bell| -> Wake {
+        let bell = bell.clone();
+        match poll {
+            Poll::Adaptive => Box::new(move || bell.ring()),
+            Poll::Busy => Box::new(|| {}),
+        }
+    };
+    let mesh = handoff_mesh(HANDOFF_FRAMES_MAX, bells.iter().map(wake).collect());
+    let ends = mesh.into_iter().map(|end| (workers > 1).then_some(end)).collect();
+    Ok((bells, ends))
 }
 
 fn load_plugins(config: &Checked, workers: usize) -> Result<(PluginHost, Vec<WorkerChain>)> {

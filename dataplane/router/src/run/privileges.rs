@@ -2,7 +2,7 @@
 //!
 //! | thread | keeps | for |
 //! |---|---|---|
-//! | control and those that it starts | `CAP_NET_ADMIN`, `CAP_BPF` | managed neighbors; the classifier's maps |
+//! | control and those that it starts | `CAP_NET_ADMIN`, `CAP_BPF`, `CAP_SYS_NICE` | managed neighbors; the classifier's maps; workers' priority |
 //! | workers, punt | nothing | |
 
 use anyhow::{Context, Result};
@@ -11,7 +11,8 @@ use caps::{CapSet, Capability, CapsHashSet};
 /// Gives up everything but what a running router's control thread needs, for this thread and those
 /// that it starts from now on, and for every program that it might run.
 pub(crate) fn drop_to_control() -> Result<()> {
-    let kept: CapsHashSet = [Capability::CAP_NET_ADMIN, Capability::CAP_BPF].into_iter().collect();
+    let kept = [Capability::CAP_NET_ADMIN, Capability::CAP_BPF, Capability::CAP_SYS_NICE];
+    let kept: CapsHashSet = kept.into_iter().collect();
     let held = caps::read(None, CapSet::Permitted).context("capabilities cannot be read")?;
     set(&held.intersection(&kept).copied().collect())?;
     nix::sys::prctl::set_no_new_privs().context("no_new_privs cannot be set")

@@ -8,7 +8,8 @@ use std::time::Duration;
 use config::{Checked, Delivery, Owner, Poll};
 use control::status::{
     ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, NeighborStatus, NodeStatus,
-    PuntStatus, RouteCounts, RouterStatus, SliceStatus, StageClocks, StatusReport, WorkerStatus, XdpStatistics,
+    PuntStatus, RouteCounts, RouterStatus, SliceStatus, StageClocks, StatusReport, WorkerStatus,
+    XdpStatistics,
 };
 use forward::{Counter, InterfaceCounters, Stage, WorkerCounters};
 use frame::DropReason;
@@ -191,6 +192,9 @@ impl ControlLoop {
                 tx_bytes: total(|each| &each.tx_bytes),
                 originated: total(|each| &each.originated),
                 originated_lost: total(|each| &each.originated_lost),
+                fragmented: total(|each| &each.fragmented),
+                fragments_created: total(|each| &each.fragments_created),
+                handed_over: total(|each| &each.handed_over),
                 icmp_limited: total(|each| &each.icmp_limited),
                 delivered: total(|each| &each.delivered),
                 to_owner: total(|each| &each.to_owner),
@@ -198,7 +202,10 @@ impl ControlLoop {
                 forwarded: total(|each| &each.forwarded),
                 to_kernel: total(|each| &each.to_kernel),
                 consumed: total(|each| &each.consumed),
-                held: total(|each| &each.held),
+                // What is on the rings between workers waits too.
+                held: total(|each| &each.held)
+                    + total(|each| &each.handed_over)
+                        .saturating_sub(total(|each| &each.taken_over)),
                 drops,
                 rx_rate_pps: rates.0,
                 tx_rate_pps: rates.1,
@@ -227,7 +234,9 @@ impl ControlLoop {
                         free: counters.frames_free.get(),
                         receiving: counters.frames_receiving.get(),
                         transmitting: counters.frames_transmitting.get(),
-                        held: counters.frames_held.get() + counters.frames_punting.get(),
+                        held: counters.frames_held.get()
+                            + counters.frames_punting.get()
+                            + counters.frames_away.get(),
                         total,
                     },
                     kicks: counters.kicks.get(),

@@ -13,6 +13,7 @@ use policy::WorkerChain;
 use tracing::{info, warn};
 use xdp::{Sleeper, XskQueue};
 
+use crate::run::bell::Bell;
 use crate::run::privileges;
 
 /// Empty turns after which an adaptive worker goes to sleep. Fewer put it to sleep between the
@@ -25,6 +26,10 @@ const SLEEP_MS: u16 = 100;
 
 /// While something waits for its neighbor, or is on its way out.
 const SLEEP_BUSY_MS: u16 = 1;
+
+/// Priority of a worker that polls without end: the core is meant to be its own. Whatever runs there
+/// all the same would else take it away for milliseconds, in which thousands of packets are lost.
+const BUSY_NICE: i32 = -20;
 
 /// How long a worker that is to stop goes on while frames still leave.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -40,6 +45,8 @@ pub(crate) struct Surroundings {
     pub(crate) id: u16,
     pub(crate) core: usize,
     pub(crate) poll: Poll,
+    /// Rung by other workers that handed over frames.
+    pub(crate) bell: Bell,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) start: Instant,
 }
@@ -57,9 +64,15 @@ pub(crate) fn spawn(
 }
 
 fn run(mut worker: RouterWorker, surroundings: &Surroundings) -> RouterWorker {
-    let Surroundings { id, core, poll, ref stop, start } = *surroundings;
+    let Surroundings { id, core, poll, ref bell, ref stop, start } = *surroundings;
     if !core_affinity::set_for_current(CoreId { id: core }) {
         warn!(worker = id, core, "cannot be pinned to its core: another may share its time");
+    }
+    // A thread's priority is its own on Linux, and asked for by the number of the calling one.
+    if poll == Poll::Busy
+        && let Err(error) = rustix::process::setpriority_process(None, BUSY_NICE)
+    {
+        info!(worker = id, %error, "runs at the usual priority");
     }
     if let Err(error) = privileges::drop_all() {
         warn!(worker = id, %error, "keeps privileges that it does not need");
@@ -71,15 +84,21 @@ fn run(mut worker: RouterWorker, surroundings: &Surroundings) -> RouterWorker {
                 worker.turn(now());
             }
         }
-        Poll::Adaptive => turn_and_sleep(&mut worker, stop, &now),
+        Poll::Adaptive => turn_and_sleep(&mut worker, bell, stop, &now),
     }
     drain(&mut worker, &now);
     info!(worker = id, "stopped");
     worker
 }
 
-fn turn_and_sleep(worker: &mut RouterWorker, stop: &AtomicBool, now: &impl Fn() -> Nanos) {
+fn turn_and_sleep(
+    worker: &mut RouterWorker,
+    bell: &Bell,
+    stop: &AtomicBool,
+    now: &impl Fn() -> Nanos,
+) {
     let mut sleeper = Sleeper::new(worker.queues());
+    sleeper.add(bell);
     let mut idle = 0;
     while !stop.load(Ordering::Relaxed) {
         if worker.turn(now()) > 0 {
@@ -96,6 +115,7 @@ fn turn_and_sleep(worker: &mut RouterWorker, stop: &AtomicBool, now: &impl Fn() 
             // A queue whose interface is gone cannot be slept on.
             std::thread::sleep(Duration::from_millis(u64::from(SLEEP_BUSY_MS)));
         }
+        bell.silence();
         // After a waking the rings are looked at once before the next sleep.
         idle = IDLE_TURNS - 1;
     }

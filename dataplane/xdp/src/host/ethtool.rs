@@ -11,11 +11,18 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GSTATS: u32 = 0x1d;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETH_SS_STATS: u32 = 1;
 const ETH_SS_FEATURES: u32 = 4;
 const ETH_GSTRING_LEN: usize = 32;
+
+/// Room for entries beyond those that were announced. The kernel writes as many names or counters as
+/// there are when it is asked (net/ethtool/ioctl.c, `ethtool_get_strings`, `ethtool_get_stats`),
+/// which is more when somebody adds queues in between. A queue has some 20 counters.
+const SPARE_ENTRIES: usize = 4096;
 
 /// Asks about one interface.
 pub(super) struct Ethtool {
@@ -134,35 +141,65 @@ impl Ethtool {
         Ok(channels)
     }
 
-    /// Every feature that the kernel knows, and whether it is on, by its name in `ethtool -k`'s
-    /// terms of the kernel (for instance `rx-checksum`).
-    pub(super) fn features(&self) -> io::Result<Vec<(String, bool)>> {
+    /// The names of a set, in the kernel's order.
+    fn strings(&self, set: u32) -> io::Result<Vec<String>> {
         // struct ethtool_sset_info: command, reserved, mask of 64 bits, one length.
         let mut info = [0_u32; 5];
         info[0] = ETHTOOL_GSSET_INFO;
-        info[2..4].copy_from_slice(bytemuck::cast_slice(&[1_u64 << ETH_SS_FEATURES]));
+        info[2..4].copy_from_slice(bytemuck::cast_slice(&[1_u64 << set]));
         self.command(bytemuck::cast_slice_mut(&mut info))?;
+        // Without the set, the kernel clears its bit and writes no length.
         let count = info[4] as usize;
 
         // struct ethtool_gstrings: command, set, length, then the names.
-        let mut strings = vec![0_u32; 3 + count * ETH_GSTRING_LEN / 4];
-        strings[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count as u32]);
-        self.command(bytemuck::cast_slice_mut(&mut strings))?;
+        let mut strings = vec![0_u32; 3 + (count + SPARE_ENTRIES) * ETH_GSTRING_LEN / 4];
+        strings[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, set, count as u32]);
+        if count > 0 {
+            self.command(bytemuck::cast_slice_mut(&mut strings))?;
+        }
         let names: &[u8] = bytemuck::cast_slice(&strings[3..]);
+        Ok(names.chunks_exact(ETH_GSTRING_LEN).take(count).map(text).collect())
+    }
+
+    /// The driver's own counters, as `ethtool -S` shows them; none if it has none.
+    pub(super) fn statistics(&self) -> io::Result<Vec<(String, u64)>> {
+        let names = self.strings(ETH_SS_STATS)?;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        // struct ethtool_stats: command and number in one word of 64 bits, then the values.
+        let count = names.len() as u32;
+        let mut values = vec![0_u64; 1 + names.len() + SPARE_ENTRIES];
+        bytemuck::cast_slice_mut(&mut values[..1]).copy_from_slice(&[ETHTOOL_GSTATS, count]);
+        self.command(bytemuck::cast_slice_mut(&mut values))?;
+        let head: &[u32] = bytemuck::cast_slice(&values[..1]);
+        if head[1] != count {
+            return Err(io::Error::new(
+                io::ErrorKind::Interrupted,
+                "the driver's counters changed while they were read",
+            ));
+        }
+        Ok(names.into_iter().zip(values.into_iter().skip(1)).collect())
+    }
+
+    /// Every feature that the kernel knows, and whether it is on, by its name in `ethtool -k`'s
+    /// terms of the kernel (for instance `rx-checksum`).
+    pub(super) fn features(&self) -> io::Result<Vec<(String, bool)>> {
+        let names = self.strings(ETH_SS_FEATURES)?;
 
         // struct ethtool_gfeatures: command, size, then for each 32 features the masks available,
         // requested, active, never_changed.
-        let blocks = count.div_ceil(32);
+        let blocks = names.len().div_ceil(32);
         let mut features = vec![0_u32; 2 + 4 * blocks];
         features[..2].copy_from_slice(&[ETHTOOL_GFEATURES, blocks as u32]);
         self.command(bytemuck::cast_slice_mut(&mut features))?;
 
         Ok(names
-            .chunks_exact(ETH_GSTRING_LEN)
+            .into_iter()
             .enumerate()
             .map(|(bit, name)| {
                 let active = features[2 + 4 * (bit / 32) + 2];
-                (text(name), active >> (bit % 32) & 1 == 1)
+                (name, active >> (bit % 32) & 1 == 1)
             })
             .collect())
     }

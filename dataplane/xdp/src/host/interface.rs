@@ -192,6 +192,23 @@ fn ena_large_llq() -> Option<bool> {
     }
 }
 
+/// The counters of the interface's driver by its own names, as `ethtool -S` shows them. Empty for
+/// drivers without any.
+///
+/// # Errors
+/// [`XdpError::UnknownInterface`]; [`XdpError::Interface`] when the driver refuses to tell.
+pub fn driver_statistics(name: &str) -> Result<Vec<(String, u64)>, XdpError> {
+    interface_index(name)?;
+    let failed =
+        |operation| move |source| XdpError::Interface { interface: name.into(), operation, source };
+    let ethtool = Ethtool::new(name).map_err(failed("socket"))?;
+    match ethtool.statistics() {
+        // Interfaces without any ethtool operation.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Vec::new()),
+        result => result.map_err(failed("ETHTOOL_GSTATS")),
+    }
+}
+
 /// Keeps interrupts of the interface away while a worker polls it: they are deferred as long as polls
 /// come within 200 us, and twice an empty poll is waited for
 /// (Documentation/networking/napi.rst, "IRQ mitigation"). It lasts until the interface is gone or is

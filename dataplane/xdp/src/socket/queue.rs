@@ -73,8 +73,6 @@ pub struct XskQueue {
     scratch: Box<[FrameDesc; BATCH_MAX]>,
     /// Frames taken by `transmit` that no `flush` has put on TX yet.
     staged: Vec<FrameDesc>,
-    /// Frames of other workers' pools that were sent here and came back.
-    strangers: Vec<Frame>,
 
     receiving: usize,
     receiving_frames_max: usize,
@@ -82,6 +80,8 @@ pub struct XskQueue {
     quota_frames: usize,
     rx_invalid: u64,
     kicks: u64,
+    /// Whether the last `receive` left nothing on RX.
+    rx_is_drained: bool,
     link_down: bool,
     returned_unsent: u64,
     flushes_while_down: u32,
@@ -207,13 +207,13 @@ impl XskQueue {
             statistics: Arc::new(statistics),
             scratch: Box::new([FrameDesc::default(); BATCH_MAX]),
             staged: Vec::with_capacity(options.quota_frames),
-            strangers: Vec::with_capacity(options.quota_frames),
             receiving: 0,
             receiving_frames_max: options.receiving_frames_max,
             transmitting: 0,
             quota_frames: options.quota_frames,
             rx_invalid: 0,
             kicks: 0,
+            rx_is_drained: true,
             link_down: false,
             returned_unsent: 0,
             flushes_while_down: 0,
@@ -265,23 +265,10 @@ impl XskQueue {
         StatisticsReader::new(&self.statistics)
     }
 
-    /// Takes the frames of other workers' pools that were sent here and came back, for their way
-    /// home. Call it after `reclaim` whenever frames of other workers are transmitted; until then
-    /// they count as neither free nor transmitting.
-    pub fn drain_strangers(&mut self) -> impl ExactSizeIterator<Item = Frame> + '_ {
-        self.strangers.drain(..)
-    }
-
     /// Whether something waits on RX, so that a worker need not sleep.
     #[must_use]
     pub fn has_received(&mut self) -> bool {
         self.rx.nb_avail(1) > 0
-    }
-
-    /// Sorts a frame that came back: into the pool of this worker, or among the strangers.
-    #[inline]
-    fn come_home(worker: u16, strangers: &mut Vec<Frame>, pool: &mut Pool, frame: Frame) {
-        if frame.home() == worker { pool.give(frame) } else { strangers.push(frame) }
     }
 
     /// Puts staged frames on TX, as many as fit.
@@ -375,7 +362,7 @@ impl QueueIo for XskQueue {
                 // SAFETY: a staged descriptor was made from a frame that was given up, and never
                 // reached a ring; draining forgets it.
                 let frame = unsafe { self.umem.claim(desc.addr()) };
-                Self::come_home(self.worker, &mut self.strangers, pool, frame);
+                pool.give(frame);
             }
             self.transmitting -= total;
             self.returned_unsent += total as u64;
@@ -393,7 +380,7 @@ impl QueueIo for XskQueue {
                 // SAFETY: the kernel gave the chunk back by putting its address on COMPLETION, where
                 // it stands once for each submission to TX; the entry is consumed.
                 let frame = unsafe { self.umem.claim(desc.addr()) };
-                Self::come_home(self.worker, &mut self.strangers, pool, frame);
+                pool.give(frame);
             }
             if count < BATCH_MAX {
                 break;
@@ -436,6 +423,7 @@ impl QueueIo for XskQueue {
             .receiving
             .checked_sub(count)
             .expect("the kernel returned more frames than it was given");
+        self.rx_is_drained = count < limit;
         let mut received = 0;
         for desc in &self.scratch[..count] {
             // SAFETY: the kernel gave the chunk back by putting its address on RX, where it stands
@@ -480,7 +468,9 @@ impl QueueIo for XskQueue {
         } else if self.busy_poll && self.mode == BindMode::ZeroCopy {
             self.kick_tx();
         }
-        if self.busy_poll || self.fill.needs_wakeup() {
+        // While packets wait on RX, polling for more would cost a system call a turn and bring none
+        // that could be taken sooner.
+        if self.busy_poll && self.rx_is_drained || self.fill.needs_wakeup() {
             self.kick_rx();
         }
     }
