@@ -66,7 +66,7 @@ fn wait(frame: &Frame, descriptor: &Descriptor, path: &mut Path, snapshot: &Snap
         return Verdict::Drop(DropReason::TtlExceeded);
     }
     let mtu = mtu.saturating_sub(overhead(path, snapshot));
-    if descriptor.length > mtu && too_big(frame, descriptor) == DropReason::MtuExceeded {
+    if descriptor.length > mtu && !may_fragment(frame, descriptor) {
         path.mtu = mtu;
         return Verdict::Drop(DropReason::MtuExceeded);
     }
@@ -193,10 +193,7 @@ fn too_big(
     adjacency: &Adjacency,
     snapshot: &Snapshot,
 ) -> Verdict {
-    let packet = frame.bytes().get(usize::from(descriptor.l3_offset)..).unwrap_or_default();
-    let may_fragment =
-        descriptor.flags & flags::IPV6 == 0 && packet.get(6).is_some_and(|byte| byte & 0x40 == 0);
-    if !may_fragment {
+    if !may_fragment(frame, descriptor) {
         return Verdict::Drop(DropReason::MtuExceeded);
     }
     if !snapshot.fragments.egress {
@@ -207,6 +204,12 @@ fn too_big(
     }
     descriptor.egress = u16::from(adjacency.interface.0) + 1;
     Verdict::Fragment(adjacency.interface)
+}
+
+/// Whether a packet is one of IPv4 without DF.
+fn may_fragment(frame: &Frame, descriptor: &Descriptor) -> bool {
+    let flags = frame.bytes().get(usize::from(descriptor.l3_offset) + 6);
+    descriptor.flags & flags::IPV6 == 0 && flags.is_some_and(|flags| flags & 0x40 == 0)
 }
 
 /// Cuts the frame down to its packet, for the kernel.

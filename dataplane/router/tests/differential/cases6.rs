@@ -334,7 +334,7 @@ fn fragments(cases: &mut Cases) {
                     let place = if offset == 0 { "first" } else { "later" };
                     let tiny = match (next, offset) {
                         (TCP, 1) => "-tiny",
-                        (TCP, 0) if length < 16 => "-tiny",
+                        (TCP, 0) if length < 20 => "-tiny",
                         (DESTINATION_OPTIONS, 0) => "-chain",
                         _ => "",
                     };
