@@ -11,6 +11,8 @@
 //! one by one: behind each comes a marker, whose answer shows that the packet is dealt with. Skipped
 //! without root.
 
+#[path = "differential/addresses.rs"]
+mod addresses;
 #[path = "differential/cases.rs"]
 mod cases;
 #[path = "differential/cases4.rs"]

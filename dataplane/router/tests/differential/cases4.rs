@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 
+use super::addresses::{DESTINATIONS4, SOURCES4};
 use super::cases::Cases;
 pub(crate) use super::packet::V4;
 use super::packet::{ICMP, ROUTER_MAC, TCP, UDP, ethernet, ones_sum};
@@ -39,89 +40,6 @@ fn to(destination: &str) -> V4 {
     V4 { destination: destination.parse().expect("an address"), ..base() }
 }
 
-/// Destinations of every kind.
-const DESTINATIONS: [(&str, &str); 50] = [
-    ("routed", "203.0.113.1"),
-    ("routed", "203.0.113.0"),
-    ("routed", "203.0.113.127"),
-    ("routed-longer", "203.0.113.128"),
-    ("routed-longer", "203.0.113.255"),
-    ("routed-host", "203.0.113.77"),
-    ("routed-narrow", "192.0.2.1"),
-    ("routed-narrow", "192.0.2.255"),
-    ("routed-by-v6", "198.51.100.1"),
-    ("routed-back", "203.0.115.1"),
-    ("connected", "10.1.0.2"),
-    ("connected", "10.1.0.3"),
-    ("connected-narrow", "10.2.0.2"),
-    ("connected-back", "10.0.0.3"),
-    ("connected-back-sender", "10.0.0.2"),
-    ("connected-31", "10.3.0.1"),
-    ("own", "10.0.0.1"),
-    ("own", "10.1.0.1"),
-    ("own", "10.2.0.1"),
-    ("own", "10.3.0.0"),
-    ("own", "192.0.2.200"),
-    ("no-route", "100.65.0.1"),
-    ("no-route", "9.9.9.9"),
-    ("blackhole", "100.64.0.1"),
-    ("unreachable", "100.64.1.1"),
-    ("prohibit", "100.64.2.1"),
-    ("directed-broadcast", "10.1.0.255"),
-    ("directed-broadcast", "10.2.0.255"),
-    ("directed-broadcast-own", "10.0.0.255"),
-    ("directed-broadcast-zero", "10.1.0.0"),
-    ("directed-broadcast-zero", "10.0.0.0"),
-    ("zero-net", "0.0.0.0"),
-    ("zero-net", "0.0.0.1"),
-    ("zero-net", "0.255.255.255"),
-    ("loopback", "127.0.0.1"),
-    ("loopback", "127.255.255.255"),
-    ("link-local", "169.254.0.1"),
-    ("link-local", "169.254.169.254"),
-    ("multicast", "224.0.0.1"),
-    ("multicast", "224.0.0.251"),
-    ("multicast", "232.1.1.1"),
-    ("multicast", "239.255.255.255"),
-    ("class-e", "240.0.0.1"),
-    ("class-e", "255.255.255.254"),
-    ("broadcast", "255.255.255.255"),
-    ("private", "192.168.1.1"),
-    ("documentation", "192.0.2.128"),
-    ("benchmark", "198.19.0.1"),
-    ("6to4-anycast", "192.88.99.1"),
-    ("route-mtu", "203.0.116.1"),
-];
-
-/// Sources of every kind.
-const SOURCES: [(&str, &str); 25] = [
-    ("routed", "198.18.0.1"),
-    ("connected", "10.0.0.2"),
-    ("connected-elsewhere", "10.1.0.2"),
-    ("routed-elsewhere", "203.0.113.9"),
-    ("own", "10.0.0.1"),
-    ("own", "10.1.0.1"),
-    ("own", "192.0.2.200"),
-    ("no-route", "100.65.0.9"),
-    ("blackhole", "100.64.0.9"),
-    ("unreachable", "100.64.1.9"),
-    ("prohibit", "100.64.2.9"),
-    ("directed-broadcast", "10.1.0.255"),
-    ("directed-broadcast-own", "10.0.0.255"),
-    ("directed-broadcast-zero", "10.0.0.0"),
-    ("zero", "0.0.0.0"),
-    ("zero-net", "0.1.2.3"),
-    ("loopback", "127.0.0.1"),
-    ("loopback", "127.1.2.3"),
-    ("link-local", "169.254.1.1"),
-    ("multicast", "224.0.0.1"),
-    ("multicast", "239.1.1.1"),
-    ("class-e", "240.0.0.1"),
-    ("class-e", "250.1.2.3"),
-    ("broadcast", "255.255.255.255"),
-    ("same-as-destination", "203.0.113.1"),
-];
-
 pub(crate) fn all(cases: &mut Cases) {
     fields(cases);
     lengths(cases);
@@ -139,7 +57,7 @@ fn fields(cases: &mut Cases) {
         cases.v4(&format!("v4/ttl:{ttl}"), &V4 { ttl, ..base() }.udp(b"every TTL there is"));
     }
     for ttl in [0, 1, 2] {
-        for (name, destination) in DESTINATIONS {
+        for &(name, destination) in DESTINATIONS4 {
             let packet = V4 { ttl, ..to(destination) }.udp(b"and to everywhere");
             cases.v4(&format!("v4/ttl-{ttl}/{name}:{destination}"), &packet);
         }
@@ -329,7 +247,7 @@ fn options(cases: &mut Cases) {
 }
 
 fn addresses(cases: &mut Cases) {
-    for (name, destination) in DESTINATIONS {
+    for &(name, destination) in DESTINATIONS4 {
         let header = to(destination);
         cases.v4(&format!("v4/destination/{name}:{destination}-udp"), &header.udp(b"where to"));
         let syn = header.tcp(2, &[2, 4, 5, 0xb4], b"");
@@ -340,7 +258,7 @@ fn addresses(cases: &mut Cases) {
             V4 { protocol: 200, ..header.clone() }.packet(b"no protocol that anybody knows");
         cases.v4(&format!("v4/destination/{name}:{destination}-200"), &other);
     }
-    for (name, source) in SOURCES {
+    for &(name, source) in SOURCES4 {
         let source: Ipv4Addr = source.parse().expect("an address");
         for (what, header) in [
             ("forwarded", base()),
@@ -504,7 +422,7 @@ fn mutations(cases: &mut Cases) {
         let payload = cases.random.bytes(length);
         let ttl = *cases.random.of(&[0, 1, 2, 64]);
         // Not the special addresses, which have classes of their own.
-        let destination = cases.random.of(&DESTINATIONS[..27]).1;
+        let destination = cases.random.of(&DESTINATIONS4[..27]).1;
         let header = V4 { ttl, ..to(destination) };
         let mut packet = match cases.random.below(3) {
             0 => header.tcp(2, &[2, 4, 5, 0xb4], &payload),

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use super::addresses::{DESTINATIONS6, SOURCES6};
 use super::cases::Cases;
 use super::packet::{ICMPV6, ROUTER_MAC, TCP, UDP, V6, ethernet};
 
@@ -38,77 +39,6 @@ fn to(destination: &str) -> V6 {
     V6 { destination: address(destination), ..base() }
 }
 
-const DESTINATIONS: [(&str, &str); 42] = [
-    ("routed", "2001:db8:100::1"),
-    ("routed", "2001:db8:100::"),
-    ("routed", "2001:db8:100:ffff:ffff:ffff:ffff:ffff"),
-    ("routed-longer", "2001:db8:100:8000::1"),
-    ("routed-host", "2001:db8:100::77"),
-    ("routed-narrow", "2001:db8:200::1"),
-    ("routed-back", "2001:db8:300::1"),
-    ("routed-by-link-local", "2001:db8:400::1"),
-    ("connected", "2001:db8:1::2"),
-    ("connected", "2001:db8:1::3"),
-    ("connected-narrow", "2001:db8:2::2"),
-    ("connected-back", "2001:db8:0::3"),
-    ("connected-back-sender", "2001:db8:0::2"),
-    ("own", "2001:db8:0::1"),
-    ("own", "2001:db8:1::1"),
-    ("own", "2001:db8:2::1"),
-    ("own", "2001:db8:200::200"),
-    ("anycast", "2001:db8:0::"),
-    ("anycast", "2001:db8:1::"),
-    ("no-route", "2001:db8:dead::1"),
-    ("no-route", "2600::1"),
-    ("blackhole", "2001:db8:b000::1"),
-    ("unreachable", "2001:db8:b001::1"),
-    ("prohibit", "2001:db8:b002::1"),
-    ("route-mtu", "2001:db8:500::1"),
-    ("unspecified", "::"),
-    ("loopback", "::1"),
-    ("v4-compatible", "::203.0.113.1"),
-    ("mapped", "::ffff:203.0.113.1"),
-    ("translated", "64:ff9b::203.0.113.1"),
-    ("link-local", "fe80::1"),
-    ("link-local", "febf::1"),
-    ("site-local", "fec0::1"),
-    ("unique-local", "fd00::1"),
-    ("6to4", "2002:cb00:7101::1"),
-    ("multicast-interface", "ff01::1"),
-    ("multicast-link", "ff02::1"),
-    ("multicast-link", "ff02::2"),
-    ("multicast-site", "ff05::2"),
-    ("multicast-global", "ff0e::1234"),
-    ("multicast-reserved", "ff00::1"),
-    ("discard", "100::1"),
-];
-
-const SOURCES: [(&str, &str); 23] = [
-    ("routed", "2001:db8:f000::1"),
-    ("connected", "2001:db8:0::2"),
-    ("connected-elsewhere", "2001:db8:1::2"),
-    ("routed-elsewhere", "2001:db8:100::9"),
-    ("own", "2001:db8:0::1"),
-    ("own", "2001:db8:1::1"),
-    ("own", "2001:db8:200::200"),
-    ("no-route", "2001:db8:dead::9"),
-    ("blackhole", "2001:db8:b000::9"),
-    ("unreachable", "2001:db8:b001::9"),
-    ("prohibit", "2001:db8:b002::9"),
-    ("unspecified", "::"),
-    ("loopback", "::1"),
-    ("v4-compatible", "::198.18.0.1"),
-    ("mapped", "::ffff:198.18.0.1"),
-    ("link-local", "fe80::2"),
-    ("link-local", "fe80::99"),
-    ("site-local", "fec0::2"),
-    ("unique-local", "fd00::2"),
-    ("multicast-link", "ff02::1"),
-    ("multicast-global", "ff0e::1"),
-    ("anycast", "2001:db8:0::"),
-    ("same-as-destination", "2001:db8:100::1"),
-];
-
 pub(crate) fn all(cases: &mut Cases) {
     fields(cases);
     lengths(cases);
@@ -126,7 +56,7 @@ fn fields(cases: &mut Cases) {
         cases.v6(&format!("v6/hop-limit:{hop_limit}"), &packet);
     }
     for hop_limit in [0, 1, 2] {
-        for (name, destination) in DESTINATIONS {
+        for &(name, destination) in DESTINATIONS6 {
             let packet = V6 { hop_limit, ..to(destination) }.udp(b"and to everywhere");
             cases.v6(&format!("v6/hop-limit-{hop_limit}/{name}:{destination}"), &packet);
         }
@@ -322,7 +252,7 @@ fn extensions(cases: &mut Cases) {
 }
 
 fn addresses(cases: &mut Cases) {
-    for (name, destination) in DESTINATIONS {
+    for &(name, destination) in DESTINATIONS6 {
         let header = to(destination);
         cases.v6(&format!("v6/destination/{name}:{destination}-udp"), &header.udp(b"where to"));
         cases.v6(&format!("v6/destination/{name}:{destination}-tcp"), &header.tcp(2, b""));
@@ -331,7 +261,7 @@ fn addresses(cases: &mut Cases) {
         let other = V6 { next_header: 200, ..header }.packet(b"no protocol that anybody knows");
         cases.v6(&format!("v6/destination/{name}:{destination}-200"), &other);
     }
-    for (name, source) in SOURCES {
+    for &(name, source) in SOURCES6 {
         let source = address(source);
         for (what, header) in [
             ("forwarded", base()),
@@ -404,7 +334,7 @@ fn fragments(cases: &mut Cases) {
                     let place = if offset == 0 { "first" } else { "later" };
                     let tiny = match (next, offset) {
                         (TCP, 1) => "-tiny",
-                        (TCP, 0) if length < 16 => "-tiny",
+                        (TCP, 0) if length < 20 => "-tiny",
                         (DESTINATION_OPTIONS, 0) => "-chain",
                         _ => "",
                     };
@@ -478,7 +408,7 @@ fn mutations(cases: &mut Cases) {
         let length = cases.random.below(100);
         let payload = cases.random.bytes(length);
         let hop_limit = *cases.random.of(&[0, 1, 2, 64]);
-        let destination = cases.random.of(&DESTINATIONS[..24]).1;
+        let destination = cases.random.of(&DESTINATIONS6[..24]).1;
         let header = V6 { hop_limit, ..to(destination) };
         let mut packet = match cases.random.below(3) {
             0 => header.tcp(2, &payload),
