@@ -120,7 +120,8 @@ fn bench() -> (Namespace, Namespace) {
     (tester, device)
 }
 
-fn search(tester: &Namespace) -> SearchOutcome {
+/// What the search found; `None` when the machine held the generator up too often to tell.
+fn search(tester: &Namespace) -> Option<SearchOutcome> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
     command.args(["bench", "search"]);
     command.args(
@@ -133,12 +134,15 @@ fn search(tester: &Namespace) -> SearchOutcome {
     command.args(["--subject", "linux", "--placement", "one core for all", "--json"]);
     let output = tester.output(&mut command, "");
     let stderr = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && stderr.contains("was void") {
+        return None;
+    }
     assert!(output.status.success(), "sluice bench search failed: {stderr}");
     assert!(stderr.contains("trial   1 "), "no progress on stderr: {stderr}");
     let text = String::from_utf8(output.stdout).expect("JSON is text");
     let document = Document::parse(&text).unwrap_or_else(|error| panic!("{error} in {text}"));
     match document.outcome {
-        Outcome::Search(outcome) => outcome,
+        Outcome::Search(outcome) => Some(outcome),
         other => panic!("not a search: {other:?}"),
     }
 }
@@ -154,7 +158,14 @@ fn a_search_finds_the_limit_that_nftables_sets() {
         return;
     }
     let (tester, _device) = bench();
-    let outcome = search(&tester);
+    let Some(outcome) = (0..5).find_map(|_| search(&tester)) else {
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED a_search_finds_the_limit_that_nftables_sets: the machine is too busy: five \
+             searches had void trials only"
+        );
+        return;
+    };
 
     let (ndr, pdr) = (outcome.ndr, outcome.pdr);
     let state = format!("NDR {ndr:?}, PDR {pdr:?}, notes {:?}", outcome.notes);

@@ -78,10 +78,12 @@ fn replay(files: &[PathBuf]) -> Result<Sums, String> {
     balance(&fs::read_to_string(out.path().join("counters.json")).expect("counters"))
 }
 
-/// `rx = forwarded + to_kernel + consumed + held + drops`, for each interface; and what left agrees.
+/// `rx = forwarded + to_kernel + consumed + held + drops`, for each interface; and what left agrees: a
+/// packet that left in fragments was forwarded once.
 fn balance(text: &str) -> Result<Sums, String> {
     let counters: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let (mut sums, mut sent, mut originated) = (Sums::default(), 0, 0);
+    let (mut fragmented, mut fragments) = (0, 0);
     for (name, interface) in counters["interfaces"].as_object().expect("interfaces") {
         let of = |key: &str| interface[key].as_u64().expect("a counter");
         let drops = interface["drops"].as_object().expect("drops");
@@ -94,9 +96,14 @@ fn balance(text: &str) -> Result<Sums, String> {
         sums.forwarded += of("forwarded");
         sent += of("tx_packets");
         originated += of("originated");
+        fragmented += of("fragmented");
+        fragments += of("fragments_created");
     }
-    if sent != sums.forwarded + originated {
-        return Err(format!("{sent} sent, {} forwarded, {originated} made", sums.forwarded));
+    if sent + fragmented != sums.forwarded + originated + fragments {
+        return Err(format!(
+            "{sent} sent, {} forwarded, {originated} made, {fragmented} in {fragments} fragments",
+            sums.forwarded
+        ));
     }
     Ok(sums)
 }
