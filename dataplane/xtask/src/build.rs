@@ -112,6 +112,14 @@ impl Workspace {
         cargo
     }
 
+    /// The router's binary: what `SLUICE_ROUTER` names, or a fresh build.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn find_router(&self) -> Result<PathBuf> {
+        std::env::var_os("SLUICE_ROUTER").map_or_else(|| self.build_router(), |it| Ok(it.into()))
+    }
+
     /// Builds the router as a user does, and returns the path of its binary.
     ///
     /// # Errors

@@ -1,13 +1,15 @@
 //! Set-up, lab, tests and CI, one command each.
 //!
 //! ```text
-//!  setup    packages, the wasm target, bpffs: whatever this machine lacks
-//!  plugins  plugins/* -> target/plugins/NAME.wasm
-//!  test     setup, plugins, every test of the workspace, then the lab
-//!  ci       formatting, lints, then test
-//!  bless    setup, plugins, then rewrites what the scenarios expect
-//!  bench    setup, plugins, then the benches
-//!  lab      a small Internet on this machine, with real traffic through real routers
+//!  setup          packages, the wasm target, bpffs: whatever this machine lacks
+//!  plugins        plugins/* -> target/plugins/NAME.wasm
+//!  test           setup, plugins, every test of the workspace, then the lab
+//!  ci             formatting, lints, then test
+//!  bless          setup, plugins, then rewrites what the scenarios expect
+//!  bench          setup, then Sluice beside Linux; with --criterion the benches of the code
+//!  bench-changes  setup, plugins, then what changes of the running router cost
+//!  bench-peers    setup, then Sluice beside other routers, each in the same place
+//!  lab            a small Internet on this machine, with real traffic through real routers
 //! ```
 //!
 //! It builds before anything is set up, so it depends on no crate that needs a system package and on
@@ -15,8 +17,10 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod changes;
 pub mod checks;
 pub mod command;
 pub mod lab;
+pub mod peers;
 pub mod setup;
 pub mod test_output;

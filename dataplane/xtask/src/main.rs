@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::build::Workspace;
-use xtask::{checks, lab, setup};
+use xtask::{changes, checks, lab, peers, setup};
 
 /// Set-up, lab, tests and CI of Sluice, one command each.
 #[derive(Debug, Parser)]
@@ -32,12 +32,19 @@ enum Command {
     Ci,
     /// Rewrites what the scenarios expect by what they give now; review the difference.
     Bless,
-    /// Runs the benches.
+    /// Measures Sluice beside Linux's own forwarding, in a minute or two.
     Bench {
+        /// Runs the benches of the code instead: whole turns and parts of them, on memory.
+        #[arg(long)]
+        criterion: bool,
         /// Passed on to the benches.
-        #[arg(trailing_var_arg = true)]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, requires = "criterion")]
         arguments: Vec<String>,
     },
+    /// Measures Sluice beside other routers, each in the same place.
+    BenchPeers(peers::Options),
+    /// Measures what changes of the running router cost: packets lost over the offered rate.
+    BenchChanges(changes::Options),
     /// Runs a small Internet on this machine, with real traffic through real routers.
     Lab(lab::Options),
     /// Serves in a namespace of the lab.
@@ -72,7 +79,14 @@ fn run(command: Command) -> Result<bool> {
         Command::Test { filter } => checks::test(&workspace, filter.as_deref()),
         Command::Ci => checks::ci(&workspace),
         Command::Bless => checks::bless(&workspace),
-        Command::Bench { arguments } => checks::bench(&workspace, &arguments),
+        Command::Bench { criterion: true, arguments } => checks::bench(&workspace, &arguments),
+        Command::Bench { .. } => bench_peers(&workspace, &peers::Options::newcomer()),
+        Command::BenchPeers(options) => bench_peers(&workspace, &options),
+        Command::BenchChanges(options) => {
+            setup::require(setup::Need::Build)?;
+            setup::require(setup::Need::Lab)?;
+            changes::run(&options, &lab::Binaries::find(&workspace)?)
+        }
         Command::Lab(options) if options.clean => lab::clean().map(|()| true),
         Command::Lab(options) => {
             setup::require(setup::Need::Build)?;
@@ -81,4 +95,11 @@ fn run(command: Command) -> Result<bool> {
         }
         Command::LabServe(_) => Ok(true),
     }
+}
+
+/// Measures routers side by side, with whatever they need here.
+fn bench_peers(workspace: &Workspace, options: &peers::Options) -> Result<bool> {
+    setup::require(setup::Need::Build)?;
+    setup::require(setup::Need::Peers)?;
+    peers::run(options, &workspace.find_router()?)
 }

@@ -44,6 +44,15 @@ const LAB_PACKAGES: [Package; 6] = [
     Package { name: "bird2", reason: "a routing daemon beside the router" },
 ];
 
+/// What routers side by side need, beyond what the build does. DPDK is not among them: its 180
+/// packages are left to those who want it, and it is skipped by name without them.
+const PEERS_PACKAGES: [Package; 4] = [
+    Package { name: "iproute2", reason: "namespaces, links and routes" },
+    Package { name: "ethtool", reason: "switches offloads off" },
+    Package { name: "nftables", reason: "a router that tracks connections" },
+    Package { name: "util-linux", reason: "pins the generator to its core" },
+];
+
 /// Where XDP links and maps are pinned.
 const BPF_FILE_SYSTEM: &str = "/sys/fs/bpf";
 
@@ -56,6 +65,8 @@ pub enum Need {
     Lints,
     /// Tools for namespaces, and the BPF file system.
     Lab,
+    /// Tools to measure routers side by side, and the BPF file system.
+    Peers,
     /// All of it.
     Everything,
 }
@@ -88,6 +99,11 @@ pub fn require(need: Need) -> Result<()> {
     }
     if need.includes(Need::Lab) {
         packages.extend(&LAB_PACKAGES);
+    }
+    if need.includes(Need::Peers) {
+        packages.extend(&PEERS_PACKAGES);
+    }
+    if need.includes(Need::Lab) || need.includes(Need::Peers) {
         // Before the packages, because some tests need only this.
         mount_bpf_file_system()?;
     }

@@ -1,0 +1,123 @@
+//! Sluice itself: one worker with one queue of each interface, routes and neighbors from the kernel.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Router, Running, Site};
+use crate::command;
+use crate::lab::cleanup::{self, Folder};
+use crate::lab::configuration::replace;
+use crate::lab::process::Process;
+
+/// How long it may take to be ready.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How the worker waits for packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// It sleeps when there are none.
+    Adaptive,
+    /// It never sleeps.
+    Busy,
+}
+
+impl Poll {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Adaptive => "adaptive",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// The router of this workspace.
+#[derive(Clone, Debug)]
+pub struct Sluice {
+    program: PathBuf,
+    poll: Poll,
+}
+
+impl Sluice {
+    /// The router of that binary.
+    #[must_use]
+    pub fn new(program: &Path, poll: Poll) -> Self {
+        Self { program: program.to_owned(), poll }
+    }
+}
+
+impl Router for Sluice {
+    fn name(&self) -> &'static str {
+        match self.poll {
+            Poll::Adaptive => "sluice",
+            Poll::Busy => "sluice-busy",
+        }
+    }
+
+    fn about(&self) -> &'static str {
+        match self.poll {
+            Poll::Adaptive => "AF_XDP, one worker, poll = \"adaptive\"",
+            Poll::Busy => "AF_XDP, one worker, poll = \"busy\"",
+        }
+    }
+
+    fn lacks(&self) -> Option<String> {
+        // The commands before this one have built it.
+        None
+    }
+
+    fn version(&self) -> Option<String> {
+        let text = command::output(Command::new(&self.program).arg("--version")).ok()?;
+        text.split_whitespace().last().map(str::to_owned)
+    }
+
+    fn is_in_kernel(&self) -> bool {
+        false
+    }
+
+    fn set_up(&self, site: Site<'_>) -> Result<Running> {
+        let name = format!("peers-{}", std::process::id());
+        let config = site.folder.join("sluice.toml");
+        let socket = site.folder.join("sluice.sock");
+        replace(
+            &config,
+            format!(
+                r#"[router]
+name = "{name}"
+poll = "{}"
+control_socket = "{}"
+
+[workers]
+cores = [{}]
+
+[[interface]]
+name = "d0"
+role = "outside"
+
+[[interface]]
+name = "d1"
+role = "inside"
+"#,
+                self.poll.key(),
+                socket.display(),
+                site.cores.router
+            ),
+        )?;
+        let pins = Folder::adopt(Path::new(cleanup::PINS).join(name));
+        let mut run = Command::new(&self.program);
+        run.args(["run", "--config"]).arg(&config).env("RUST_LOG", "info");
+        let mut process = Process::start("sluice", Some(&site.bed.dut), run, site.folder)?;
+        let mut status = Command::new(&self.program);
+        status.args(["status", "--json", "--socket"]).arg(&socket);
+        process.wait_until(
+            "answer",
+            START_TIMEOUT,
+            |_| Ok(command::output(&mut status).is_ok()),
+        )?;
+        let mut running = Running::process(process);
+        running.folders.push(pins);
+        Ok(running)
+    }
+}
