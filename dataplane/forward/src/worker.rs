@@ -149,11 +149,9 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         }
     }
 
-    /// The same worker, whose frames can be looked at through taps.
-    #[must_use]
-    pub fn with_taps(mut self, taps: TapReader) -> Self {
+    /// Has the worker's frames looked at through taps.
+    pub fn set_taps(&mut self, taps: TapReader) {
         self.witness.set_taps(taps);
-        self
     }
 
     /// From now on writes down what becomes of each packet: for a worker that carries no traffic.

@@ -46,8 +46,8 @@ pub(crate) fn run(args: &CaptureArgs) -> Result<()> {
     };
     let stop = tap::stop_flag()?;
     let begin = Instant::now();
-    let file = File::create(&args.write).with_context(|| args.write.display().to_string())?;
     let mut session = TapSession::open(&args.socket.socket, request)?;
+    let file = File::create(&args.write).with_context(|| args.write.display().to_string())?;
     let mut out = Out::new(BufWriter::new(file), &session, args)?;
     eprintln!("capturing {} to {}", args.target, args.write.display());
     let mut is_over = false;

@@ -66,6 +66,9 @@ pub(crate) struct Outcome {
     pub(crate) counters: Value,
     /// What became of each packet, in the order in which that was decided, if it was asked for.
     pub(crate) explained: Vec<Explained>,
+    /// What a worker aside made of each, in the order in which they came.
+    #[cfg(test)]
+    pub(crate) asked: Vec<Explanation>,
 }
 
 /// What became of a packet, and when.
@@ -174,6 +177,9 @@ struct Bench {
     lost_before_rx: u64,
     is_explained: bool,
     explained: Vec<Explained>,
+    /// What a worker aside makes of each packet at the moment that it comes in.
+    #[cfg(test)]
+    asked: Vec<Explanation>,
 }
 
 impl Bench {
@@ -236,6 +242,8 @@ impl Bench {
             lost_before_rx: 0,
             is_explained: options.explain,
             explained: Vec::new(),
+            #[cfg(test)]
+            asked: Vec::new(),
         };
         if options.explain {
             for worker in &mut bench.workers {
@@ -283,6 +291,8 @@ impl Bench {
             to_kernel: self.to_kernel,
             counters,
             explained: self.explained,
+            #[cfg(test)]
+            asked: self.asked,
         })
     }
 
@@ -294,6 +304,10 @@ impl Bench {
             && !MacAddress(*destination).is_multicast()
         {
             *destination = mac.0;
+        }
+        #[cfg(test)]
+        if self.is_explained {
+            self.ask_aside(interface, &bytes);
         }
         let worker = spread(&bytes, self.workers.len());
         let queue = self
@@ -349,6 +363,23 @@ impl Bench {
                 punt.give_back(frame);
             }
         }
+    }
+
+    #[cfg(test)]
+    fn ask_aside(&mut self, interface: InterfaceId, bytes: &[u8]) {
+        let shadow = self.plugins.shadow().expect("instances aside");
+        let reader = self.publication.reader();
+        let record = explain::ask(reader, shadow.chain, interface, bytes, self.clock.now());
+        let snapshot = self.publication.current();
+        let names = Names {
+            config: &self.config,
+            host: &self.host,
+            publication: &self.publication,
+            snapshot: &snapshot,
+            plugins: &shadow.plugins,
+        };
+        let record = record.expect("a record");
+        self.asked.push(Explanation::new(&record, names, &explain::traps(&shadow.traps)));
     }
 
     /// Puts into words what workers wrote down, by the tables that they used.
@@ -439,7 +470,7 @@ impl Bench {
 }
 
 /// The machine as the configuration's `[interface.replay]` tables describe it.
-fn host_view(config: &Checked) -> HostView {
+pub(crate) fn host_view(config: &Checked) -> HostView {
     let mut host = HostView::default();
     for interface in &config.interfaces {
         let replay = &interface.replay;

@@ -29,15 +29,19 @@ use crossbeam::channel::bounded;
 use forward::{PacketRecord, Worker, WorkerCounters, WorkerParts, punt_channel};
 use frame::{Hook, Nanos};
 use policy::{ListedPlugin, ShadowTraps};
-use sim::{MemoryQueue, memory_pool, reclaim_pool};
+use sim::{Faults, MemoryQueue, QueueSizes, memory_pool, reclaim_pool};
 use tables::{Reader, Snapshot};
 use wire::{InterfaceId, MacAddress};
 
 pub(crate) use report::{Explanation, VerdictReport, verdict_report};
 pub(crate) use text::render;
 
-/// Chunks of a worker that is made aside: one packet, what is said about it, and room to spare.
-const FRAMES: usize = 64;
+/// Chunks of a worker that is made aside, for each interface: one packet, what is said about it, and
+/// room to spare.
+const FRAMES: usize = 16;
+
+/// Chunks on each of its FILL rings, so that the first cannot take all of them.
+const FILL_FRAMES: usize = 4;
 
 /// What an explanation takes its names from.
 #[derive(Clone, Copy)]
@@ -58,11 +62,15 @@ pub(crate) fn ask(
     now: Nanos,
 ) -> Result<PacketRecord> {
     let interfaces = reader.snapshot().interfaces.len();
+    let sizes = QueueSizes { fill_frames_max: FILL_FRAMES, ..QueueSizes::default() };
     let (want, _wanted) = bounded(4);
     let (punt, kernel) = punt_channel(4, || {});
     let mut worker = Worker::new(WorkerParts {
         id: 0,
-        queues: (0_u8..).take(interfaces).map(|at| MemoryQueue::new(InterfaceId(at))).collect(),
+        queues: (0_u8..)
+            .take(interfaces)
+            .map(|at| MemoryQueue::with(InterfaceId(at), sizes, Faults::default()))
+            .collect(),
         pool: memory_pool(FRAMES * interfaces, 0),
         hook,
         reader,

@@ -84,7 +84,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<u8>> {
                 let more = offset.ends_with('+');
                 let offset: usize = offset.trim_end_matches('+').parse().with_context(bad)?;
                 ensure!(
-                    offset % 8 == 0 && offset < 65_536,
+                    offset.is_multiple_of(8) && offset < 65_536,
                     "fragment {offset}: not a multiple of 8"
                 );
                 packet.fragment = Some((offset, more));

@@ -247,7 +247,7 @@ fn assemble(
     counters: &Arc<WorkerCounters>,
 ) -> RouterWorker {
     let WorkerInputs { hook, reader, punt, handoff, taps } = inputs;
-    Worker::new(WorkerParts {
+    let mut worker = Worker::new(WorkerParts {
         id,
         queues,
         pool,
@@ -258,8 +258,9 @@ fn assemble(
         handoff,
         wanted: wanted.clone(),
         batch_frames: usize::from(config.router.batch_frames),
-    })
-    .with_taps(taps)
+    });
+    worker.set_taps(taps);
+    worker
 }
 
 /// What is known of each of the router's interfaces.

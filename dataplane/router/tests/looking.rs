@@ -1,0 +1,399 @@
+//! `sluice explain`, `trace` and `capture` on a running router, in network namespaces that the test
+//! makes; skipped without root. tshark judges the captures, where it is installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sim::Packet;
+
+mod common;
+
+const SLUICE: &str = env!("CARGO_BIN_EXE_sluice");
+
+/// How long a start may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Frames of each kind that are sent.
+const COUNT: usize = 20;
+
+const LAN_MAC: &str = "02:00:00:00:00:02";
+
+#[track_caller]
+fn run(command: &mut Command) -> Output {
+    let output = command.output().expect("the program can be run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    output
+}
+
+/// A router between two links whose far ends are in a second namespace, all of it removed at the end.
+struct Stage {
+    router: String,
+    far: String,
+    folder: tempfile::TempDir,
+    process: Option<Child>,
+}
+
+impl Stage {
+    fn new() -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: explain, trace and capture live, since this is not root");
+            return None;
+        }
+        let name = format!("slt-look-{}", std::process::id());
+        let folder = tempfile::tempdir().expect("a folder");
+        let stage = Self { far: format!("{name}-far"), router: name, folder, process: None };
+        for space in [&stage.router, &stage.far] {
+            run(Command::new("ip").args(["netns", "add", space]));
+        }
+        for (link, last) in [("wan0", "01"), ("lan0", "02")] {
+            let peer = format!("{link}p");
+            stage.ip(
+                &stage.router,
+                &[
+                    "link",
+                    "add",
+                    link,
+                    "address",
+                    &format!("02:00:00:00:00:{last}"),
+                    "type",
+                    "veth",
+                    "peer",
+                    "name",
+                    &peer,
+                    "netns",
+                    &stage.far,
+                ],
+            );
+            stage.ip(&stage.router, &["link", "set", link, "up"]);
+            stage.ip(&stage.far, &["link", "set", &peer, "up"]);
+        }
+        stage.ip(&stage.router, &["addr", "add", "10.0.0.11/24", "dev", "wan0"]);
+        stage.ip(&stage.router, &["addr", "add", "10.1.0.1/24", "dev", "lan0"]);
+        run(stage.within(&stage.router, "sysctl").args(["-qw", "net.ipv4.conf.all.rp_filter=0"]));
+        Some(stage)
+    }
+
+    fn ip(&self, space: &str, words: &[&str]) {
+        run(Command::new("ip").args(["-n", space]).args(words));
+    }
+
+    fn within(&self, space: &str, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{space}")).arg(program);
+        command
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path("control.sock")
+    }
+
+    fn start(&mut self, config: &Path) {
+        let mut command = self.within(&self.router, SLUICE);
+        command.args(["run", "--config"]).arg(config);
+        let log = fs::File::create(self.path("log")).expect("a log");
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("a process");
+        self.process = Some(child);
+        let deadline = Instant::now() + PATIENCE;
+        while !self.sluice(&["status"]).output().expect("sluice").status.success() {
+            let log = fs::read_to_string(self.path("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "the router does not start: {log}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn sluice(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(SLUICE);
+        command.args(words).arg("--socket").arg(self.socket());
+        command
+    }
+
+    fn explain(&self, words: &[&str]) -> Value {
+        let output = run(self.sluice(&["explain", "--json"]).args(words));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    fn capture(&self, target: &str, more: &[&str]) -> (Child, PathBuf) {
+        let file = self.path(&format!("{target}.pcapng"));
+        let mut command = self.sluice(&["capture", "-i", target, "--duration", "4"]);
+        command.arg("-w");
+        let child =
+            command.arg(&file).args(more).stderr(Stdio::piped()).spawn().expect("a process");
+        (child, file)
+    }
+
+    /// Sends frames into the far end of `lan0`.
+    fn send(&self, frames: &[Vec<u8>]) {
+        let text: String = frames.iter().map(|frame| hex(frame) + "\n").collect();
+        let file = self.path("frames");
+        fs::write(&file, text).expect("a file");
+        let script = "import socket,sys\ns=socket.socket(socket.AF_PACKET,socket.SOCK_RAW)\n\
+                      s.bind(('lan0p',0))\n\
+                      for line in open(sys.argv[1]): s.send(bytes.fromhex(line.strip()))\n";
+        run(self.within(&self.far, "python3").args(["-c", script]).arg(&file));
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let pid = nix::unistd::Pid::from_raw(process.id().cast_signed());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let _ = process.wait();
+        }
+        for space in [&self.router, &self.far] {
+            let _ = Command::new("ip").args(["netns", "del", space]).status();
+        }
+        let _ = fs::remove_dir_all(format!("/sys/fs/bpf/sluice/{}", self.router));
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A UDP packet in a frame to `lan0`, as `sluice explain` makes it from its text.
+fn udp(source: [u8; 4], source_port: u16, port: u16) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0];
+    packet.extend(source);
+    packet.extend([198, 51, 100, 7]);
+    let sum = |bytes: &[u8], first: u32| {
+        let words = bytes.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+        let mut sum = words.sum::<u32>() + first;
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        (!u16::try_from(sum).expect("folded")).to_be_bytes()
+    };
+    let checksum = sum(&packet, 0);
+    packet[10..12].copy_from_slice(&checksum);
+    let mut segment = [source_port.to_be_bytes(), port.to_be_bytes(), [0, 8], [0, 0]].concat();
+    let pseudo_header = [&packet[12..20], &[0, 17, 0, 8]].concat();
+    let checksum = sum(&[&pseudo_header[..], &segment].concat(), 0);
+    segment[6..8].copy_from_slice(&checksum);
+    packet.extend(segment);
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+    frame.extend(packet);
+    frame
+}
+
+fn config(stage: &Stage, plugins: &Path) -> PathBuf {
+    let text = format!(
+        r#"
+        [router]
+        name = "{name}"
+        node = "a"
+        control_socket = "{socket}"
+        poll = "adaptive"
+        [workers]
+        cores = [0]
+        [[interface]]
+        name = "wan0"
+        role = "outside"
+        [interface.replay]
+        mac = "02:00:00:00:00:01"
+        addresses = ["10.0.0.11/24"]
+        [[interface]]
+        name = "lan0"
+        role = "inside"
+        [interface.replay]
+        mac = "{LAN_MAC}"
+        addresses = ["10.1.0.1/24"]
+        [[neighbor]]
+        address = "10.0.0.1"
+        interface = "wan0"
+        mac = "02:00:00:00:00:aa"
+        [[neighbor]]
+        address = "10.1.0.5"
+        interface = "lan0"
+        mac = "02:00:00:00:00:bb"
+        [[neighbor]]
+        address = "10.1.0.2"
+        interface = "lan0"
+        mac = "02:00:00:00:00:cc"
+        [[route]]
+        prefix = "0.0.0.0/0"
+        via = "10.0.0.1"
+        [[node]]
+        name = "a"
+        address = "10.0.0.11"
+        [[node]]
+        name = "b"
+        address = "10.0.0.12"
+        [[owner]]
+        name = "web"
+        node = "a"
+        deliver = {{ next_hop = "10.1.0.2", interface = "lan0" }}
+        [[egress]]
+        prefix = "192.0.2.1/32"
+        default = "drop"
+        [[egress.slice]]
+        ports = "1024-33791"
+        node = "a"
+        owner = "web"
+        [[egress.slice]]
+        ports = "33792-65535"
+        node = "b"
+        [[plugin]]
+        name = "filter"
+        path = "{plugins}/filter.wasm"
+        hook = "ingress"
+        config = {{ default = "allow", rules = [{{ action = "drop", destination_ports = 9 }}] }}
+        "#,
+        name = stage.router,
+        socket = stage.socket().display(),
+        plugins = plugins.display(),
+    );
+    let path = stage.path("sluice.toml");
+    fs::write(&path, text).expect("the configuration can be written");
+    path
+}
+
+/// Values of a field of a capture, by tshark, with how often each occurs; `None`, visibly, without it.
+fn fields(file: &Path, field: &str) -> Option<std::collections::BTreeMap<String, usize>> {
+    let output =
+        Command::new("tshark").arg("-r").arg(file).args(["-T", "fields", "-e", field]).output();
+    let Ok(output) = output else {
+        eprintln!("skipped: what tshark says of captures, since it is not installed");
+        return None;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut counts = std::collections::BTreeMap::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        *counts.entry(line.to_owned()).or_default() += 1;
+    }
+    Some(counts)
+}
+
+/// The packet of an answer as the bytes that were printed would have it.
+fn packet(answer: &Value) -> String {
+    serde_json::to_string(&answer["packet"]).expect("JSON")
+}
+
+#[test]
+fn a_running_router_tells_why() {
+    let Some(mut stage) = Stage::new() else { return };
+    let Some(plugins) = common::plugins() else {
+        eprintln!("skipped: explain, trace and capture live: no plugins (cargo xtask plugins)");
+        return;
+    };
+    let config = config(&stage, &plugins);
+    stage.start(&config);
+
+    // Explain: each end, by the stage that it meets.
+    let kinds = [
+        ("udp 10.1.0.5:1000 > 198.51.100.7:53", udp([10, 1, 0, 5], 1000, 53), None),
+        ("udp 10.1.0.5:1000 > 198.51.100.7:9", udp([10, 1, 0, 5], 1000, 9), Some("plugin")),
+        (
+            "udp 192.0.2.1:40000 > 198.51.100.7:53",
+            udp([192, 0, 2, 1], 40000, 53),
+            Some("slice-sender"),
+        ),
+        ("udp 192.0.2.1:5000 > 198.51.100.7:53", udp([192, 0, 2, 1], 5000, 53), None),
+    ];
+    let mut explained = Vec::new();
+    for (text, frame, reason) in &kinds {
+        let answer = stage.explain(&["--in", "lan0", text]);
+        assert_eq!(answer["packet"]["verdict"]["reason"].as_str(), *reason, "{answer}");
+        assert_eq!(answer["classifier"]["reason"], "to-xsk-forward");
+        let by_hex = stage.explain(&["--in", "lan0", "--hex", &hex(frame)]);
+        assert_eq!(packet(&answer), packet(&by_hex), "the packet from its text is the packet");
+        explained.push(answer);
+    }
+    assert_eq!(explained[1]["packet"]["verdict"]["plugin"], "filter");
+    let to_router = stage.explain(&["--in", "lan0", "icmp 10.1.0.5 > 10.1.0.1 echo id 7"]);
+    assert_eq!(to_router["classifier"]["reason"], "kernel-local");
+    let status = run(&mut stage.sluice(&["status", "--json"]));
+    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    assert_eq!(status["interfaces"][1]["rx_packets"], 0, "explaining counts nowhere");
+    assert_eq!(status["plugins"][0]["total"]["packets"], 0, "nor in plugins");
+
+    // A replay of the same frames says the same, byte for byte.
+    let frames: Vec<Vec<u8>> = kinds.iter().map(|(_, frame, _)| frame.clone()).collect();
+    let pcap = stage.path("in.pcap");
+    let packets: Vec<Packet> =
+        (1..).zip(&frames).map(|(time, frame)| Packet::new(time, frame.clone())).collect();
+    sim::write_pcap(&pcap, &packets).expect("a capture");
+    let out = stage.path("replayed");
+    run(common::replay(&config, &out)
+        .arg("--explain")
+        .arg("--in")
+        .arg(format!("lan0={}", pcap.display())));
+    let replayed = fs::read_to_string(out.join("explain.jsonl")).expect("explanations");
+    let replayed: Vec<String> =
+        replayed.lines().map(|line| packet(&serde_json::from_str(line).expect("JSON"))).collect();
+    assert_eq!(replayed, explained.iter().map(packet).collect::<Vec<_>>());
+
+    // Live: captures and a trace at the same time.
+    let captures = [
+        stage.capture("any", &[]),
+        stage.capture("drops", &[]),
+        stage.capture("filter", &["--filter", "udp port 9", "--snaplen", "40"]),
+    ];
+    let trace = stage
+        .sluice(&["trace", "--json", "--in", "lan0", "--count", "4"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a process");
+    std::thread::sleep(Duration::from_secs(1));
+    for _ in 0..COUNT {
+        stage.send(&frames);
+    }
+    let traced = trace.wait_with_output().expect("a trace").stdout;
+    let traced: Vec<Value> = String::from_utf8_lossy(&traced)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(traced.len(), 4);
+    for (line, answer) in traced.iter().zip(&explained) {
+        assert_eq!(packet(&line["explanation"]), packet(answer));
+        assert_eq!(line["verdict"]["reason"], answer["packet"]["verdict"]["reason"], "in fact");
+    }
+    let files: Vec<PathBuf> = captures
+        .into_iter()
+        .map(|(child, file)| {
+            let output = child.wait_with_output().expect("a capture");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success() && said.contains(" 0 more"), "{said}");
+            file
+        })
+        .collect();
+
+    // The captures agree with the counters.
+    let status = run(&mut stage.sluice(&["status", "--json"]));
+    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    let count = |interface: usize, key: &str| {
+        usize::try_from(status["interfaces"][interface][key].as_u64().expect("a count"))
+            .expect("small")
+    };
+    let dropped = |reason: &str| status["interfaces"][1]["drops"][reason].as_u64();
+    assert_eq!(
+        (dropped("plugin"), dropped("slice-sender")),
+        (Some(COUNT as u64), Some(COUNT as u64))
+    );
+    assert_eq!(count(1, "rx_packets"), 4 * COUNT);
+    let (sums, read) = (count(0, "rx_packets") + count(1, "rx_packets"), |file: &Path| {
+        sim::read_pcap(file).expect("a capture").packets
+    });
+    assert_eq!(read(&files[0]).len(), sums + count(0, "tx_packets") + count(1, "tx_packets"));
+    assert_eq!(read(&files[1]).len(), 2 * COUNT);
+    assert!(
+        read(&files[2]).iter().all(|packet| packet.bytes.len() == 40 && packet.original_len == 42)
+    );
+    let Some(comments) = fields(&files[1], "frame.comment") else { return };
+    let expected = [("dropped: plugin: filter: rule", COUNT), ("dropped: slice-sender", COUNT)];
+    assert_eq!(comments, expected.map(|(text, count)| (text.to_owned(), count)).into());
+    let comments = fields(&files[2], "frame.comment").expect("tshark");
+    assert_eq!(comments, [("dropped: plugin: filter: rule".to_owned(), COUNT)].into());
+    let directions = fields(&files[0], "frame.packet_flags_direction").expect("tshark");
+    assert_eq!(directions.values().sum::<usize>(), read(&files[0]).len());
+    assert_eq!(directions["0x00000001"], sums, "received");
+}
