@@ -162,7 +162,8 @@ pub(crate) struct RawHold {
 pub(crate) struct RawFragments {
     /// Packets to or from shared addresses whose fragments are followed at a time, for each worker: 0
     /// to 32768. The oldest gives way. 0 follows none: fragments other than the first are dropped.
-    /// Default: 4096.
+    /// Default: 4096. A reload that raises it (or `frames_max`) above both its value at start and its
+    /// default takes the rest at the next start.
     pub(crate) packets_max: Field<i64>,
     /// Fragments that may wait for the first one of their packet, for each worker: 0 to 8192, and at
     /// most half of `router.frames_per_worker`. Default: 512.

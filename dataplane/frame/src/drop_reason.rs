@@ -49,7 +49,7 @@ drop_reasons! {
     Ipv6MappedAddress "ipv6-mapped-address" "An IPv6 packet has an IPv4-mapped source or destination."
     TransportTruncated "transport-truncated" "The packet ends within its TCP, UDP or ICMP header."
     TinyFragment "tiny-fragment" "A TCP fragment at offset 1, or a first fragment too short for ports and flags (RFC 1858, RFC 3128)."
-    FragmentMalformed "fragment-malformed" "A fragment to or from a shared address that is empty, reaches beyond 65,535 bytes, or is not the last and no multiple of 8 bytes long."
+    FragmentMalformed "fragment-malformed" "A fragment to or from a shared address, or to be fragmented further, that is empty, reaches beyond 65,535 bytes, or is not the last and no multiple of 8 bytes long."
     FragmentOverlap "fragment-overlap" "A fragment overlaps another one, or its packet's end: all that comes of the packet is dropped (RFC 5722, RFC 1858)."
     FragmentDuplicate "fragment-duplicate" "The same part of the packet came before (RFC 8200 section 4.5)."
     FragmentTimeout "fragment-timeout" "The fragment was held, and the first one of its packet did not come in time."
