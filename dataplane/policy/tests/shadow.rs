@@ -20,7 +20,7 @@ fn ask(shadow: &mut Shadow, packets: &[Descriptor]) -> Vec<Verdict> {
 
 #[test]
 fn meters_are_copied_as_they_stand_and_not_drained() {
-    let Some(path) = plugin("rate-limit") else { return };
+    let Some(path) = plugin("rate_limit") else { return };
     let mut spec = PluginSpec::new("rate", path, HookPoint::Ingress);
     let table = "packets_per_s = 1\nburst = 2".parse().expect("TOML");
     spec.config = PluginConfig::Table(table);
