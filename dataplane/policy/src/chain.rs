@@ -210,13 +210,13 @@ impl Hook for WorkerChain {
         for place in places {
             // A sum, unlike a search, is compiled to vector instructions.
             let decided: usize =
-                verdicts.iter().map(|verdict| usize::from(!verdict.is_open())).sum();
+                verdicts.iter().map(|verdict| usize::from(!is_asked(point, *verdict))).sum();
             if decided == n {
                 return;
             }
-            let mut open_packets = Open { descriptors, verdicts, some: None };
+            let mut open_packets = Open { point, descriptors, verdicts, some: None };
             if decided > 0 {
-                open_packets.some = Some(select(open_packets.verdicts, &mut self.open));
+                open_packets.some = Some(select(point, open_packets.verdicts, &mut self.open));
             }
             let Some(slot) = place.slot.as_mut() else {
                 // A place that nothing was kept for: the control side never publishes one.
@@ -253,20 +253,35 @@ impl Hook for WorkerChain {
     }
 }
 
-/// Writes the positions of the open packets, of which there are at most 256.
-fn select<'a>(verdicts: &[Verdict], open: &'a mut [u8; BATCH_MAX]) -> &'a [u8] {
+/// Whether a plugin at this hook is asked about a packet. Before the rewrite those are asked about that
+/// are not decided; after it those that leave.
+#[inline]
+fn is_asked(point: HookPoint, verdict: Verdict) -> bool {
+    match point {
+        HookPoint::Ingress | HookPoint::Forward => verdict.is_open(),
+        HookPoint::Egress => matches!(verdict, Verdict::Transmit(_) | Verdict::Fragment(_)),
+    }
+}
+
+/// Writes the positions of the packets that are asked about, of which there are at most 256.
+fn select<'a>(
+    point: HookPoint,
+    verdicts: &[Verdict],
+    open: &'a mut [u8; BATCH_MAX],
+) -> &'a [u8] {
     let mut count = 0;
     for (position, verdict) in (0..=u8::MAX).zip(verdicts) {
         if let Some(place) = open.get_mut(count) {
             *place = position;
         }
-        count += usize::from(verdict.is_open());
+        count += usize::from(is_asked(point, *verdict));
     }
     open.get(..count).unwrap_or_default()
 }
 
-/// The packets of a batch that are not decided yet.
+/// The packets of a batch that are asked about.
 struct Open<'a> {
+    point: HookPoint,
     descriptors: &'a [Descriptor],
     verdicts: &'a mut [Verdict],
     /// Their positions; `None` when they are all of the batch.
@@ -294,8 +309,10 @@ impl Open<'_> {
         match on_trap {
             OnTrap::Open => 0,
             OnTrap::Closed => {
-                for verdict in self.verdicts.iter_mut().filter(|verdict| verdict.is_open()) {
-                    *verdict = Verdict::Drop(DropReason::PluginDefault);
+                for verdict in self.verdicts.iter_mut() {
+                    if is_asked(self.point, *verdict) {
+                        *verdict = Verdict::Drop(DropReason::PluginDefault);
+                    }
                 }
                 self.len()
             }

@@ -94,6 +94,35 @@ fn decided_packets_are_neither_shown_nor_changed() {
 }
 
 #[test]
+fn at_egress_plugins_judge_what_leaves_and_nothing_else() {
+    let mut rig = Rig::new(1);
+    let wat = Wat {
+        manifest: Wat::default().manifest.replace("ingress", "egress"),
+        ..odd_ports()
+    };
+    let mut spec = rig.spec("odd", &wat);
+    spec.hook = HookPoint::Egress;
+    rig.publish(&[spec]);
+    let leaves = |port: usize| match port % 3 {
+        0 => Verdict::Transmit(wire::InterfaceId(1)),
+        1 => Verdict::Fragment(wire::InterfaceId(2)),
+        _ => Verdict::Punt,
+    };
+    let mut packets = batch(&numbered(256));
+    for (port, verdict) in packets.verdicts.iter_mut().enumerate() {
+        *verdict = leaves(port);
+    }
+    use frame::Hook as _;
+    rig.chains[0].begin_turn(Nanos(1));
+    rig.chains[0].run(HookPoint::Egress, &mut packets, Nanos(1));
+    for (port, verdict) in packets.verdicts.iter().enumerate() {
+        let is_dropped = port % 3 < 2 && port % 2 == 1;
+        assert_eq!(*verdict, if is_dropped { PLUGIN } else { leaves(port) }, "port {port}");
+    }
+    assert_eq!(rig.host.status().remove(0).total.packets, 171);
+}
+
+#[test]
 fn the_first_plugin_that_drops_decides_and_hooks_are_apart() {
     let mut rig = Rig::new(1);
     let first = rig.spec("odd", &odd_ports());
