@@ -55,6 +55,7 @@ HOST, HOST6 = "10.1.0.5", "fd01::5"
 WEB, WEB6, DB = "10.1.0.2", "fd01::2", "10.1.0.3"
 NODE_A, NODE_B = "10.0.0.11", "10.0.0.12"
 NODE_A6, NODE_B6 = "fd00::11", "fd00::12"
+ROUTER = "10.1.0.1"  # The router's address on lan0, as NODE_A is that on wan0.
 MINE, THEIRS, NOBODY = 2000, 40000, 80  # ports: in web's slice, in node b's, in none
 TUNNEL_PORT = 6080
 
@@ -134,7 +135,8 @@ def quote(packet, most):
 
 
 def error4(about, source, kind, code, mtu=0):
-    """RFC 792 and RFC 1812 section 4.3.2: TTL 64, precedence 6, DF, identification 0."""
+    """RFC 792 and RFC 1812 section 4.3.2: TTL 64, precedence 6, DF, identification 0. Section 4.3.2.4:
+    `source` is an address of the interface by which the error leaves (`Scenario.expect` sees to it)."""
     about = raw(about)
     to = ".".join(str(byte) for byte in about[12:16])
     message = struct.pack(">BBHHH", kind, code, 0, 0, mtu) + quote(about, 576)
@@ -309,6 +311,12 @@ class Scenario:
         self.time += STEP_NS
 
     def expect(self, interface, out):
+        # RFC 1812 section 4.3.2.4: errors that begin here (their TTL is whole) are from the interface
+        # by which they leave, whichever way came what they are about.
+        packet = bytes(out.data[14:])
+        if packet[0] == 0x45 and packet[8:10] == b"\x40\x01" and packet[20] in (3, 11, 12):
+            source = {"wan0": NODE_A, "lan0": ROUTER}[interface]
+            assert packet[12:16] == ipaddress.ip_address(source).packed, (self.name, interface)
         self.sent.setdefault(interface, []).append(out)
 
     def drop(self, interface, reason, count=1):
@@ -1585,13 +1593,22 @@ def tunnel_kind(s, v6, kind, nodes, mss):
         tos = inner[1] if inner[0] >> 4 == 4 else (struct.unpack(">H", inner[:2])[0] >> 4) & 0xFF
         return outer_packet(kind, inner, here, there, tos & (dscp | 3), **gre_fields(**gre))
 
-    def tunnelled(number, packet, there, gre, dscp, becomes=None):
+    def tunnelled(number, packet, there, gre, dscp, becomes=None, mtu=1500):
+        """Into the tunnel; in fragments when it is larger than `mtu`, each of which is a packet of the
+        tunnel: with a sequence number of its own (RFC 2890 section 2.2), a checksum of its own, and
+        the flow label of the packet that it was cut from."""
         s.receive("wan0", packet)
         # The flow label: 20 bits at 1.5 bytes into the outer IPv6 header.
         free = [(15, b"\x0f\xff\xff")] if v6 else []
-        outer = wrapped(number, hop(becomes or packet), dscp, gre, there)
         flow = (number, packet.dst, raw(packet)[-30:]) if v6 else None
-        s.expect("wan0", to_wan(outer, gateway=there, free=free, flow=flow))
+        inner = hop(becomes or packet)
+        parts = split4(inner, mtu) if len(inner) > mtu else [inner]
+        for part in parts:
+            outer = wrapped(number, part, dscp, gre, there)
+            s.expect("wan0", to_wan(outer, gateway=there, free=free, flow=flow))
+        if len(parts) > 1:
+            s.count("wan0", "fragmented")
+            s.count("wan0", "fragments_created", len(parts))
         s.count("wan0", "forwarded")
         s.count("wan0", "to_owner")
 
@@ -1612,7 +1629,8 @@ def tunnel_kind(s, v6, kind, nodes, mss):
         big = back6(1501 - overhead)
         error = error6(big, NODE_A6, 2, 0, 1500 - overhead)
         s.answer("wan0", big, "mtu-exceeded", error, neighbor("fd00::1"))
-        s.refused("wan0", back4(1501 - overhead), "fragmentation-unsupported")
+        # Without DF: the packet is cut first (RFC 791 section 3.2), so that no outer one is.
+        tunnelled(number, back4(1501 - overhead), there, gre, dscp, mtu=1500 - overhead)
         syn = IP(src=WORLD, dst=SHARED) / TCP(
             sport=443, dport=port, flags="SA", options=[("MSS", 1460)]
         )
@@ -1874,7 +1892,8 @@ def tunnel_icmp_of(s, v6):
     outer = raw(outer_packet("gre", inner, here, there, **gre_fields(key=7)))
     s.receive("wan0", report(outer, *ttl))
     s.count("wan0", "consumed")
-    s.expect("lan0", to_lan(error4(inner, NODE_A, 3, 1), WEB))
+    # It leaves by lan0, thus from lan0's address, though what it is about came in by wan0.
+    s.expect("lan0", to_lan(error4(inner, ROUTER, 3, 1), WEB))
     s.count("lan0", "originated")
 
 
