@@ -264,11 +264,7 @@ fn is_asked(point: HookPoint, verdict: Verdict) -> bool {
 }
 
 /// Writes the positions of the packets that are asked about, of which there are at most 256.
-fn select<'a>(
-    point: HookPoint,
-    verdicts: &[Verdict],
-    open: &'a mut [u8; BATCH_MAX],
-) -> &'a [u8] {
+fn select<'a>(point: HookPoint, verdicts: &[Verdict], open: &'a mut [u8; BATCH_MAX]) -> &'a [u8] {
     let mut count = 0;
     for (position, verdict) in (0..=u8::MAX).zip(verdicts) {
         if let Some(place) = open.get_mut(count) {

@@ -96,10 +96,7 @@ fn decided_packets_are_neither_shown_nor_changed() {
 #[test]
 fn at_egress_plugins_judge_what_leaves_and_nothing_else() {
     let mut rig = Rig::new(1);
-    let wat = Wat {
-        manifest: Wat::default().manifest.replace("ingress", "egress"),
-        ..odd_ports()
-    };
+    let wat = Wat { manifest: Wat::default().manifest.replace("ingress", "egress"), ..odd_ports() };
     let mut spec = rig.spec("odd", &wat);
     spec.hook = HookPoint::Egress;
     rig.publish(&[spec]);
