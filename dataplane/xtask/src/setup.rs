@@ -36,11 +36,12 @@ const BUILD_PACKAGES: [Package; 10] = [
 ];
 
 /// What the lab and the tests in namespaces need.
-const LAB_PACKAGES: [Package; 6] = [
+const LAB_PACKAGES: [Package; 7] = [
     Package { name: "iproute2", reason: "namespaces, links and routes" },
     Package { name: "ethtool", reason: "switches offloads off" },
     Package { name: "iputils-ping", reason: "echo with a chosen identifier" },
     Package { name: "curl", reason: "TCP end to end" },
+    Package { name: "nftables", reason: "a device that drops above a known rate" },
     Package { name: "tshark", reason: "an independent judge of packets" },
     Package { name: "bird2", reason: "a routing daemon beside the router" },
 ];
