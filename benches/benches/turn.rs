@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use benches::tsc::Tsc;
 use config::Checked;
 use control::publication::{Changes, HostView, InterfaceView, NeighborView, Publication};
+use core_affinity::CoreId;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::channel::bounded;
 use forward::{Worker, WorkerCounters, WorkerParts};
@@ -195,11 +196,9 @@ struct Polluter {
 }
 
 impl Polluter {
-    /// `None` on a machine with one core.
-    fn start() -> Option<Self> {
-        let cores = core_affinity::get_core_ids()?;
-        let [theirs, .., _] = &cores[..] else { return None };
-        let (theirs, stop) = (*theirs, Arc::new(AtomicBool::new(false)));
+    /// On the core `theirs`.
+    fn start(theirs: CoreId) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             core_affinity::set_for_current(theirs);
@@ -211,7 +210,7 @@ impl Polluter {
                 std::hint::black_box(&mut memory);
             }
         });
-        Some(Self { stop, thread: Some(thread) })
+        Self { stop, thread: Some(thread) }
     }
 }
 
@@ -317,8 +316,10 @@ fn plugin(name: &str, config: &str) -> Option<PluginSpec> {
 fn turns(criterion: &mut Criterion<Tsc>) {
     println!("TSC: {:.3} GHz", Tsc::gigahertz());
     // The last core is the bench's own, as a worker's is.
-    if let Some(core) = core_affinity::get_core_ids().and_then(|cores| cores.last().copied()) {
-        core_affinity::set_for_current(core);
+    // Asked for before this thread is pinned: afterwards there would be one.
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    if let Some(&ours) = cores.last() {
+        core_affinity::set_for_current(ours);
     }
     for batch in [64, 256] {
         let plain = publication(false);
@@ -343,11 +344,12 @@ fn turns(criterion: &mut Criterion<Tsc>) {
         for (flows, vary) in flows {
             let worker = || worker(Traffic::Ipv4, (batch, batch), Some(vary), &plain, NoHook);
             measure(criterion, &format!("ipv4-{flows}"), batch, worker());
-            match Polluter::start() {
-                Some(_polluter) => {
+            match cores[..] {
+                [theirs, .., _] => {
+                    let _polluter = Polluter::start(theirs);
                     measure(criterion, &format!("ipv4-{flows}-polluted"), batch, worker());
                 }
-                None => eprintln!("skipped: ipv4-{flows}-polluted, which needs a second core"),
+                _ => eprintln!("skipped: ipv4-{flows}-polluted, which needs a second core"),
             }
         }
         let plugins = [

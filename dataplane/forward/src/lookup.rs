@@ -329,7 +329,7 @@ fn find_slice_without_port(
     }
     match descriptor.protocol {
         protocol::ICMP | protocol::ICMPV6 => Err(DropReason::SliceIcmp),
-        protocol::TCP | protocol::UDP | protocol::SCTP => Err(DropReason::TransportTruncated),
+        protocol if protocol::has_ports(protocol) => Err(DropReason::TransportTruncated),
         _ => portless_owner(egress, DropReason::SlicePortless, snapshot),
     }
 }

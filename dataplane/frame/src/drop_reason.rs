@@ -47,7 +47,7 @@ drop_reasons! {
     Ipv6PayloadLength "ipv6-payload-length" "The IPv6 payload length is beyond the frame."
     Ipv6ExtensionChain "ipv6-extension-chain" "The chain of IPv6 extension headers is truncated or longer than is followed (RFC 7112)."
     Ipv6MappedAddress "ipv6-mapped-address" "An IPv6 packet has an IPv4-mapped source or destination."
-    TransportTruncated "transport-truncated" "The packet ends within its TCP, UDP or ICMP header."
+    TransportTruncated "transport-truncated" "The packet ends within the ports of its TCP, UDP, SCTP, DCCP or UDP-Lite header."
     TinyFragment "tiny-fragment" "A TCP fragment at offset 1, or a first fragment too short for ports and flags (RFC 1858, RFC 3128)."
     FragmentMalformed "fragment-malformed" "A fragment to or from a shared address, or to be fragmented further, that is empty, reaches beyond 65,535 bytes, or is not the last and no multiple of 8 bytes long."
     FragmentOverlap "fragment-overlap" "A fragment overlaps another one, or its packet's end: all that comes of the packet is dropped (RFC 5722, RFC 1858)."
