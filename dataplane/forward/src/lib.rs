@@ -35,6 +35,7 @@ mod fragments;
 mod handoff;
 mod hold;
 mod icmp_errors;
+mod io;
 mod lookup;
 mod parse;
 mod path;

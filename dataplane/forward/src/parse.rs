@@ -1,14 +1,61 @@
 //! Headers to descriptors: the first stage of a turn, and the only one that judges whether a frame
 //! is a packet at all.
 
-use frame::{Descriptor, DropReason};
+use frame::{Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::flags;
-use tables::Interface;
+use tables::{Interface, Snapshot, prefetch};
 use wire::{ethernet, flow, icmp, icmpv6, ipv4, ipv6, protocol, tcp};
+
+/// How many frames ahead of the parser headers are asked for. Fewer leave part of the wait, which is
+/// about 70 ns from the third cache level; with more than the 12 ways of a first-level set they throw
+/// each other out again.
+const PREFETCH_AHEAD: usize = 8;
+
+/// Asks for the line that holds the headers of a packet. Chunks are pages, so that all headers
+/// compete for the same few sets of the first cache levels, and most are read from the third.
+#[inline]
+fn prefetch_header(frame: &Frame) {
+    if let Some(first) = frame.bytes().first() {
+        prefetch(first);
+    }
+}
+
+/// Headers to descriptors, and bad frames to their verdicts. Returns the flags that any packet has, and
+/// perhaps others that stood in the descriptors of bad ones.
+#[inline]
+pub(crate) fn run(batch: &mut Batch, snapshot: &Snapshot) -> u8 {
+    let mut seen = 0;
+    let Batch { frames, descriptors, verdicts } = batch;
+    for frame in frames.iter().take(PREFETCH_AHEAD) {
+        prefetch_header(frame);
+    }
+    for (position, ((frame, descriptor), verdict)) in
+        frames.iter().zip(descriptors.iter_mut()).zip(verdicts.iter_mut()).enumerate()
+    {
+        if let Some(ahead) = frames.get(position + PREFETCH_AHEAD) {
+            prefetch_header(ahead);
+        }
+        let ingress = frame.ingress();
+        descriptor.ingress = u16::from(ingress.0);
+        descriptor.vrf = 0;
+        descriptor.slice = 0;
+        descriptor.next_hop = 0;
+        descriptor.egress = 0;
+        let parsed = match snapshot.interface(ingress) {
+            Some(interface) => self::frame(frame.bytes(), interface, descriptor),
+            None => Err(DropReason::OtherHost),
+        };
+        seen |= descriptor.flags;
+        if let Err(reason) = parsed {
+            *verdict = Verdict::Drop(reason);
+        }
+    }
+    seen
+}
 
 /// Parses a received frame into `descriptor`, whose `ingress` the caller has set.
 #[inline]
-pub(crate) fn frame(
+fn frame(
     bytes: &[u8],
     interface: &Interface,
     descriptor: &mut Descriptor,

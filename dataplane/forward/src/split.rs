@@ -14,9 +14,9 @@ use tables::Snapshot;
 use wire::fragmentation::Fragmenter;
 use wire::{ethernet, ipv4};
 
+use crate::io::{Io, Origin};
 use crate::path::{Next, Path};
 use crate::rewrite;
-use crate::worker::{Io, Origin};
 
 impl<Q: QueueIo> Io<Q> {
     /// Sends a packet in fragments of `path.mtu` bytes at most, and gives its own chunk home.

@@ -1,6 +1,6 @@
 //! [`Hook`]: where policy meets a batch.
 
-use crate::{Batch, Nanos};
+use crate::{Batch, Nanos, Verdict};
 
 /// The three points of a turn at which policy sees a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +16,17 @@ pub enum HookPoint {
 impl HookPoint {
     /// All points, in the order of a turn.
     pub const ALL: [Self; 3] = [Self::Ingress, Self::Forward, Self::Egress];
+
+    /// Whether policy is asked here about a frame with this verdict. Before the rewrite it is asked
+    /// about what is not decided; after it about what leaves by an interface.
+    #[inline]
+    #[must_use]
+    pub const fn asks_about(self, verdict: Verdict) -> bool {
+        match self {
+            Self::Ingress | Self::Forward => verdict.is_open(),
+            Self::Egress => matches!(verdict, Verdict::Transmit(_) | Verdict::Fragment(_)),
+        }
+    }
 }
 
 /// Policy, as a worker calls it. One value per worker: nothing in it is shared on the packet path.
@@ -27,9 +38,8 @@ pub trait Hook {
     /// Whether anything is to be called at `point`. Asked once a batch.
     fn is_active(&self, point: HookPoint) -> bool;
 
-    /// Judges the batch: reads `batch.descriptors` and sets `batch.verdicts` of those frames whose
-    /// verdict is still [`Verdict::Continue`](crate::Verdict::Continue), to
-    /// [`Verdict::Drop`](crate::Verdict::Drop) where it refuses them.
+    /// Judges the batch: reads `batch.descriptors` and sets `batch.verdicts` of those frames that
+    /// [it is asked about](HookPoint::asks_about) to [`Verdict::Drop`] where it refuses them.
     fn run(&mut self, point: HookPoint, batch: &mut Batch, now: Nanos);
 
     /// Says whether somebody will ask for [`Self::blame`] from the next batch on.

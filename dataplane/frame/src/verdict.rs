@@ -33,7 +33,7 @@ impl Verdict {
     /// Whether the frame still wants a decision.
     #[inline]
     #[must_use]
-    pub fn is_open(self) -> bool {
+    pub const fn is_open(self) -> bool {
         matches!(self, Self::Continue)
     }
 }

@@ -210,7 +210,7 @@ impl Hook for WorkerChain {
         for place in places {
             // A sum, unlike a search, is compiled to vector instructions.
             let decided: usize =
-                verdicts.iter().map(|verdict| usize::from(!is_asked(point, *verdict))).sum();
+                verdicts.iter().map(|verdict| usize::from(!point.asks_about(*verdict))).sum();
             if decided == n {
                 return;
             }
@@ -253,16 +253,6 @@ impl Hook for WorkerChain {
     }
 }
 
-/// Whether a plugin at this hook is asked about a packet. Before the rewrite those are asked about that
-/// are not decided; after it those that leave.
-#[inline]
-fn is_asked(point: HookPoint, verdict: Verdict) -> bool {
-    match point {
-        HookPoint::Ingress | HookPoint::Forward => verdict.is_open(),
-        HookPoint::Egress => matches!(verdict, Verdict::Transmit(_) | Verdict::Fragment(_)),
-    }
-}
-
 /// Writes the positions of the packets that are asked about, of which there are at most 256.
 fn select<'a>(point: HookPoint, verdicts: &[Verdict], open: &'a mut [u8; BATCH_MAX]) -> &'a [u8] {
     let mut count = 0;
@@ -270,7 +260,7 @@ fn select<'a>(point: HookPoint, verdicts: &[Verdict], open: &'a mut [u8; BATCH_M
         if let Some(place) = open.get_mut(count) {
             *place = position;
         }
-        count += usize::from(is_asked(point, *verdict));
+        count += usize::from(point.asks_about(*verdict));
     }
     open.get(..count).unwrap_or_default()
 }
@@ -306,7 +296,7 @@ impl Open<'_> {
             OnTrap::Open => 0,
             OnTrap::Closed => {
                 for verdict in self.verdicts.iter_mut() {
-                    if is_asked(self.point, *verdict) {
+                    if self.point.asks_about(*verdict) {
                         *verdict = Verdict::Drop(DropReason::PluginDefault);
                     }
                 }

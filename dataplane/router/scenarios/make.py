@@ -1957,7 +1957,7 @@ def icmp_error_portless(s):
     s.refused("wan0", error("192.0.2.2", sent(WORLD, 50)), "slice-icmp")
     later = IP(src="192.0.2.2", dst=WORLD, proto=50, frag=9) / Raw(esp)
     s.refused("wan0", error("192.0.2.2", later), "slice-icmp")
-    timestamp = IP(src="192.0.2.2", dst=WORLD) / ICMP(type=13, id=MINE)
+    timestamp = IP(src="192.0.2.2", dst=WORLD) / ICMP(type=13, id=MINE, ts_ori=0, ts_rx=0, ts_tx=0)
     s.refused("wan0", error("192.0.2.2", timestamp), "slice-icmp")
     # The owner's own error, about what it got.
     got = IP(src=WORLD, dst="192.0.2.2", proto=50) / Raw(esp)
@@ -2089,6 +2089,20 @@ def plugin_filter(s):
     s.count("wan0", "decapsulated")
     # What the parser refuses no plugin sees.
     s.refused("lan0", udp4(src="127.0.0.1"), "martian-source")
+
+
+@scenario
+def plugin_egress(s):
+    s.refused("lan0", udp4(dport=11211), "plugin")
+    s.out(udp4(dport=1911))
+    s.refused("wan0", udp4(src="203.0.113.5", dst=SHARED, dport=MINE), "plugin")
+    s.delivered("wan0", udp4(src="203.0.113.7", dst=SHARED, dport=MINE))
+    # Into a tunnel, and in fragments: they leave too.
+    s.refused("wan0", udp4(src="203.0.113.5", dst=SHARED, dport=THEIRS), "plugin")
+    s.refused("lan0", udp4(dport=11211, size=2000), "plugin")
+    # What goes to the kernel leaves by no interface, and what was refused before is not asked about.
+    s.punted("lan0", udp4(dst="10.1.0.1", dport=11211))
+    s.refused("lan0", udp4(src="127.0.0.1", dport=11211), "martian-source")
 
 
 @scenario

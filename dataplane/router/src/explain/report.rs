@@ -276,8 +276,8 @@ impl Builder<'_> {
             HookPoint::Forward => (Stage::Routes, Stage::Forward),
             HookPoint::Egress => (Stage::Rewrite, Stage::Egress),
         };
-        // What plugins are shown is what is still open.
-        let is_shown = self.record.after(before).is_some_and(|known| known.verdict.is_open());
+        let known = self.record.after(before);
+        let is_shown = known.is_some_and(|known| point.asks_about(known.verdict));
         if !is_shown || self.record.was_held && point != HookPoint::Egress {
             return Vec::new();
         }
