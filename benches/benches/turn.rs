@@ -8,8 +8,8 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 
 use benches::tsc::Tsc;
@@ -297,6 +297,59 @@ fn measure<H: Hook>(
     assert_eq!(sent(), received, "{name}: packets were lost");
 }
 
+/// Turns of two workers at the same time, each on a core of its own: clocks a packet of both together.
+/// Half of what one worker takes would be twice its rate.
+fn measure_two(
+    criterion: &mut Criterion<Tsc>,
+    batch_frames: usize,
+    theirs: CoreId,
+    mut workers: [Worker<LoopQueue, NoHook>; 2],
+) {
+    fn turns(worker: &mut Worker<LoopQueue, NoHook>, begun: u64, count: u64) -> u64 {
+        let mut clocks = 0;
+        for now in begun..begun + count {
+            for queue in worker.queues_mut() {
+                queue.prepare();
+            }
+            let start = Tsc::now();
+            worker.turn(Nanos(now * 1_000));
+            clocks += Tsc::now() - start;
+        }
+        clocks
+    }
+    for worker in &mut workers {
+        // The first turn fills the rings.
+        turns(worker, 0, 2);
+    }
+    let mut begun = 2;
+    let mut group = criterion.benchmark_group("turn");
+    group.throughput(Throughput::Elements(2 * batch_frames as u64));
+    group.bench_function(BenchmarkId::new("ipv4-2-workers", batch_frames), |bencher| {
+        bencher.iter_custom(|iterations| {
+            let [ours, other] = &mut workers;
+            let together = Barrier::new(2);
+            let clocks = std::thread::scope(|scope| {
+                let other = scope.spawn(|| {
+                    core_affinity::set_for_current(theirs);
+                    together.wait();
+                    turns(other, begun, iterations)
+                });
+                together.wait();
+                let ours = turns(ours, begun, iterations);
+                ours.max(other.join().expect("the other worker"))
+            });
+            begun += iterations;
+            clocks
+        });
+    });
+    group.finish();
+    for worker in &workers {
+        let interfaces = &worker.counters().interfaces;
+        let (received, sent) = (interfaces[0].rx_packets.get(), interfaces[1].tx_packets.get());
+        assert_eq!(sent, received, "two workers: packets were lost");
+    }
+}
+
 fn plugin(name: &str, config: &str) -> Option<PluginSpec> {
     let folder = std::env::var_os("SLUICE_PLUGINS").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/plugins")),
@@ -351,6 +404,11 @@ fn turns(criterion: &mut Criterion<Tsc>) {
                 }
                 _ => eprintln!("skipped: ipv4-{flows}-polluted, which needs a second core"),
             }
+        }
+        let one = || worker(Traffic::Ipv4, (batch, batch), None, &plain, NoHook);
+        match cores[..] {
+            [theirs, .., _] => measure_two(criterion, batch, theirs, [one(), one()]),
+            _ => eprintln!("skipped: ipv4-2-workers, which needs a second core"),
         }
         let plugins = [
             (

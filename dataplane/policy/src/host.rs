@@ -15,6 +15,7 @@ use wasmtime::{Engine, Linker};
 
 use crate::{
     HostOptions, PluginFault, PluginSpec, PluginState, PluginStatus, PolicyError, WorkerChain,
+    background,
     chain::{Place, Slot, Terms, WorkerSet},
     counters::{GenerationCounters, Totals},
     engine::engine,
@@ -142,6 +143,7 @@ pub struct PluginHost {
     loaded: Vec<Loaded>,
     history: BTreeMap<String, History>,
     generations: u64,
+    compiles_when_idle: bool,
     // Last, so that the thread outlives every call.
     _ticker: Ticker,
 }
@@ -183,9 +185,16 @@ impl PluginHost {
             loaded: Vec::new(),
             history: BTreeMap::new(),
             generations: 0,
+            compiles_when_idle: false,
             _ticker: ticker,
         };
         Ok((host, chains))
+    }
+
+    /// From now on modules are compiled under `SCHED_IDLE`, so that a running worker loses no time to it.
+    /// Not for a machine whose every core is polled without a pause: there it would take minutes.
+    pub fn compile_when_idle(&mut self) {
+        self.compiles_when_idle = true;
     }
 
     /// Loads all plugins of a configuration: reads, checks, compiles, instantiates and configures
@@ -250,8 +259,13 @@ impl PluginHost {
                 running.module.clone()
             }
             None => {
-                let module =
-                    CheckedModule::compile(&self.engine, &self.linker, &bytes, inspected, spec)?;
+                let Self { engine, linker, .. } = &*self;
+                let compile = || CheckedModule::compile(engine, linker, &bytes, inspected, spec);
+                let module = if self.compiles_when_idle {
+                    background::when_idle(compile)?
+                } else {
+                    compile()?
+                };
                 report.compile_us = micros(started);
                 module
             }

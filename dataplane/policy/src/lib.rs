@@ -31,6 +31,7 @@
     )
 )]
 
+mod background;
 mod chain;
 mod counters;
 mod engine;

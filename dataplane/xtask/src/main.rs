@@ -43,6 +43,8 @@ enum Command {
     },
     /// Measures Sluice beside other routers, each in the same place.
     BenchPeers(peers::Options),
+    /// Measures how many packets a second a plugin drops, beside nftables.
+    BenchDrops(peers::drops::Options),
     /// Measures what changes of the running router cost: packets lost over the offered rate.
     BenchChanges(changes::Options),
     /// Runs a small Internet on this machine, with real traffic through real routers.
@@ -82,6 +84,12 @@ fn run(command: Command) -> Result<bool> {
         Command::Bench { criterion: true, arguments } => checks::bench(&workspace, &arguments),
         Command::Bench { .. } => bench_peers(&workspace, &peers::Options::newcomer()),
         Command::BenchPeers(options) => bench_peers(&workspace, &options),
+        Command::BenchDrops(options) => {
+            setup::require(setup::Need::Build)?;
+            setup::require(setup::Need::Peers)?;
+            let lab::Binaries { sluice, filter } = lab::Binaries::find(&workspace)?;
+            peers::drops::run(&options, &sluice, &filter)
+        }
         Command::BenchChanges(options) => {
             setup::require(setup::Need::Build)?;
             setup::require(setup::Need::Lab)?;
@@ -101,5 +109,8 @@ fn run(command: Command) -> Result<bool> {
 fn bench_peers(workspace: &Workspace, options: &peers::Options) -> Result<bool> {
     setup::require(setup::Need::Build)?;
     setup::require(setup::Need::Peers)?;
+    if options.wants_dpdk() {
+        setup::offer(setup::Need::Dpdk);
+    }
     peers::run(options, &workspace.find_router()?)
 }

@@ -46,14 +46,16 @@ const LAB_PACKAGES: [Package; 7] = [
     Package { name: "bird2", reason: "a routing daemon beside the router" },
 ];
 
-/// What routers side by side need, beyond what the build does. DPDK is not among them: its 180
-/// packages are left to those who want it, and it is skipped by name without them.
+/// What routers side by side need, beyond what the build does.
 const PEERS_PACKAGES: [Package; 4] = [
     Package { name: "iproute2", reason: "namespaces, links and routes" },
     Package { name: "ethtool", reason: "switches offloads off" },
     Package { name: "nftables", reason: "a router that tracks connections" },
     Package { name: "util-linux", reason: "pins the generator to its core" },
 ];
+
+/// DPDK with its AF_XDP driver and headers: 190 packages with what they need, hence asked for alone.
+const DPDK_PACKAGES: [Package; 1] = [Package { name: "dpdk-dev", reason: "a peer on AF_XDP" }];
 
 /// Where XDP links and maps are pinned.
 const BPF_FILE_SYSTEM: &str = "/sys/fs/bpf";
@@ -69,13 +71,15 @@ pub enum Need {
     Lab,
     /// Tools to measure routers side by side, and the BPF file system.
     Peers,
-    /// All of it.
+    /// DPDK, one of those routers.
+    Dpdk,
+    /// All of it but DPDK.
     Everything,
 }
 
 impl Need {
     fn includes(self, other: Self) -> bool {
-        self == Self::Everything || self == other
+        self == other || self == Self::Everything && other != Self::Dpdk
     }
 }
 
@@ -105,6 +109,9 @@ pub fn require(need: Need) -> Result<()> {
     if need.includes(Need::Peers) {
         packages.extend(&PEERS_PACKAGES);
     }
+    if need.includes(Need::Dpdk) {
+        packages.extend(&DPDK_PACKAGES);
+    }
     if need.includes(Need::Lab) || need.includes(Need::Peers) {
         // Before the packages, because some tests need only this.
         mount_bpf_file_system()?;
@@ -124,7 +131,7 @@ pub fn require(need: Need) -> Result<()> {
 /// As [`require`], but what cannot be installed is said in one line and left to those who need it.
 pub fn offer(need: Need) {
     if let Err(error) = require(need) {
-        eprintln!("not set up, tests that need it skip: {error:#}");
+        eprintln!("not set up, what needs it is skipped: {error:#}");
     }
 }
 

@@ -153,6 +153,19 @@ impl Generator<'_> {
         bail!("{} void trials: {reasons}", STEPS_DOWN_MAX + 1)
     }
 
+    /// Sends as much as it can to somebody who lets nothing through. Returns how many packets were sent,
+    /// and in how many seconds.
+    ///
+    /// # Errors
+    /// When the generator fails.
+    pub fn flood(&self, bed: &Bed, duration: Duration) -> Result<(f64, f64)> {
+        let seconds = format!("{}s", duration.as_secs_f64());
+        let words = ["generate", "--duration", &seconds, "--rate", "max", "--sink", "none"];
+        let document = self.run(bed, &words.map(str::to_owned), duration + GRACE)?;
+        let trial = Trial { document };
+        Ok((trial.number("sent")?, trial.number("duration_s")?))
+    }
+
     /// One trial, void or not.
     fn attempt(&self, bed: &Bed, rate_pps: Option<f64>, duration: Duration) -> Result<Trial> {
         let mut words = vec!["generate".to_owned()];

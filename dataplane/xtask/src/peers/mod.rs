@@ -7,7 +7,8 @@
 //!
 //! [`bed`] is that place, [`placement`] says which core does what, [`routers`] are who is compared,
 //! [`forwarding`] proves each of them before it is measured, [`generator`] measures, [`rounds`] gives
-//! everybody a turn, and [`report`] tells what came of it. A router that cannot run here is skipped by
+//! everybody a turn, and [`report`] tells what came of it. [`drops`] measures, in the same place, how much
+//! is taken in to be refused. A router that cannot run here is skipped by
 //! name, with the reason; nobody's figure is taken from elsewhere.
 //!
 //! # What makes it fair
@@ -37,6 +38,7 @@
 //! So this ranks input and output, not tables or policy.
 
 pub mod bed;
+pub mod drops;
 pub mod forwarding;
 pub mod generator;
 pub mod leftovers;
@@ -53,6 +55,7 @@ use anyhow::{Context, Result, ensure};
 
 use self::placement::Placement;
 use self::rounds::{Plan, Rounds};
+use self::routers::Router;
 use crate::lab::cleanup;
 
 /// The first part of the names of everything that is made here.
@@ -107,6 +110,13 @@ impl Options {
             placements: vec![Placement::Default, Placement::ThreadedNapi],
             check: false,
         }
+    }
+
+    /// Whether DPDK is among those that are compared.
+    #[must_use]
+    pub fn wants_dpdk(&self) -> bool {
+        let name = routers::dpdk::Testpmd.name();
+        self.peers.is_empty() || self.peers.iter().any(|peer| peer == name)
     }
 
     fn plan(&self) -> Plan {

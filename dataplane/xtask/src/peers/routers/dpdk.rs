@@ -23,9 +23,8 @@ const MEMORY_MIB: u32 = 512;
 /// Packet buffers: both drivers' rings of 2,048 four times over, and what is under way.
 const BUFFERS: u32 = 32_768;
 
-/// The package of the driver: its soname is in the name.
-const PACKAGES: &str =
-    "dpdk-dev librte-net-af-xdp23 (Debian 12) or librte-net-af-xdp24 (Ubuntu 24.04)";
+/// The package of testpmd, which brings the driver.
+const PACKAGE: &str = "dpdk-dev";
 
 /// DPDK's testpmd.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +40,7 @@ impl Router for Testpmd {
     }
 
     fn lacks(&self) -> Option<String> {
-        lacks_program("dpdk-testpmd", PACKAGES)
+        lacks_program("dpdk-testpmd", PACKAGE)
     }
 
     fn version(&self) -> Option<String> {

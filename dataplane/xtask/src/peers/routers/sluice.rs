@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::{Router, Running, Site};
 use crate::command;
@@ -38,13 +39,43 @@ impl Poll {
 pub struct Sluice {
     program: PathBuf,
     poll: Poll,
+    /// A plugin `filter`, and the sources whose packets it drops.
+    filter: Option<(PathBuf, &'static str)>,
 }
 
 impl Sluice {
     /// The router of that binary.
     #[must_use]
     pub fn new(program: &Path, poll: Poll) -> Self {
-        Self { program: program.to_owned(), poll }
+        Self { program: program.to_owned(), poll, filter: None }
+    }
+
+    /// With a plugin in front that drops what comes from `sources`.
+    #[must_use]
+    pub fn with_filter(mut self, module: &Path, sources: &'static str) -> Self {
+        self.filter = Some((module.to_owned(), sources));
+        self
+    }
+
+    /// The plugin's part of the configuration.
+    fn plugin(&self) -> String {
+        let Some((module, sources)) = &self.filter else { return String::new() };
+        format!(
+            r#"
+[[plugin]]
+name = "filter"
+path = "{}"
+hook = "ingress"
+
+[plugin.config]
+default = "allow"
+
+[[plugin.config.rules]]
+action = "drop"
+source = "{sources}"
+"#,
+            module.display()
+        )
     }
 }
 
@@ -80,7 +111,7 @@ impl Router for Sluice {
     fn set_up(&self, site: Site<'_>) -> Result<Running> {
         let name = format!("peers-{}", std::process::id());
         let config = site.folder.join("sluice.toml");
-        let socket = site.folder.join("sluice.sock");
+        let socket = socket(site);
         replace(
             &config,
             format!(
@@ -99,25 +130,35 @@ role = "outside"
 [[interface]]
 name = "d1"
 role = "inside"
-"#,
+{}"#,
                 self.poll.key(),
                 socket.display(),
-                site.cores.router
+                site.cores.router,
+                self.plugin()
             ),
         )?;
         let pins = Folder::adopt(Path::new(cleanup::PINS).join(name));
         let mut run = Command::new(&self.program);
         run.args(["run", "--config"]).arg(&config).env("RUST_LOG", "info");
         let mut process = Process::start("sluice", Some(&site.bed.dut), run, site.folder)?;
-        let mut status = Command::new(&self.program);
-        status.args(["status", "--json", "--socket"]).arg(&socket);
-        process.wait_until(
-            "answer",
-            START_TIMEOUT,
-            |_| Ok(command::output(&mut status).is_ok()),
-        )?;
+        process.wait_until("answer", START_TIMEOUT, |_| Ok(status(&self.program, site).is_ok()))?;
         let mut running = Running::process(process);
         running.folders.push(pins);
         Ok(running)
     }
+}
+
+/// The control socket of the router at a site.
+fn socket(site: Site<'_>) -> PathBuf {
+    site.folder.join("sluice.sock")
+}
+
+/// What the router at a site says of itself.
+///
+/// # Errors
+/// When it does not answer.
+pub(crate) fn status(program: &Path, site: Site<'_>) -> Result<Value> {
+    let mut status = Command::new(program);
+    status.args(["status", "--json", "--socket"]).arg(socket(site));
+    serde_json::from_str(&command::output(&mut status)?).context("`sluice status --json`")
 }
