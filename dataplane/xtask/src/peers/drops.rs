@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::bed::{Bed, D0, SOURCES};
-use super::generator::Generator;
+use super::generator::{Engine, Generator};
 use super::leftovers;
 use super::placement::Cores;
 use super::routers::sluice::{Poll, Sluice, status};
@@ -168,8 +168,12 @@ pub fn run(options: &Options, sluice: &PathBuf, filter: &PathBuf) -> Result<bool
 fn measure(who: Dropper, site: Site<'_>, binaries: &Binaries<'_>) -> Result<Rates> {
     let running = who.set_up(site, binaries).context("set-up")?;
     let outcome = (|| {
-        let generator =
-            Generator { program: binaries.sluice, folder: site.folder, cores: site.cores };
+        let generator = Generator {
+            program: binaries.sluice,
+            folder: site.folder,
+            cores: site.cores,
+            engine: Engine::Live,
+        };
         let before = who.dropped(site, binaries)?;
         let (sent, duration_s) = generator.flood(site.bed, TRIAL)?;
         std::thread::sleep(SETTLE);

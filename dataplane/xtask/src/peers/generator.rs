@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use serde_json::Value;
 
 use super::bed::{Bed, D0, DESTINATIONS, SOURCES, T0, T1};
@@ -35,6 +36,27 @@ const LOSS_OF_A_FULL_LOAD: f64 = 0.001;
 /// How long a search may take before it ends with what it knows.
 pub const SEARCH_MAX: Duration = Duration::from_secs(240);
 
+/// What makes the packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// The kernel itself, on the live frames of an XDP program: 5 Mpps and more from one core, which a
+    /// kernel that routes takes over in batches, as it does from a NIC's driver.
+    #[default]
+    Live,
+    /// An AF_XDP socket, as an independent generator would use one: the kernel copies each packet into a
+    /// socket buffer and raises an interrupt for it alone.
+    Xsk,
+}
+
+impl Engine {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Xsk => "xsk",
+        }
+    }
+}
+
 /// The generator with its sink.
 #[derive(Clone, Copy, Debug)]
 pub struct Generator<'a> {
@@ -44,6 +66,8 @@ pub struct Generator<'a> {
     pub folder: &'a Path,
     /// Its core.
     pub cores: Cores,
+    /// What makes the packets.
+    pub engine: Engine,
 }
 
 /// What a trial gave.
@@ -210,7 +234,7 @@ impl Generator<'_> {
         run.arg(self.program).arg("bench").args(words);
         run.args(["--tx", T0.name, "--rx", T1.name, "--dst-mac", D0.mac]);
         run.args(["--src", SOURCES, "--dst", DESTINATIONS[0], "--flows", FLOWS]);
-        run.args(["--cores", &self.cores.generator.to_string()]);
+        run.args(["--cores", &self.cores.generator.to_string(), "--engine", self.engine.name()]);
         run.arg("--out").arg(&out);
         let mut process = Process::start("generator", Some(&bed.tester), run, self.folder)?;
         let status = process.wait(timeout)?;

@@ -53,6 +53,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use self::generator::Engine;
 use self::placement::Placement;
 use self::rounds::{Plan, Rounds};
 use self::routers::Router;
@@ -92,6 +93,10 @@ pub struct Options {
         default_values_t = [Placement::Default, Placement::ThreadedNapi]
     )]
     pub placements: Vec<Placement>,
+    /// What makes the packets: the kernel (live), or an AF_XDP socket (xsk), as most generators do. With
+    /// xsk one core sends about a million packets a second, so that fast routers show no more than that.
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: Engine,
     /// Only checks that each router forwards here.
     #[arg(long)]
     pub check: bool,
@@ -108,6 +113,7 @@ impl Options {
             json: false,
             peers: vec!["linux".to_owned()],
             placements: vec![Placement::Default, Placement::ThreadedNapi],
+            engine: Engine::Live,
             check: false,
         }
     }
@@ -150,7 +156,7 @@ pub fn run(options: &Options, sluice: &Path) -> Result<bool> {
     require_jit()?;
     let plan = options.plan();
     let started = Instant::now();
-    let rounds = Rounds::new(&routers, sluice)?;
+    let rounds = Rounds::new(&routers, sluice, options.engine)?;
     if options.check {
         return Ok(rounds.check(&plan.placements));
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::bed::Bed;
-use super::generator::{Generator, Trial};
+use super::generator::{Engine, Generator, Trial};
 use super::placement::{Cores, Placement};
 use super::routers::{Router, Running, Site};
 use super::statistics::median;
@@ -135,16 +135,17 @@ pub struct Rounds<'a> {
     sluice: PathBuf,
     folder: Folder,
     cores: Cores,
+    engine: Engine,
 }
 
 impl<'a> Rounds<'a> {
-    /// Prepares it. `sluice` is the binary, which has the generator too.
+    /// Prepares it. `sluice` is the binary, which has the generator too; `engine` makes its packets.
     ///
     /// # Errors
     /// When there is no second core, or no folder can be made.
-    pub fn new(routers: &'a [Box<dyn Router>], sluice: &Path) -> Result<Self> {
+    pub fn new(routers: &'a [Box<dyn Router>], sluice: &Path, engine: Engine) -> Result<Self> {
         let (folder, cores) = (Folder::create(GROUP, "run")?, Cores::find()?);
-        Ok(Self { routers, sluice: sluice.to_owned(), folder, cores })
+        Ok(Self { routers, sluice: sluice.to_owned(), folder, cores, engine })
     }
 
     /// Checks of each router whether it forwards here, in each placement, and says so. Returns whether
@@ -238,8 +239,12 @@ impl<'a> Rounds<'a> {
         row: &mut Row,
         outcome: &mut Outcome,
     ) -> Result<()> {
-        let generator =
-            Generator { program: &self.sluice, folder: self.folder.path(), cores: self.cores };
+        let generator = Generator {
+            program: &self.sluice,
+            folder: self.folder.path(),
+            cores: self.cores,
+            engine: self.engine,
+        };
         let full = generator.full_load(bed, plan.trial).context("full load")?;
         row.full_pps[round] = Some(full.trial.received_pps()?);
         row.is_tester_limited |= full.is_tester_limited;
