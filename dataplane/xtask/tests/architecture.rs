@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["wire", "tables"]),
     ("control", &["config", "tables", "wire"]),
     ("load", &["wire", "frame", "xdp"]),
+    ("network", &["wire", "frame", "tables", "forward", "sim", "policy", "config", "control"]),
     (
         "router",
         &[
@@ -31,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "forward",
             "xdp",
             "sim",
+            "network",
             "policy",
             "config",
             "control",
