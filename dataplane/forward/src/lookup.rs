@@ -20,7 +20,7 @@ use frame::{BATCH_MAX, Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::{direction, flags};
 use tables::{
     AdjacencyId, AdjacencyState, Delivery, EgressId, NextHopGroup, Owner, PeerId, Role, RouteId,
-    SliceHit, Snapshot,
+    SiteId, SliceHit, Snapshot,
 };
 use wire::{EmbeddedError, Quoted, icmp, icmpv6, protocol};
 
@@ -203,7 +203,7 @@ fn steer_one(
         }
         Owner::Node(node) => {
             // A node hop is the last one; after a site hop there may be one to a node.
-            let from_node = path.decapsulated.is_some_and(|peer| !is_site(peer, snapshot));
+            let from_node = path.decapsulated.is_some_and(|peer| site_of(peer, snapshot).is_none());
             into_tunnel(snapshot.node_peer(node), from_node, path, snapshot)
         }
         Owner::Site(site) => {
@@ -234,8 +234,9 @@ pub(crate) fn egresses(
     }
 }
 
-fn is_site(peer: PeerId, snapshot: &Snapshot) -> bool {
-    snapshot.peer(peer).is_some_and(|peer| peer.is_site)
+/// The other site that a far end is of.
+fn site_of(peer: PeerId, snapshot: &Snapshot) -> Option<SiteId> {
+    snapshot.peer(peer).and_then(|peer| peer.site)
 }
 
 fn into_tunnel(
@@ -275,10 +276,11 @@ fn admit_sender(
             Some(Delivery::NextHop { interface, .. }) if *interface == frame.ingress()
         ),
         (Owner::Node(node), Some(peer)) => {
-            snapshot.node_peer(node) == Some(peer) || is_site(peer, snapshot)
+            snapshot.node_peer(node) == Some(peer) || site_of(peer, snapshot).is_some()
         }
         (Owner::Site(site), Some(peer)) => {
-            snapshot.site_peer(site) == Some(peer) || !is_site(peer, snapshot)
+            // From any node there, not from the one alone that the site is reached by.
+            site_of(peer, snapshot).is_none_or(|from| from == site)
         }
         _ => false,
     };

@@ -1,4 +1,5 @@
-//! The one clock of a run: `CLOCK_MONOTONIC`, which the kernel's sink reads too.
+//! The one clock of a run: `CLOCK_MONOTONIC`, which the kernel's sink reads too. Nobody can set it
+//! (clock_settime(2)), so that a wall clock that steps during a run changes none of its figures.
 
 use nix::time::{ClockId, clock_gettime};
 

@@ -1019,9 +1019,12 @@ def sites(s):
     s.refused("wan0", gue_packet(back(40000), "10.0.9.1", NODE_A, 50000), "tunnel-loop")
     s.refused("wan0", gue_packet(back(20000), NODE_B, NODE_A, 50000), "tunnel-loop")
     s.refused("wan0", gue_packet(back(40000), NODE_B, NODE_A, 50000), "tunnel-loop")
-    # A single node of the other site is no peer: packets between sites come from the site.
-    s.refused("wan0", gue_packet(back(MINE), "10.0.9.3", NODE_A, 50000), "tunnel-unknown-peer")
-    s.count("wan0", "decapsulated", 3)
+    # Every node of the other site sends from its own address.
+    inner = back(MINE)
+    s.from_tunnel(inner, outer=gue_packet(inner, "10.0.9.3", NODE_A, 50000))
+    s.refused("wan0", gue_packet(back(40000), "10.0.9.3", NODE_A, 50000), "tunnel-loop")
+    s.refused("wan0", gue_packet(back(MINE), "10.0.9.4", NODE_A, 50000), "tunnel-unknown-peer")
+    s.count("wan0", "decapsulated", 4)
 
 
 @scenario

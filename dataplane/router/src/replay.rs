@@ -14,22 +14,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use config::Checked;
-use control::publication::{
-    Changes, HostView, InterfaceView, NeighborView, NextHopView, Publication, RouteView,
-};
-use crossbeam::channel::{Receiver, bounded};
-use forward::{
-    Counter, Neighbor, PuntReceiver, Wake, Worker, WorkerCounters, WorkerParts, handoff_mesh,
-    punt_channel,
-};
+use control::publication::{Changes, NeighborView};
+use forward::{Counter, Neighbor};
 use frame::{DropReason, Nanos};
-use policy::{HostOptions, PluginHost, WorkerChain};
+use network::{Machine, MachineOptions, host_view};
 use serde_json::{Value, json};
-use sim::{MemoryQueue, Packet, VirtualClock, memory_pool, read_pcap, reclaim_pool, write_pcap};
+use sim::{Faults, Packet, QueueSizes, VirtualClock, read_pcap, write_pcap};
 use tables::AdjacencyState;
 use wire::{InterfaceId, IpVersion, MacAddress, ethernet};
 
@@ -160,15 +153,9 @@ pub(crate) fn replay(
     Bench::new(config, options)?.run(inputs)
 }
 
-/// Workers on memory rings, with all that surrounds them.
+/// A router on memory, with all that surrounds it.
 struct Bench {
-    config: Arc<Checked>,
-    host: HostView,
-    publication: Publication,
-    plugins: PluginHost,
-    workers: Vec<Worker<MemoryQueue, WorkerChain>>,
-    punts: Vec<PuntReceiver>,
-    wanted: Receiver<Neighbor>,
+    machine: Machine,
     clock: VirtualClock,
     keep_mac: bool,
     resolve: bool,
@@ -185,55 +172,26 @@ struct Bench {
 impl Bench {
     fn new(config: Checked, options: &Options) -> Result<Self> {
         ensure!(options.workers >= 1, "--workers: at least 1");
-        let config = Arc::new(config);
-        let mut host = host_view(&config);
-        let mut publication =
-            Publication::new(Arc::clone(&config), &host, u32::from(options.workers))?;
+        let host = host_view(&config);
+        let machine_options = MachineOptions {
+            workers: options.workers,
+            frames_per_worker: usize::try_from(config.router.frames_per_worker)?,
+            handoff_frames_max: HANDOFF_FRAMES_MAX,
+            sizes: QueueSizes::default(),
+            faults: Faults::default(),
+            plugins: plugins::specs,
+        };
+        let mut machine = Machine::new(config, host, &machine_options)?;
         if options.resolve {
-            let required: Vec<Neighbor> = publication.required_neighbors().collect();
+            let required: Vec<Neighbor> = machine.publication.required_neighbors().collect();
             for neighbor in required {
-                host.neighbors.insert(neighbor, invented(neighbor.1));
+                machine.host.neighbors.insert(neighbor, invented(neighbor.1));
             }
-            publication.host_changed(&host, Changes { routes: false, neighbors: true })?;
+            machine.host_changed(Changes { routes: false, neighbors: true })?;
         }
-        let (mut plugins, chains) =
-            PluginHost::new(HostOptions::new(usize::from(options.workers)))?;
-        let prepared = plugins.prepare(&plugins::specs(&config))?;
-        plugins.publish(prepared)?;
-        let interfaces = config.interfaces.len();
-        let (want, wanted) = bounded(1024);
-        let mut workers = Vec::new();
-        let mut punts = Vec::new();
-        // All workers take turns on this thread: none of them sleeps.
-        let wakes = (0..options.workers).map(|_| Box::new(|| {}) as Wake).collect();
-        let handoffs = handoff_mesh(HANDOFF_FRAMES_MAX, wakes);
-        for ((id, hook), handoff) in (0_u16..).zip(chains).zip(handoffs) {
-            let (punt, receiver) = punt_channel(1024, || {});
-            punts.push(receiver);
-            workers.push(Worker::new(WorkerParts {
-                id,
-                queues: (0_u8..)
-                    .take(interfaces)
-                    .map(|position| MemoryQueue::new(InterfaceId(position)))
-                    .collect(),
-                pool: memory_pool(usize::try_from(config.router.frames_per_worker)?, id),
-                hook,
-                reader: publication.reader(),
-                counters: Arc::new(WorkerCounters::new(interfaces)),
-                punt: Some(punt),
-                handoff: (options.workers > 1).then_some(handoff),
-                wanted: want.clone(),
-                batch_frames: usize::from(config.router.batch_frames),
-            }));
-        }
+        let interfaces = machine.config.interfaces.len();
         let mut bench = Self {
-            config,
-            host,
-            publication,
-            plugins,
-            workers,
-            punts,
-            wanted,
+            machine,
             clock: VirtualClock::default(),
             keep_mac: options.keep_mac,
             resolve: options.resolve,
@@ -246,7 +204,7 @@ impl Bench {
             asked: Vec::new(),
         };
         if options.explain {
-            for worker in &mut bench.workers {
+            for worker in &mut bench.machine.workers {
                 worker.record();
             }
         }
@@ -263,7 +221,7 @@ impl Bench {
         // A stable sort: packets of one time stay in the order of the command line.
         packets.sort_by_key(|(_, packet)| packet.time_ns);
         let start = packets.first().map_or(0, |(_, packet)| packet.time_ns);
-        let batch = usize::from(self.config.router.batch_frames);
+        let batch = usize::from(self.machine.config.router.batch_frames);
         let mut waiting = 0;
         for (interface, packet) in packets {
             let now = packet.time_ns - start;
@@ -281,11 +239,7 @@ impl Bench {
             self.turn()?;
         }
         let counters = self.counters()?;
-        for worker in self.workers {
-            let (queues, pool) = worker.into_parts();
-            drop(queues);
-            reclaim_pool(pool);
-        }
+        self.machine.dismantle();
         Ok(Outcome {
             sent: self.sent,
             to_kernel: self.to_kernel,
@@ -298,7 +252,7 @@ impl Bench {
 
     /// Puts a packet on the RX ring of the worker that its flow belongs to.
     fn receive(&mut self, interface: InterfaceId, mut bytes: Vec<u8>) {
-        let mac = self.host.interfaces.get(interface.index()).map(|link| link.mac);
+        let mac = self.machine.host.interfaces.get(interface.index()).map(|link| link.mac);
         if let (false, Some(mac), Some(destination)) =
             (self.keep_mac, mac, bytes.first_chunk_mut::<6>())
             && !MacAddress(*destination).is_multicast()
@@ -309,12 +263,8 @@ impl Bench {
         if self.is_explained {
             self.ask_aside(interface, &bytes);
         }
-        let worker = spread(&bytes, self.workers.len());
-        let queue = self
-            .workers
-            .get_mut(worker)
-            .and_then(|worker| worker.queues_mut().get_mut(interface.index()));
-        if !queue.is_some_and(|queue| queue.push_rx(&bytes)) {
+        let worker = spread(&bytes, self.machine.workers.len());
+        if !self.machine.push_rx(worker, interface, &bytes) {
             self.lost_before_rx += 1;
         }
     }
@@ -324,7 +274,7 @@ impl Bench {
         let now = self.clock.now();
         loop {
             let mut moved = false;
-            for worker in &mut self.workers {
+            for worker in &mut self.machine.workers {
                 moved |= worker.turn(now) > 0;
             }
             self.collect();
@@ -336,45 +286,37 @@ impl Bench {
                 break;
             }
         }
-        for worker in &self.workers {
-            let missing = worker.frames_missing();
-            ensure!(missing == 0, "{missing} chunks are missing");
-            for interface in &worker.counters().interfaces {
-                let imbalance = interface.imbalance();
-                ensure!(imbalance == 0, "the accounting is off by {imbalance} packets");
-            }
-        }
-        Ok(())
+        self.machine.check().map_err(Error::msg)
     }
 
     /// Takes what left the interfaces and what went to the kernel.
     fn collect(&mut self) {
         let time_ns = self.clock.now().0;
-        for worker in &mut self.workers {
-            for (queue, sent) in worker.queues_mut().iter_mut().zip(&mut self.sent) {
-                while let Some(bytes) = queue.take_tx() {
+        let Self { machine, sent, to_kernel, .. } = self;
+        for worker in 0..machine.workers.len() {
+            for (interface, sent) in (0_u8..).zip(sent.iter_mut()) {
+                while let Some(bytes) = machine.take_sent(worker, InterfaceId(interface)) {
                     sent.push(Packet::new(time_ns, bytes));
                 }
             }
         }
-        for punt in &self.punts {
-            while let Some(frame) = punt.receive() {
-                self.to_kernel.push(Packet::new(time_ns, with_ethernet(frame.bytes())));
-                punt.give_back(frame);
+        for worker in 0..machine.workers.len() {
+            while let Some(bytes) = machine.take_punted(worker) {
+                to_kernel.push(Packet::new(time_ns, with_ethernet(&bytes)));
             }
         }
     }
 
     #[cfg(test)]
     fn ask_aside(&mut self, interface: InterfaceId, bytes: &[u8]) {
-        let shadow = self.plugins.shadow().expect("instances aside");
-        let reader = self.publication.reader();
+        let shadow = self.machine.plugins.shadow().expect("instances aside");
+        let reader = self.machine.publication.reader();
         let record = explain::ask(reader, shadow.chain, interface, bytes, self.clock.now());
-        let snapshot = self.publication.current();
+        let snapshot = self.machine.publication.current();
         let names = Names {
-            config: &self.config,
-            host: &self.host,
-            publication: &self.publication,
+            config: &self.machine.config,
+            host: &self.machine.host,
+            publication: &self.machine.publication,
             snapshot: &snapshot,
             plugins: &shadow.plugins,
         };
@@ -387,16 +329,16 @@ impl Bench {
         if !self.is_explained {
             return;
         }
-        let (snapshot, plugins) = (self.publication.current(), self.plugins.list());
+        let (snapshot, plugins) = (self.machine.publication.current(), self.machine.plugins.list());
         let names = Names {
-            config: &self.config,
-            host: &self.host,
-            publication: &self.publication,
+            config: &self.machine.config,
+            host: &self.machine.host,
+            publication: &self.machine.publication,
             snapshot: &snapshot,
             plugins: &plugins,
         };
         let time_ns = self.clock.now().0;
-        for worker in &mut self.workers {
+        for worker in &mut self.machine.workers {
             for record in worker.take_records() {
                 let explanation = Explanation::new(&record, names, &[]);
                 self.explained.push(Explained { time_ns, explanation });
@@ -407,26 +349,26 @@ impl Bench {
     /// Resolves the neighbors that workers asked for, as a kernel would whose neighbors all answer.
     fn resolve_wanted(&mut self) -> Result<bool> {
         let mut resolved = false;
-        while let Ok(neighbor) = self.wanted.try_recv() {
-            if self.resolve && !self.host.neighbors.contains_key(&neighbor) {
-                self.host.neighbors.insert(neighbor, invented(neighbor.1));
+        while let Ok(neighbor) = self.machine.wanted.try_recv() {
+            if self.resolve && !self.machine.host.neighbors.contains_key(&neighbor) {
+                self.machine.host.neighbors.insert(neighbor, invented(neighbor.1));
                 resolved = true;
             }
         }
         if resolved {
-            self.publication
-                .host_changed(&self.host, Changes { routes: false, neighbors: true })?;
+            self.machine.host_changed(Changes { routes: false, neighbors: true })?;
         }
         Ok(resolved)
     }
 
     fn counters(&mut self) -> Result<Value> {
-        self.plugins.maintain();
+        self.machine.plugins.maintain();
         let mut interfaces = serde_json::Map::new();
-        for (position, interface) in self.config.interfaces.iter().enumerate() {
+        for (position, interface) in self.machine.config.interfaces.iter().enumerate() {
             interfaces.insert(interface.name.clone(), self.interface_counters(position)?);
         }
         let plugins: Vec<Value> = self
+            .machine
             .plugins
             .status()
             .into_iter()
@@ -450,7 +392,7 @@ impl Bench {
     fn interface_counters(&self, position: usize) -> Result<Value> {
         let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
         let mut drops: BTreeMap<&str, u64> = BTreeMap::new();
-        for worker in &self.workers {
+        for worker in &self.machine.workers {
             let Some(counters) = worker.counters().interfaces.get(position) else {
                 bail!("interface {position} has no counters")
             };
@@ -467,34 +409,6 @@ impl Bench {
         value["drops"] = json!(drops);
         Ok(value)
     }
-}
-
-/// The machine as the configuration's `[interface.replay]` tables describe it.
-pub(crate) fn host_view(config: &Checked) -> HostView {
-    let mut host = HostView::default();
-    for interface in &config.interfaces {
-        let replay = &interface.replay;
-        host.locals.extend(replay.addresses.iter().map(|net| net.addr()));
-        host.interfaces.push(InterfaceView {
-            mac: replay.mac,
-            mtu: replay.mtu,
-            addresses: replay.addresses.clone(),
-        });
-    }
-    for (position, interface) in (0_u8..).zip(&host.interfaces) {
-        for net in &interface.addresses {
-            host.routes.insert(
-                net.trunc(),
-                Arc::new(RouteView::NextHops(vec![NextHopView {
-                    interface: InterfaceId(position),
-                    via: None,
-                    weight: 1,
-                    mtu: 0,
-                }])),
-            );
-        }
-    }
-    host
 }
 
 /// A resolved neighbor whose locally administered MAC address holds the end of its IP address.

@@ -215,6 +215,11 @@ impl MemoryQueue {
         }
     }
 
+    /// From now on other faults, drawn from a generator of their own.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.dice = Dice::new(faults);
+    }
+
     /// Whether the link is up.
     #[must_use]
     pub fn link_up(&self) -> bool {

@@ -55,7 +55,8 @@ pub enum Delivery {
     },
 }
 
-/// The far end of an owner tunnel: a node of this site, or another site.
+/// The far end of an owner tunnel: a node of this site, another site, or a node there, from which packets
+/// come and to which none are sent.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// The outer destination address.
@@ -69,8 +70,9 @@ pub struct Peer {
     pub copies_dscp: bool,
     /// How `remote` is reached; [`RouteId::NONE`] when it is not.
     pub route: RouteId,
-    /// Whether it is another site, whose packets may go on to a node of this one.
-    pub is_site: bool,
+    /// The other site that it is of, whose packets may go on to a node of this one; `None` for a node of
+    /// this site.
+    pub site: Option<SiteId>,
 }
 
 impl Peer {

@@ -1,4 +1,4 @@
-//! `test`, `ci`, `bless` and `bench`: the same preparation, then cargo.
+//! `test`, `ci`, `bless`, `simulate` and `bench`: the same preparation, then cargo.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -128,6 +128,21 @@ pub fn bless(workspace: &Workspace) -> Result<bool> {
         println!("review what changed:\n{changes}");
     }
     Ok(success)
+}
+
+/// Runs simulated networks, with `arguments` passed on. Returns whether all held.
+///
+/// # Errors
+/// When something that a simulation needs cannot be built.
+pub fn simulate(workspace: &Workspace, arguments: &[String]) -> Result<bool> {
+    setup::require(setup::Need::Build)?;
+    workspace.build_plugins()?;
+    let mut cargo = workspace.cargo();
+    cargo.env("SLUICE_PLUGINS", workspace.plugins());
+    cargo.args(["run", "--release", "--quiet", "-p", "network", "--bin", "simulate", "--"]);
+    cargo.args(arguments);
+    // What it found, it has said.
+    Ok(cargo.status().context("`cargo run` cannot be started")?.success())
 }
 
 /// Runs the benches, with `arguments` passed on to them.

@@ -47,6 +47,13 @@ enum Command {
     BenchDrops(peers::drops::Options),
     /// Measures what changes of the running router cost: packets lost over the offered rate.
     BenchChanges(changes::Options),
+    /// Runs networks of routers in virtual time, each from its seed, and checks what must hold.
+    Simulate {
+        /// `--seed N`, `--seeds N`, `--seconds N`, `--packets N`, `--trace`, `--pcap DIR`; see `--help`
+        /// behind `--`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Runs a small Internet on this machine, with real traffic through real routers.
     Lab(lab::Options),
     /// Serves in a namespace of the lab.
@@ -81,6 +88,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Test { filter } => checks::test(&workspace, filter.as_deref()),
         Command::Ci => checks::ci(&workspace),
         Command::Bless => checks::bless(&workspace),
+        Command::Simulate { arguments } => checks::simulate(&workspace, &arguments),
         Command::Bench { criterion: true, arguments } => checks::bench(&workspace, &arguments),
         Command::Bench { .. } => bench_peers(&workspace, &peers::Options::newcomer()),
         Command::BenchPeers(options) => bench_peers(&workspace, &options),

@@ -36,7 +36,7 @@ const BUILD_PACKAGES: [Package; 10] = [
 ];
 
 /// What the lab and the tests in namespaces need.
-const LAB_PACKAGES: [Package; 7] = [
+const LAB_PACKAGES: [Package; 8] = [
     Package { name: "iproute2", reason: "namespaces, links and routes" },
     Package { name: "ethtool", reason: "switches offloads off" },
     Package { name: "iputils-ping", reason: "echo with a chosen identifier" },
@@ -44,6 +44,7 @@ const LAB_PACKAGES: [Package; 7] = [
     Package { name: "nftables", reason: "a device that drops above a known rate" },
     Package { name: "tshark", reason: "an independent judge of packets" },
     Package { name: "bird2", reason: "a routing daemon beside the router" },
+    Package { name: "libfaketime", reason: "a wall clock that steps under a router" },
 ];
 
 /// What routers side by side need, beyond what the build does.

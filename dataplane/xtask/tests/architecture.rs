@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["wire", "tables"]),
     ("control", &["config", "tables", "wire"]),
     ("load", &["wire", "frame", "xdp"]),
+    ("network", &["wire", "frame", "tables", "forward", "sim", "policy", "config", "control"]),
     (
         "router",
         &[
@@ -31,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "forward",
             "xdp",
             "sim",
+            "network",
             "policy",
             "config",
             "control",
@@ -74,6 +76,33 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "sdk/",
     "dataplane/tables/src/prefetch.rs",
     "dataplane/frame/src/tsc.rs",
+];
+
+/// Who may read the wall clock, by the starts of paths from the root, and what for. Whatever decides
+/// something about packets, time-outs or limits takes the time as an argument or has it from `Instant`,
+/// which is `CLOCK_MONOTONIC`.
+const WALL_CLOCK_ALLOWED: &[(&str, &str)] = &[
+    ("dataplane/router/src/run/taps.rs", "time stamps in captures; fixed when the router starts"),
+    ("dataplane/router/src/bench/document.rs", "when a measurement began, in its document"),
+    ("dataplane/xtask/src/changes/report.rs", "when a measurement was written"),
+    ("dataplane/xtask/src/peers/report.rs", "when a measurement was written"),
+    ("dataplane/router/tests/clock.rs", "compares the time stamps of a log"),
+];
+
+/// What a wall clock is called in Rust's library, in crates and in C.
+const WALL_CLOCKS: &[&str] = &[
+    "SystemTime",
+    "UNIX_EPOCH",
+    "CLOCK_REALTIME",
+    "CLOCK_REALTIME_COARSE",
+    "CLOCK_TAI",
+    "now_utc",
+    "now_local",
+    "chrono",
+    "jiff",
+    "gettimeofday",
+    "clock_settime",
+    "bpf_ktime_get_tai_ns",
 ];
 
 fn root() -> PathBuf {
@@ -156,7 +185,7 @@ fn outer_crates_stay_in_their_rooms() {
     assert!(wrong.is_empty(), "{}", wrong.join(", "));
 }
 
-/// Every Rust file of the repository, by its path from the root.
+/// Every Rust and C file of the repository, by its path from the root.
 fn sources() -> Vec<(String, String)> {
     fn visit(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -166,7 +195,9 @@ fn sources() -> Vec<(String, String)> {
             let is_built = name == "target" || name.starts_with("target-");
             if kind.is_dir() && !is_built && !name.starts_with('.') {
                 visit(&entry.path(), found);
-            } else if kind.is_file() && name.ends_with(".rs") {
+            } else if kind.is_file()
+                && [".rs", ".c", ".h"].iter().any(|ending| name.ends_with(ending))
+            {
                 found.push(entry.path());
             }
         }
@@ -297,6 +328,19 @@ fn the_source_is_unsafe_only_where_it_may_be() {
     let found =
         places(&["unsafe"], |name| !UNSAFE_ALLOWED.iter().any(|place| name.starts_with(place)));
     assert!(found.is_empty(), "unsafe code outside {UNSAFE_ALLOWED:?}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_wall_clock_is_read_only_where_it_decides_nothing() {
+    let is_allowed =
+        |name: &str| WALL_CLOCK_ALLOWED.iter().any(|(place, _)| name.starts_with(place));
+    // The list names clocks in strings, which are no code.
+    let found = places(WALL_CLOCKS, |name| !is_allowed(name));
+    assert!(found.is_empty(), "the wall clock is read in:\n{}", found.join("\n"));
+    for (place, _) in WALL_CLOCK_ALLOWED {
+        let found = places(WALL_CLOCKS, |name| name.starts_with(place));
+        assert!(!found.is_empty(), "{place} reads no wall clock: take it from the list");
+    }
 }
 
 #[test]

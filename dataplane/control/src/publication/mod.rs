@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use config::{Checked, Endpoints, MssClamp, Tunnel, TunnelKind};
+use config::{Checked, MssClamp, SiteId, Tunnel, TunnelKind};
 use tables::{
     Delivery, Encapsulation, FibError, FragmentLimits, Gre, HoldLimits, IcmpLimits, Interface,
     Peer, PeerId, Publisher, Reader, Role, RouteId, Sequence, SliceTable, SliceTableError,
@@ -261,14 +261,15 @@ struct Peers {
     sites: Vec<Option<PeerId>>,
 }
 
-/// The far ends of tunnels: the other nodes of this site, and the other sites. `sequences` are those of
-/// the tunnels before, and then of these.
+/// The far ends of tunnels: the other nodes of this site, the other sites, and the nodes there, each of
+/// which sends to this site from its own address. `sequences` are those of the tunnels before, and then
+/// of these.
 fn peers(config: &Checked, rib: &Rib, sequences: &mut Sequences) -> Peers {
     let mut peers = Peers::default();
     let local = config.local_node.and_then(|position| config.nodes.get(position));
     let Some(local) = local else { return peers };
-    let add = |peers: &mut Peers, to: &Endpoints, tunnel: Tunnel, is_site: bool| {
-        let (local, remote) = local.endpoints.outer_to(to)?;
+    let add = |peers: &mut Peers, ends: (IpAddr, IpAddr), tunnel: Tunnel, site: Option<SiteId>| {
+        let (local, remote) = ends;
         let id = PeerId(u16::try_from(peers.list.len()).ok()?);
         let route: RouteId = match remote {
             IpAddr::V4(address) => rib.fib4.lookup(address.to_bits()),
@@ -293,20 +294,32 @@ fn peers(config: &Checked, rib: &Rib, sequences: &mut Sequences) -> Peers {
         };
         peers.kinds.add(&encapsulation);
         let copies_dscp = tunnel.copies_dscp;
-        peers.list.push(Peer { remote, local, encapsulation, copies_dscp, route, is_site });
+        peers.list.push(Peer { remote, local, encapsulation, copies_dscp, route, site });
         Some(id)
     };
     for (position, node) in config.nodes.iter().enumerate() {
         let is_other = Some(position) != config.local_node && node.site == local.site;
         let tunnel = config.tunnel_to_node(node);
-        let id = is_other.then(|| add(&mut peers, &node.endpoints, tunnel, false)).flatten();
+        let ends = local.endpoints.outer_to(&node.endpoints).filter(|_| is_other);
+        let id = ends.and_then(|ends| add(&mut peers, ends, tunnel, None));
         peers.nodes.push(id);
     }
-    for (position, site) in config.sites.iter().enumerate() {
-        let is_other = local.site.is_none_or(|own| usize::from(own.0) != position);
+    for (site, id) in config.sites.iter().zip((0..).map(SiteId)) {
+        let is_other = local.site != Some(id);
         let tunnel = config.tunnel_to_site(site);
-        let id = is_other.then(|| add(&mut peers, &site.endpoints, tunnel, true)).flatten();
+        let ends = local.endpoints.outer_to(&site.endpoints).filter(|_| is_other);
+        let id = ends.and_then(|ends| add(&mut peers, ends, tunnel, Some(id)));
         peers.sites.push(id);
+    }
+    let own_site = local.site.and_then(|own| config.sites.get(usize::from(own.0)));
+    for node in config.nodes.iter().filter(|node| node.site != local.site) {
+        let site = node.site.and_then(|id| Some((id, config.sites.get(usize::from(id.0))?)));
+        let (Some(own_site), Some((id, site))) = (own_site, site) else { continue };
+        // As that node sees it: from its own address to this site's, of the family that both have.
+        let Some((remote, local)) = node.endpoints.outer_to(&own_site.endpoints) else { continue };
+        if peers.list.iter().all(|peer| peer.remote != remote) {
+            add(&mut peers, (local, remote), config.tunnel_to_site(site), Some(id));
+        }
     }
     *sequences = std::mem::take(&mut peers.sequences);
     peers

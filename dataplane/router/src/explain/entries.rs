@@ -77,10 +77,11 @@ pub(super) fn interface_name<'a>(id: InterfaceId, names: Names<'a>) -> &'a str {
 
 /// The far end of a tunnel.
 pub(super) fn peer_words(id: PeerId, names: Names<'_>) -> Option<String> {
-    let remote = names.snapshot.peer(id)?.remote;
+    let peer = names.snapshot.peer(id)?;
+    let remote = peer.remote;
     let position = |list: &[Option<PeerId>]| list.iter().position(|peer| *peer == Some(id));
     let node = position(&names.snapshot.nodes).and_then(|at| names.config.nodes.get(at));
-    let site = position(&names.snapshot.sites).and_then(|at| names.config.sites.get(at));
+    let site = peer.site.and_then(|site| names.config.sites.get(usize::from(site.0)));
     Some(match (node, site) {
         (Some(node), _) => format!("node {} ({remote})", node.name),
         (_, Some(site)) => format!("site {} ({remote})", site.name),

@@ -197,7 +197,7 @@ fn explain_on(packet: &str, change: Change) -> Explanation {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/slice-to-workload/config.toml");
     let text = fs::read_to_string(&file).expect("config.toml");
     let config = std::sync::Arc::new(Checked::parse(&text, &file).expect("a configuration"));
-    let host = replay::host_view(&config);
+    let host = network::host_view(&config);
     let publication =
         Publication::new(std::sync::Arc::clone(&config), &host, 1).expect("the tables");
     let mut snapshot = (*publication.current()).clone();

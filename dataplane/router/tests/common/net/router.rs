@@ -52,6 +52,19 @@ impl Router {
         keys: &str,
         rest: &str,
     ) -> Self {
+        Self::start_in(&[], namespace, interfaces, mss_clamp, keys, rest)
+    }
+
+    /// The same with further environment variables.
+    #[track_caller]
+    pub(crate) fn start_in(
+        environment: &[(&str, &str)],
+        namespace: &Namespace,
+        interfaces: &[(&str, &str)],
+        mss_clamp: &str,
+        keys: &str,
+        rest: &str,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let name = name_in(namespace.name());
         let mut text = format!(
@@ -72,6 +85,7 @@ impl Router {
             .args(["run", "--config"])
             .arg(folder.path().join("sluice.toml"))
             .env("RUST_LOG", "info")
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(log);
         let child = namespace.spawn(&mut command);
@@ -88,6 +102,15 @@ impl Router {
     /// What it wrote so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Has it read its configuration again, which it writes a line about.
+    #[track_caller]
+    pub(crate) fn reload(&self) {
+        let mut command = Command::new(SLUICE);
+        command.args(["reload", "--socket"]).arg(self.socket());
+        let output = command.output().expect("the router can be asked");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     fn socket(&self) -> PathBuf {
