@@ -1,8 +1,8 @@
 //! ICMP errors that the router originates: RFC 1812 section 4.3.2 and RFC 4443 section 2.4.
 //!
-//! "An ICMP error message MUST NOT be sent as the result of receiving: an ICMP error message, [...]
-//! a packet destined to an IP broadcast or IP multicast address, [...] a packet sent as a Link Layer
-//! broadcast, [...] any fragment of a datagram other than the first fragment" (RFC 1812 section
+//! "An ICMP error message MUST NOT be sent as the result of receiving: An ICMP error message, or [...] A
+//! packet destined to an IP broadcast or IP multicast address, or A packet sent as a Link Layer broadcast
+//! or multicast, or [...] Any fragment of a datagram other then the first fragment" (RFC 1812 section
 //! 4.3.2.7). The parser refuses the addresses; the rest is asked here.
 
 use frame::{Descriptor, DropReason, Frame, Nanos, Pool};

@@ -262,7 +262,8 @@ fn judge_fragment(
     protocol: u8,
     is_v6: bool,
 ) -> Result<(), DropReason> {
-    // RFC 3128 section 2: "if the Fragment Offset is 1 and the protocol is TCP, drop".
+    // RFC 1858 section 3.2: "IF FO=1 and PROTOCOL=TCP then DROP PACKET"; RFC 3128 shows why the other
+    // method of that section is not enough.
     if fragment.offset_bytes == 8 && protocol == protocol::TCP {
         return Err(DropReason::TinyFragment);
     }

@@ -33,7 +33,7 @@ use crate::decap::gre_payload;
 use crate::parse;
 use crate::path::Path;
 
-/// RFC 791 section 3.1: "Every internet module must be able to forward a datagram of 68 octets".
+/// RFC 791 section 3.2: "Every internet module must be able to forward a datagram of 68 octets".
 const MTU_MIN_V4: u16 = 68;
 /// RFC 8200 section 5.
 const MTU_MIN_V6: u16 = 1280;
@@ -157,8 +157,8 @@ fn relay<'a>(
     Ok(Some(Relayed { inner, is_v6, offset, len: bytes.len(), reason, mtu }))
 }
 
-/// The MTU to tell the sender: "the MTU field from the tunnel ICMP message minus the length of the tunnel
-/// headers" (RFC 2473 sections 8.2 and 8.3); `None` if it is not to be told.
+/// The MTU to tell the sender: that of the tunnel's ICMP message less the length of the tunnel's headers (RFC
+/// 2473 sections 8.2 and 8.3); `None` if it is not to be told.
 fn told_mtu(
     reported: u16,
     outer: &Quoted<'_>,
