@@ -464,7 +464,10 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         while self.batch.room() > 0 {
             let settled = self.hold.pop_settled(is_originated, snapshot, now);
             let Some((held, timed_out)) = settled else { break };
-            let Held { frame, descriptor, path, .. } = held;
+            let Held { frame, descriptor, path, came_from, .. } = held;
+            // Positions of far ends are those of the snapshot that the frame waited under.
+            let decapsulated = came_from.and_then(|address| snapshot.peer_at(address));
+            let is_forsaken = came_from.is_some() && decapsulated.is_none();
             if origin == Origin::Received {
                 self.io.no_longer_held(&frame);
             }
@@ -480,9 +483,11 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             ) {
                 *known = descriptor;
                 // Where it goes is looked up anew.
-                let Path { decapsulated, originated, follows_first, .. } = path;
+                let Path { originated, follows_first, .. } = path;
                 *note = Path { decapsulated, originated, follows_first, ..Path::default() };
-                if timed_out {
+                if is_forsaken {
+                    *verdict = Verdict::Drop(DropReason::TunnelUnknownPeer);
+                } else if timed_out {
                     *verdict = Verdict::Drop(DropReason::HoldTimeout);
                 }
             }
