@@ -141,7 +141,7 @@ fn judge_options(
     }
 }
 
-/// Parses the IPv6 packet at `l3_offset` of `bytes`.
+/// Parses the IPv6 packet at `l3_offset` of `bytes`. Its rules have no switches.
 pub(crate) fn packet_v6(
     bytes: &[u8],
     l3_offset: usize,

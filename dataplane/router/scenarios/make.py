@@ -1754,6 +1754,8 @@ def spoofed_source(s):
     for port in (MINE, THEIRS, NOBODY):
         s.refused("wan0", udp4(src=SHARED, sport=port), "spoofed-source")
     s.refused("wan0", udp4(src=SHARED, sport=MINE, dst=HOST), "spoofed-source")
+    # Broken options would be answered, but not to whom the address belongs.
+    s.refused("wan0", with_options(udp4(src=SHARED, sport=MINE), b"\x07\x08\x04\x00"), "ipv4-options")
     s.refused("wan0", udp6(src=SHARED6, sport=MINE), "spoofed-source")
 
 
