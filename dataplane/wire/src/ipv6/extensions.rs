@@ -396,7 +396,8 @@ mod tests {
         let two = [header(protocol::DESTINATION_OPTIONS), header(protocol::HOP_BY_HOP)].concat();
         let many =
             [header(protocol::DESTINATION_OPTIONS).repeat(8), header(protocol::UDP)].concat();
-        let cases: [(u8, Vec<u8>, Option<(ExtensionError, usize)>); 7] = [
+        type Located = Option<(ExtensionError, usize)>;
+        let cases: [(u8, Vec<u8>, Located); 7] = [
             (protocol::UDP, vec![], None),
             (protocol::ROUTING, header(protocol::UDP), None),
             // The fields that announce hop-by-hop options: of the first header, and of the second.
