@@ -19,7 +19,7 @@ use core_affinity::CoreId;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::channel::bounded;
 use forward::{Worker, WorkerCounters, WorkerParts};
-use frame::{Hook, HookPoint, Nanos, NoHook};
+use frame::{DropReason, Hook, HookPoint, Nanos, NoHook};
 use policy::{HostOptions, PluginConfig, PluginHost, PluginSpec};
 use sim::{HeaderTemplate, LoopQueue, Rewrite, Vary, memory_pool};
 use tables::AdjacencyState;
@@ -88,6 +88,10 @@ enum Traffic {
     Ipv6,
     /// To a slice of node b.
     Slice,
+    /// With a TTL of 1: each asks for an ICMP error.
+    Dying,
+    /// To a blackhole: dropped without a word.
+    Blackholed,
 }
 
 /// A 64-byte frame (without its checksum: 60 bytes).
@@ -97,22 +101,23 @@ fn packet(traffic: Traffic, flow: u16) -> Vec<u8> {
     let header: &mut [u8; 14] = bytes.first_chunk_mut().expect("14 bytes");
     let udp_len: u16 = if matches!(traffic, Traffic::Ipv6) { 8 } else { 26 };
     let (ethertype, destination_port) = match traffic {
-        Traffic::Ipv4 => (ethernet::ETHERTYPE_IPV4, 53),
+        Traffic::Ipv4 | Traffic::Dying | Traffic::Blackholed => (ethernet::ETHERTYPE_IPV4, 53),
         Traffic::Ipv6 => (ethernet::ETHERTYPE_IPV6, 53),
         Traffic::Slice => (ethernet::ETHERTYPE_IPV4, 40_000 + flow),
     };
     ethernet::write_header(header, ROUTER_MAC, NEXT_HOP_MAC, ethertype);
     match traffic {
-        Traffic::Ipv4 | Traffic::Slice => {
+        Traffic::Ipv4 | Traffic::Slice | Traffic::Dying | Traffic::Blackholed => {
             let mut ip = [0; ipv4::HEADER_LEN];
             ipv4::Ipv4Repr {
                 source: [203, 0, 113, low],
                 destination: match traffic {
                     Traffic::Slice => [192, 0, 2, 1],
+                    Traffic::Blackholed => [100, 64, high, low],
                     _ => [198, 51, high, low],
                 },
                 protocol: protocol::UDP,
-                ttl: 64,
+                ttl: if matches!(traffic, Traffic::Dying) { 1 } else { 64 },
                 traffic_class: 0,
                 dont_fragment: true,
                 identification: 0,
@@ -145,9 +150,20 @@ fn packet(traffic: Traffic, flow: u16) -> Vec<u8> {
     bytes
 }
 
-fn publication(with_slices: bool) -> Publication {
-    let text = if with_slices { format!("{CONFIG}{SLICES}") } else { CONFIG.to_owned() };
-    let config = Checked::parse(&text, "bench.toml").expect("a valid configuration");
+/// Beside the default route, so that the one row that needs it has it alone.
+const BLACKHOLE: &str = r#"
+[[route]]
+prefix = "100.64.0.0/10"
+type = "blackhole"
+"#;
+
+/// `CONFIG` with more behind it.
+fn publication(more: &str) -> Publication {
+    publication_of(&format!("{CONFIG}{more}"))
+}
+
+fn publication_of(text: &str) -> Publication {
+    let config = Checked::parse(text, "bench.toml").expect("a valid configuration");
     let mut host = HostView::default();
     for addresses in [["10.0.0.1/24", "fd00:0::1/64"], ["10.0.1.1/24", "fd00:1::1/64"]] {
         host.interfaces.push(InterfaceView {
@@ -254,26 +270,25 @@ fn worker<H: Hook>(
     })
 }
 
-/// Measures turns, after making sure that every packet of one is sent.
-fn measure<H: Hook>(
+fn prepare<H: Hook>(worker: &mut Worker<LoopQueue, H>) {
+    for queue in worker.queues_mut() {
+        queue.prepare();
+    }
+}
+
+/// The first turn fills the rings, the second has packets.
+fn warm_up<H: Hook>(worker: &mut Worker<LoopQueue, H>) {
+    worker.turn(Nanos(0));
+    prepare(worker);
+    worker.turn(Nanos(1));
+}
+
+fn time<H: Hook>(
     criterion: &mut Criterion<Tsc>,
     name: &str,
     batch_frames: usize,
-    mut worker: Worker<LoopQueue, H>,
+    worker: &mut Worker<LoopQueue, H>,
 ) {
-    let prepare = |worker: &mut Worker<LoopQueue, H>| {
-        for queue in worker.queues_mut() {
-            queue.prepare();
-        }
-    };
-    // The first turn fills the rings.
-    worker.turn(Nanos(0));
-    prepare(&mut worker);
-    worker.turn(Nanos(1));
-    let counters = Arc::clone(worker.counters());
-    let sent = || counters.interfaces[1].tx_packets.get();
-    assert_eq!(sent(), batch_frames as u64, "{name}: not every packet was forwarded");
-
     // Time goes on from sample to sample, as it does for meters.
     let mut now = 2;
     let mut group = criterion.benchmark_group("turn");
@@ -282,7 +297,7 @@ fn measure<H: Hook>(
         bencher.iter_custom(|iterations| {
             let mut clocks = 0;
             for _ in 0..iterations {
-                prepare(&mut worker);
+                prepare(worker);
                 let start = Tsc::now();
                 worker.turn(Nanos(now));
                 clocks += Tsc::now() - start;
@@ -293,6 +308,47 @@ fn measure<H: Hook>(
     });
     group.finish();
     assert_eq!(worker.frames_missing(), 0);
+}
+
+/// Measures turns in which every packet is dropped for the one reason; senders are told as often as the
+/// limits allow.
+fn measure_drops<H: Hook>(
+    criterion: &mut Criterion<Tsc>,
+    name: &str,
+    batch_frames: usize,
+    reason: DropReason,
+    mut worker: Worker<LoopQueue, H>,
+) {
+    warm_up(&mut worker);
+    time(criterion, name, batch_frames, &mut worker);
+    let counters = Arc::clone(worker.counters());
+    let ingress = &counters.interfaces[0];
+    let received = ingress.rx_packets.get();
+    assert_eq!(
+        ingress.drops[reason.index()].get(),
+        received,
+        "{name}: not every packet is dropped"
+    );
+    let told: u64 = counters.interfaces.iter().map(|each| each.originated.get()).sum();
+    let asked = reason == DropReason::TtlExceeded;
+    let withheld = if asked { received - told } else { 0 };
+    assert_eq!(ingress.icmp_limited.get(), withheld, "{name}: errors are missing");
+    assert!(told * 100 <= received, "{name}: {told} errors about {received} packets");
+}
+
+/// Measures turns, after making sure that every packet of one is sent.
+fn measure<H: Hook>(
+    criterion: &mut Criterion<Tsc>,
+    name: &str,
+    batch_frames: usize,
+    mut worker: Worker<LoopQueue, H>,
+) {
+    warm_up(&mut worker);
+    let counters = Arc::clone(worker.counters());
+    let sent = || counters.interfaces[1].tx_packets.get();
+    assert_eq!(sent(), batch_frames as u64, "{name}: not every packet was forwarded");
+
+    time(criterion, name, batch_frames, &mut worker);
     let received = counters.interfaces[0].rx_packets.get();
     assert_eq!(sent(), received, "{name}: packets were lost");
 }
@@ -375,8 +431,15 @@ fn turns(criterion: &mut Criterion<Tsc>) {
         core_affinity::set_for_current(ours);
     }
     for batch in [64, 256] {
-        let plain = publication(false);
-        let sliced = publication(true);
+        let plain = publication("");
+        let sliced = publication(SLICES);
+        let blackhole = publication(BLACKHOLE);
+        let validated = |mode: &str| {
+            let role = "role = \"outside\"";
+            let keys = format!("{role}\nsource_validation = \"{mode}\"");
+            publication_of(&CONFIG.replacen(role, &keys, 1))
+        };
+        let loose = validated("loose");
         let cases = [
             ("ipv4", Traffic::Ipv4, batch, &plain),
             ("ipv6", Traffic::Ipv6, batch, &plain),
@@ -384,10 +447,21 @@ fn turns(criterion: &mut Criterion<Tsc>) {
             ("slice-to-node", Traffic::Slice, batch, &sliced),
             ("ipv4-full-ring", Traffic::Ipv4, FULL_RING_FRAMES, &plain),
             ("ipv6-full-ring", Traffic::Ipv6, FULL_RING_FRAMES, &plain),
+            ("ipv4-loose", Traffic::Ipv4, batch, &loose),
+            ("ipv6-loose", Traffic::Ipv6, batch, &loose),
         ];
         for (name, traffic, ring, publication) in cases {
             let worker = worker(traffic, (batch, ring), None, publication, NoHook);
             measure(criterion, name, batch, worker);
+        }
+        // What an attack by "every packet asks for an error" costs, beside what a plain drop costs.
+        let attacks = [
+            ("ipv4-blackhole", Traffic::Blackholed, DropReason::Blackhole, &blackhole),
+            ("ipv4-ttl-1", Traffic::Dying, DropReason::TtlExceeded, &plain),
+        ];
+        for (name, traffic, reason, publication) in attacks {
+            let worker = worker(traffic, (batch, batch), None, publication, NoHook);
+            measure_drops(criterion, name, batch, reason, worker);
         }
         let flows: [(&str, Vary); 3] = [
             ("1-flow", spread::<1>),

@@ -13,6 +13,8 @@ use crate::reason::Reason;
 /// One step from the running configuration to the new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// What is refused in headers.
+    Validation,
     /// Limits of ICMP errors.
     Icmp,
     /// Limits of what goes to the kernel.
@@ -23,6 +25,8 @@ pub enum Action {
     Fragments,
     /// Roles of interfaces.
     Roles,
+    /// Source validation of interfaces.
+    SourceValidation,
     /// MSS clamps of interfaces.
     MssClamp,
     /// Static neighbors.
@@ -68,11 +72,16 @@ pub fn diff(old: &Checked, new: &Checked) -> Result<Vec<Action>, ConfigErrors> {
     let of_interfaces = |is_different: fn(&Interface, &Interface) -> bool| {
         old.interfaces.iter().zip(&new.interfaces).any(|(old, new)| is_different(old, new))
     };
+    differs(Action::Validation, old.validation != new.validation);
     differs(Action::Icmp, old.icmp != new.icmp);
     differs(Action::Punt, old.punt != new.punt);
     differs(Action::Hold, old.hold != new.hold);
     differs(Action::Fragments, old.fragments != new.fragments);
     differs(Action::Roles, of_interfaces(|old, new| old.role != new.role));
+    differs(
+        Action::SourceValidation,
+        of_interfaces(|old, new| old.source_validation != new.source_validation),
+    );
     differs(Action::MssClamp, of_interfaces(|old, new| old.mss_clamp != new.mss_clamp));
     differs(Action::Neighbors, old.neighbors != new.neighbors);
     differs(Action::Routes, old.routes != new.routes || old.route_files != new.route_files);

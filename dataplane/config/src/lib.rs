@@ -40,7 +40,7 @@ pub use model::{
     Checked, Delivery, Egress, Endpoints, Fragments, Grant, Gre, Hold, Icmp, Interface, Kernel,
     LocalOwner, MssClamp, Neighbor, Node, OnExit, OnTrap, Plugin, PluginConfig, PluginDefault,
     PluginHook, Poll, Punt, ReplayFacts, Role, Route, RouteTarget, Router, Site, SitePorts, Slice,
-    Tunnel, TunnelKind, Workers, XdpMode, ZeroCopy,
+    SourceValidation, Tunnel, TunnelKind, Validation, Workers, XdpMode, ZeroCopy,
 };
 pub use ports::PortRange;
 pub use reason::{Known, NoEndpoint, Place, Reason};

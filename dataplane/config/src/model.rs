@@ -20,7 +20,8 @@ use serde::Deserialize;
 use wire::InterfaceId;
 
 pub use links::{
-    Interface, MssClamp, Neighbor, ReplayFacts, Role, Route, RouteTarget, XdpMode, ZeroCopy,
+    Interface, MssClamp, Neighbor, ReplayFacts, Role, Route, RouteTarget, SourceValidation,
+    XdpMode, ZeroCopy,
 };
 pub use ownership::{Delivery, Egress, Endpoints, LocalOwner, Node, Site, SitePorts, Slice};
 pub use plugin::{Grant, OnTrap, Plugin, PluginConfig, PluginDefault, PluginHook};
@@ -39,6 +40,8 @@ pub struct Checked {
     pub workers: Workers,
     /// What is mirrored from the kernel.
     pub kernel: Kernel,
+    /// What is refused in headers.
+    pub validation: Validation,
     /// Limits of ICMP errors that the router sends.
     pub icmp: Icmp,
     /// Limits of what goes to the kernel of this machine.
@@ -180,6 +183,15 @@ pub struct Kernel {
     pub table: NonZeroU32,
     /// Whether neighbors are taken from the kernel.
     pub neighbors: bool,
+}
+
+/// What is refused in headers, as far as it can be switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validation {
+    /// Whether packets from or to 0.0.0.0/8 and 240.0.0.0/4 are dropped.
+    pub drop_martians: bool,
+    /// Whether IPv4 packets with a source route are dropped.
+    pub drop_source_routes: bool,
 }
 
 /// Limits of the ICMP errors that the router sends: token buckets for the whole router. A

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::model::{
-    Grant, OnExit, OnTrap, PluginDefault, PluginHook, Poll, Role, XdpMode, ZeroCopy,
+    Grant, OnExit, OnTrap, PluginDefault, PluginHook, Poll, Role, SourceValidation, XdpMode,
+    ZeroCopy,
 };
 use crate::word_or::WordOr;
 
@@ -29,6 +30,8 @@ pub(crate) struct RawConfig {
     pub(crate) workers: Field<RawWorkers>,
     /// What is mirrored from the kernel.
     pub(crate) kernel: Field<RawKernel>,
+    /// What is refused in headers.
+    pub(crate) validation: Field<RawValidation>,
     /// Limits of the ICMP errors that the router sends.
     pub(crate) icmp: Field<RawIcmp>,
     /// Limits of what goes to the kernel of this machine.
@@ -120,6 +123,19 @@ pub(crate) struct RawKernel {
     pub(crate) table: Field<i64>,
     /// Whether neighbors are taken from the kernel. Default: true.
     pub(crate) neighbors: Field<bool>,
+}
+
+/// `[validation]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct RawValidation {
+    /// Whether packets from or to 0.0.0.0/8 and 240.0.0.0/4 are dropped (RFC 1812 section 5.3.7).
+    /// Default: true. What can be no host's address is dropped in any case: 0.0.0.0, 127.0.0.0/8,
+    /// the limited broadcast address, link-local addresses, and multicast ones as a source.
+    pub(crate) drop_martians: Field<bool>,
+    /// Whether IPv4 packets with a loose or strict source route are dropped (RFC 7126 sections 4.3 and
+    /// 4.4). Default: true. If not, they are forwarded as if the option were not there.
+    pub(crate) drop_source_routes: Field<bool>,
 }
 
 /// `[icmp]`
@@ -218,6 +234,12 @@ pub(crate) struct RawInterface {
     /// `"auto"` (default): MSS is lowered to what the next hop's MTU holds; `"off"`; or a number
     /// of bytes, 536 to 9960.
     pub(crate) mss_clamp: Field<WordOr<i64>>,
+    /// Whether the source of a packet that comes in here is looked up (RFC 3704): `"off"` (default);
+    /// `"strict"`: one of the next hops on the way back is here, and what has a shared source comes from
+    /// its owner's link-layer address; `"loose"`: there is a way back, be it the default route; or
+    /// `"loose-ignoring-default"`: another one than the default route. A source on the way to a blackhole
+    /// is dropped by each (RFC 5635).
+    pub(crate) source_validation: Field<SourceValidation>,
     /// What `sluice replay` takes for the interface's facts, which a running router has from the
     /// kernel.
     pub(crate) replay: Field<RawReplay>,
@@ -250,6 +272,9 @@ pub(crate) struct RawRoute {
     pub(crate) kind: Field<RawRouteKind>,
     /// The lowest metric wins, among static routes and those of the kernel. Default: 0.
     pub(crate) metric: Field<i64>,
+    /// The largest IP packet that goes this way, in bytes, where that is less than the link's MTU: 68 (IPv6:
+    /// 1280) to 65535. With `via` or `interface`.
+    pub(crate) mtu: Field<i64>,
 }
 
 /// `type` of a route.

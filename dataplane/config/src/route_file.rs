@@ -46,7 +46,7 @@ impl RouteFile {
     pub fn routes(&self) -> impl ExactSizeIterator<Item = Route> + '_ {
         self.entries.iter().map(|&(prefix, position)| {
             let (target, metric) = self.targets[position as usize];
-            Route { prefix, target, metric }
+            Route { prefix, target, metric, mtu: 0 }
         })
     }
 
@@ -100,7 +100,7 @@ impl RouteFile {
                     errors.push(error_here(Reason::TooManyRoutes(ROUTES_MAX)));
                     break;
                 }
-                Ok(Some(Route { prefix, target, metric })) => {
+                Ok(Some(Route { prefix, target, metric, .. })) => {
                     let next = u32::try_from(file.targets.len()).unwrap_or(u32::MAX);
                     let position = *positions.entry((target, metric)).or_insert_with(|| {
                         file.targets.push((target, metric));
@@ -158,7 +158,7 @@ fn parse_line(text: &str, links: &Names<InterfaceId>) -> Result<Option<Route>, R
         (None, None, Some(refusal)) => refusal,
         _ => return Err(bad()),
     };
-    Ok(Some(Route { prefix, target, metric: metric.unwrap_or(0) }))
+    Ok(Some(Route { prefix, target, metric: metric.unwrap_or(0), mtu: 0 }))
 }
 
 /// A route to a next hop, if one can lead there.

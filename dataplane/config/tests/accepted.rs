@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use config::{
     Config, Delivery, Fragments, Grant, Hold, Icmp, LocalOwnerId, MssClamp, NodeId, OnExit, OnTrap,
     Owner, Plugin, PluginConfig, PluginDefault, PluginHook, Poll, PortRange, Role, RouteTarget,
-    SiteId, Tunnel, TunnelKind, Workers, XdpMode, ZeroCopy,
+    SiteId, SourceValidation, Tunnel, TunnelKind, Validation, Workers, XdpMode, ZeroCopy,
 };
 use wire::{InterfaceId, MacAddress};
 
@@ -48,6 +48,8 @@ fn defaults() {
         (interface.xdp, interface.zero_copy, interface.mss_clamp),
         (XdpMode::Auto, ZeroCopy::Auto, MssClamp::Auto)
     );
+    assert_eq!(interface.source_validation, SourceValidation::Off);
+    assert_eq!(checked.validation, Validation { drop_martians: true, drop_source_routes: true });
     assert_eq!(checked.owners.len(), 1);
     assert_eq!(checked.owners[0].delivery, Delivery::Kernel);
     assert_eq!((checked.local_node, checked.slices.len()), (None, 0));
@@ -91,6 +93,9 @@ bytes_max = 1
 timeout_ms = 60000
 egress = false
 egress_packets_per_s = 0
+[validation]
+drop_martians = false
+drop_source_routes = false
 [tunnel]
 kind = "gue"
 port = 5555
@@ -100,16 +105,19 @@ role = "outside"
 xdp = "native"
 zero_copy = "force"
 mss_clamp = 1400
+source_validation = "loose-ignoring-default"
 [[interface]]
 name = "eth1"
 role = "inside"
 xdp = "generic"
 zero_copy = "off"
 mss_clamp = "off"
+source_validation = "strict"
 [[route]]
 prefix = "0.0.0.0/0"
 via = "fe80::1"
 interface = "eth0"
+mtu = 68
 metric = 20
 [[route]]
 prefix = "10.0.0.0/8"
@@ -178,6 +186,12 @@ config_file = "meter.toml"
     assert_eq!((outside.xdp, inside.xdp), (XdpMode::Native, XdpMode::Generic));
     assert_eq!((outside.zero_copy, inside.zero_copy), (ZeroCopy::Force, ZeroCopy::Off));
     assert_eq!((outside.mss_clamp, inside.mss_clamp), (MssClamp::Bytes(1400), MssClamp::Off));
+    assert_eq!(
+        (outside.source_validation, inside.source_validation),
+        (SourceValidation::LooseIgnoringDefault, SourceValidation::Strict)
+    );
+    assert_eq!(checked.validation, Validation { drop_martians: false, drop_source_routes: false });
+    assert_eq!(checked.routes[0].mtu, 68);
     let routes: Vec<_> = checked.static_routes().collect();
     let gateway = "fe80::1".parse().unwrap();
     assert_eq!(

@@ -69,11 +69,18 @@ fn equal_configurations_need_nothing() {
 #[test]
 fn each_part_has_its_action() {
     let cases = [
+        ("[icmp]", "[validation]\ndrop_martians = false\n[icmp]", Action::Validation),
+        ("[icmp]", "[validation]\ndrop_source_routes = false\n[icmp]", Action::Validation),
         ("[icmp]", "[icmp]\nerrors_per_s = 7", Action::Icmp),
         ("[hold]", "[punt]\npackets_per_s = 5\n[hold]", Action::Punt),
         ("[hold]", "[hold]\ntimeout_ms = 500", Action::Hold),
         ("[hold]", "[fragments]\negress = false\n[hold]", Action::Fragments),
         ("role = \"outside\"", "role = \"both\"", Action::Roles),
+        (
+            "role = \"inside\"",
+            "role = \"inside\"\nsource_validation = \"strict\"",
+            Action::SourceValidation,
+        ),
         ("role = \"inside\"", "role = \"inside\"\nmss_clamp = 1400", Action::MssClamp),
         ("02:00:00:00:00:01", "02:00:00:00:00:02", Action::Neighbors),
         ("via = \"10.0.0.254\"", "via = \"10.0.0.254\"\nmetric = 5", Action::Routes),

@@ -425,6 +425,14 @@ fn interfaces() {
         )],
     );
     refused_after_base(
+        &with("source_validation = \"feasible\""),
+        &[(
+            4,
+            "interface[2].source_validation: unknown variant `feasible`, expected one of `off`, \
+             `strict`, `loose`, `loose-ignoring-default`",
+        )],
+    );
+    refused_after_base(
         &with("mss_clamp = 535"),
         &[(4, "interface[2].mss_clamp: 535 is out of bounds: 536 to 9960")],
     );
@@ -546,6 +554,14 @@ fn routes() {
     refused_after_base(
         &route("prefix = \"::/0\"\ntype = \"blackhole\"\nmetric = -1"),
         &[(4, "route[0].metric: -1 is out of bounds: 0 to 4294967295")],
+    );
+    refused_after_base(
+        &route("prefix = \"::/0\"\nvia = \"2001:db8::1\"\nmtu = 1279"),
+        &[(4, "route[0].mtu: 1279 is out of bounds: 1280 to 65535")],
+    );
+    refused_after_base(
+        &route("prefix = \"0.0.0.0/0\"\nvia = \"10.0.0.254\"\nmtu = 67"),
+        &[(4, "route[0].mtu: 67 is out of bounds: 68 to 65535")],
     );
     let twice = route("prefix = \"::/0\"\nvia = \"2001:db8::1\"").repeat(2);
     refused_after_base(&twice, &[(4, "route[1]: \"::/0\" is at route[0] (line 32) already")]);

@@ -111,7 +111,7 @@ fn open(
         IpVersion::V4 => parse::packet_v4,
         IpVersion::V6 => parse::packet_v6,
     };
-    parse(frame.bytes(), start + header_len, flags::DECAPSULATED, descriptor)?;
+    parse(frame.bytes(), start + header_len, flags::DECAPSULATED, snapshot.rules, descriptor)?;
     if is_tunnel_packet(descriptor, snapshot.tunnel_kinds) && is_for_us(descriptor, snapshot) {
         return Err(DropReason::TunnelNested);
     }

@@ -18,6 +18,9 @@ pub(crate) struct Held {
     pub(crate) frame: Frame,
     pub(crate) descriptor: Descriptor,
     pub(crate) path: Path,
+    /// The far end of the tunnel that it came out of, by its address: a snapshot to come may count far
+    /// ends otherwise.
+    pub(crate) came_from: Option<IpAddr>,
     neighbor: Neighbor,
     deadline: Nanos,
     /// The neighbor was asked for when this frame came.
@@ -72,7 +75,10 @@ impl Hold {
         self.next_deadline = self.next_deadline.min(deadline);
         let descriptor = *descriptor;
         let has_asked = !asked;
-        self.waiting.push(Held { frame, descriptor, path, neighbor, deadline, has_asked });
+        let came_from =
+            path.decapsulated.and_then(|peer| snapshot.peer(peer)).map(|peer| peer.remote);
+        let held = Held { frame, descriptor, path, came_from, neighbor, deadline, has_asked };
+        self.waiting.push(held);
         Ok(has_asked.then_some(neighbor))
     }
 

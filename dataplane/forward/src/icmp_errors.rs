@@ -1,17 +1,19 @@
 //! ICMP errors that the router originates: RFC 1812 section 4.3.2 and RFC 4443 section 2.4.
 //!
-//! "An ICMP error message MUST NOT be sent as the result of receiving: an ICMP error message, [...]
-//! a packet destined to an IP broadcast or IP multicast address, [...] a packet sent as a Link Layer
-//! broadcast, [...] any fragment of a datagram other than the first fragment" (RFC 1812 section
+//! "An ICMP error message MUST NOT be sent as the result of receiving: An ICMP error message, or [...] A
+//! packet destined to an IP broadcast or IP multicast address, or A packet sent as a Link Layer broadcast
+//! or multicast, or [...] Any fragment of a datagram other then the first fragment" (RFC 1812 section
 //! 4.3.2.7). The parser refuses the addresses; the rest is asked here.
 
 use frame::{Descriptor, DropReason, Frame, Nanos, Pool};
 use sluice_abi::flags;
 use tables::{IcmpLimits, Interface, Snapshot};
-use wire::{ethernet, icmp, icmpv6, ipv4, protocol};
+use wire::ipv6::ExtensionError;
+use wire::{ethernet, icmp, icmpv6, ipv4, ipv6, protocol};
 
 use crate::address::{v4_bits, v6_bits};
 use crate::bucket::Bucket;
+use crate::sources;
 
 /// How many source prefixes are told apart by the rate limit. Two that share an entry share its
 /// rate; fewer entries make that likelier, more take more cache.
@@ -73,7 +75,14 @@ impl IcmpErrors {
     ) -> Result<Frame, Silence> {
         let &Dropped { frame: dropped, descriptor, reason, mtu } = about;
         let is_v6 = descriptor.flags & flags::IPV6 != 0;
-        let complaint = complaint(reason, is_v6, mtu).ok_or(Silence::Proper)?;
+        let complaint = match reason {
+            DropReason::Ipv4Options | DropReason::Ipv6ExtensionChain => {
+                let is_believed = sources::is_believed(dropped.ingress(), descriptor, snapshot);
+                parameter_problem(about).filter(|_| is_believed)
+            }
+            _ => complaint(reason, is_v6, mtu),
+        };
+        let complaint = complaint.ok_or(Silence::Proper)?;
         if is_beyond_complaint(descriptor) {
             return Err(Silence::Proper);
         }
@@ -167,6 +176,41 @@ fn complaint(reason: DropReason, is_v6: bool, mtu: u16) -> Option<Complaint> {
     let (kind, code) = if is_v6 { v6 } else { v4 };
     let rest = if reason == DropReason::MtuExceeded { u32::from(mtu) } else { 0 };
     Some(Complaint { kind, code, rest })
+}
+
+/// The error about a header that does not add up, with a pointer to where that shows.
+///
+/// IPv4 options: RFC 1812 section 4.3.3.5; the pointer is to the option's first byte. IPv6 extension
+/// headers: hop-by-hop options that are not the first header are what RFC 8200 section 4 has an
+/// unrecognised Next Header value reported as; a first fragment without the whole chain may be reported by
+/// RFC 7112 section 5; and the bounds of this router by RFC 8883 section 3. A packet that merely ends too
+/// soon, or has two fragment headers, is not worth an answer.
+fn parameter_problem(about: &Dropped<'_>) -> Option<Complaint> {
+    let packet = original(about)?;
+    if about.descriptor.flags & flags::IPV6 == 0 {
+        let header = ipv4::Ipv4::parse(packet).ok()?;
+        let offset = header.has_source_route().err()?.offset;
+        // The pointer is the first byte of the rest of the header.
+        let rest = u32::from(offset) << 24;
+        return Some(Complaint { kind: icmp::PARAMETER_PROBLEM, code: icmp::CODE_POINTER, rest });
+    }
+    let header = ipv6::Ipv6::parse(packet).ok()?;
+    let (next, payload) = (header.next_header(), header.payload());
+    let (error, at) = ipv6::locate_extension_error(next, payload)?;
+    let at = u32::try_from(ipv6::HEADER_LEN + at).ok()?;
+    let (code, rest) = match error {
+        ExtensionError::HopByHopNotFirst => (icmpv6::CODE_NEXT_HEADER, at),
+        ExtensionError::TooLong => (icmpv6::CODE_CHAIN_TOO_LONG, at),
+        ExtensionError::TooMany => (icmpv6::CODE_TOO_MANY_HEADERS, at),
+        ExtensionError::Truncated | ExtensionError::SecondFragment => return None,
+    };
+    Some(Complaint { kind: icmpv6::PARAMETER_PROBLEM, code, rest })
+}
+
+/// The packet that an error is about.
+fn original<'a>(about: &Dropped<'a>) -> Option<&'a [u8]> {
+    let l3 = usize::from(about.descriptor.l3_offset);
+    about.frame.bytes().get(l3..l3 + usize::from(about.descriptor.length))
 }
 
 /// Writes the error behind room for an Ethernet header. Returns the length in all.

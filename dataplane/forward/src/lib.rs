@@ -2,7 +2,7 @@
 //! time stamp counter, no allocation, no lock.
 //!
 //! ```text
-//!  receive -> parse -> decap -> [ingress] -> lookup -> [forward] -> rewrite -> [egress] -> dispatch
+//!  receive -> parse -> [sources] -> decap -> [ingress] -> lookup -> [forward] -> rewrite -> [egress] -> dispatch
 //! ```
 //!
 //! Each stage goes over the whole batch before the next begins, and leaves what it learnt in the
@@ -42,6 +42,7 @@ mod path;
 mod punt;
 mod record;
 mod rewrite;
+mod sources;
 mod split;
 mod stages;
 mod tap;

@@ -20,12 +20,13 @@ use frame::{BATCH_MAX, Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::{direction, flags};
 use tables::{
     AdjacencyId, AdjacencyState, Delivery, EgressId, NextHopGroup, Owner, PeerId, Role, RouteId,
-    SiteId, SliceHit, Snapshot,
+    SiteId, SliceHit, Snapshot, SourceValidation,
 };
-use wire::{EmbeddedError, Quoted, icmp, icmpv6, protocol};
+use wire::{EmbeddedError, Quoted, ethernet, icmp, icmpv6, protocol};
 
 use crate::address::{ip, v4_bits, v6_bits};
 use crate::path::{Next, Path};
+use crate::sources;
 use crate::stages::{Stage, Stopwatch};
 
 /// Lists of positions that wait for the same kind of look-up, kept between turns for their memory.
@@ -271,13 +272,17 @@ fn admit_sender(
     let hit = find_slice(egress, End::Source, frame, descriptor, path, snapshot)
         .map_err(|_| DropReason::SliceSender)?;
     let admitted = match (hit.owner, path.decapsulated) {
-        (Owner::Local(owner), None) => matches!(
-            snapshot.delivery(owner),
-            Some(Delivery::NextHop { interface, .. }) if *interface == frame.ingress()
-        ),
-        (Owner::Node(node), Some(peer)) => {
-            snapshot.node_peer(node) == Some(peer) || site_of(peer, snapshot).is_some()
-        }
+        (Owner::Local(owner), None) => match snapshot.delivery(owner) {
+            Some(Delivery::NextHop { interface, adjacency }) if *interface == frame.ingress() => {
+                came_from(*adjacency, frame, snapshot)?;
+                true
+            }
+            _ => false,
+        },
+        // What a node of this site sends comes by its own tunnel: no other site has its packets, since one
+        // to a slice of that site ends there, and one to a slice of this site never leaves it.
+        (Owner::Node(node), Some(peer)) => snapshot.node_peer(node) == Some(peer),
+        // It came by the site's tunnel, to here or to a node of this site that passes it on.
         (Owner::Site(site), Some(peer)) => {
             // From any node there, not from the one alone that the site is reached by.
             site_of(peer, snapshot).is_none_or(|from| from == site)
@@ -285,6 +290,22 @@ fn admit_sender(
         _ => false,
     };
     if admitted { Ok(()) } else { Err(DropReason::SliceSender) }
+}
+
+/// Where sources are validated strictly, an owner's packets come from the neighbor that those to it go to.
+/// On a one-armed interface nothing else tells them from what the world sends under the same address;
+/// on a link with several owners, nothing else tells those apart. While the neighbor is not resolved,
+/// nobody is taken for it.
+#[inline]
+fn came_from(owner: AdjacencyId, frame: &Frame, snapshot: &Snapshot) -> Result<(), DropReason> {
+    if sources::mode(frame.ingress(), snapshot) != SourceValidation::Strict {
+        return Ok(());
+    }
+    let sender = ethernet::source(frame.bytes());
+    let is_it = snapshot.adjacency(owner).is_some_and(|adjacency| {
+        adjacency.state == AdjacencyState::Resolved && Some(adjacency.destination) == sender
+    });
+    if is_it { Ok(()) } else { Err(DropReason::SpoofedSource) }
 }
 
 /// Which address of a packet the slice belongs to.
@@ -404,7 +425,7 @@ pub(crate) fn quoted_packet<'a>(
 fn resolve(
     route: RouteId,
     descriptor: &mut Descriptor,
-    path: &Path,
+    path: &mut Path,
     snapshot: &Snapshot,
 ) -> Result<Next, DropReason> {
     let group = snapshot.group(route).ok_or(DropReason::NoRoute)?;
@@ -419,7 +440,8 @@ fn resolve(
                 resolve_to(*member.ok_or(DropReason::NoRoute)?, snapshot)
             }
         },
-        NextHopGroup::Glean(interface) => {
+        NextHopGroup::Glean { interface, mtu } => {
+            path.route_mtu = *mtu;
             let destination = destination(descriptor, path, snapshot);
             match snapshot.neighbors.get(*interface, destination) {
                 Some(adjacency) => resolve_to(adjacency, snapshot),

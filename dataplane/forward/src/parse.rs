@@ -3,7 +3,7 @@
 
 use frame::{Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::flags;
-use tables::{Interface, Snapshot, prefetch};
+use tables::{HeaderRules, Interface, Snapshot, prefetch};
 use wire::{ethernet, flow, icmp, icmpv6, ipv4, ipv6, protocol, tcp};
 
 /// How many frames ahead of the parser headers are asked for. Fewer leave part of the wait, which is
@@ -42,7 +42,7 @@ pub(crate) fn run(batch: &mut Batch, snapshot: &Snapshot) -> u8 {
         descriptor.next_hop = 0;
         descriptor.egress = 0;
         let parsed = match snapshot.interface(ingress) {
-            Some(interface) => self::frame(frame.bytes(), interface, descriptor),
+            Some(interface) => self::frame(frame.bytes(), interface, snapshot.rules, descriptor),
             None => Err(DropReason::OtherHost),
         };
         seen |= descriptor.flags;
@@ -58,6 +58,7 @@ pub(crate) fn run(batch: &mut Batch, snapshot: &Snapshot) -> u8 {
 fn frame(
     bytes: &[u8],
     interface: &Interface,
+    rules: HeaderRules,
     descriptor: &mut Descriptor,
 ) -> Result<(), DropReason> {
     let Some((header, _)) = bytes.split_first_chunk::<{ ethernet::HEADER_LEN }>() else {
@@ -72,8 +73,8 @@ fn frame(
         });
     }
     match u16::from_be_bytes([t0, t1]) {
-        ethernet::ETHERTYPE_IPV4 => packet_v4(bytes, ethernet::HEADER_LEN, 0, descriptor),
-        ethernet::ETHERTYPE_IPV6 => packet_v6(bytes, ethernet::HEADER_LEN, 0, descriptor),
+        ethernet::ETHERTYPE_IPV4 => packet_v4(bytes, ethernet::HEADER_LEN, 0, rules, descriptor),
+        ethernet::ETHERTYPE_IPV6 => packet_v6(bytes, ethernet::HEADER_LEN, 0, rules, descriptor),
         _ => Err(DropReason::NotIp),
     }
 }
@@ -84,6 +85,7 @@ pub(crate) fn packet_v4(
     bytes: &[u8],
     l3_offset: usize,
     flags: u8,
+    rules: HeaderRules,
     descriptor: &mut Descriptor,
 ) -> Result<(), DropReason> {
     let packet = bytes.get(l3_offset..).unwrap_or_default();
@@ -95,15 +97,7 @@ pub(crate) fn packet_v4(
         ipv4::Ipv4Error::Checksum => DropReason::Ipv4Checksum,
     })?;
     let (source, destination) = (header.source(), header.destination());
-    judge_v4(u32::from_be_bytes(source), u32::from_be_bytes(destination))?;
-    let mut flags = flags;
-    if header.header_len() > ipv4::HEADER_LEN {
-        match header.has_source_route() {
-            Ok(false) => flags |= flags::OPTIONS,
-            Ok(true) => return Err(DropReason::Ipv4SourceRoute),
-            Err(_) => return Err(DropReason::Ipv4Options),
-        }
-    }
+    judge_v4(u32::from_be_bytes(source), u32::from_be_bytes(destination), rules)?;
     let fragment =
         header.is_fragment().then(|| Fragment { offset_bytes: header.fragment_offset_bytes() });
     let (source, destination) = (flow::mapped(source), flow::mapped(destination));
@@ -116,14 +110,43 @@ pub(crate) fn packet_v4(
     descriptor.traffic_class = header.traffic_class();
     descriptor.l3_offset = offset(l3_offset);
     descriptor.l4_offset = offset(l3_offset + header.header_len());
+    if header.header_len() > ipv4::HEADER_LEN {
+        judge_options(&header, rules, descriptor)?;
+    }
     transport(header.payload(), fragment, (&source, &destination), descriptor)
 }
 
-/// Parses the IPv6 packet at `l3_offset` of `bytes`.
+/// RFC 7126 sections 4.3 and 4.4 have source routes dropped; RFC 1812 section 4.3.3.5 has the sender told of
+/// options that do not add up, for which the descriptor says what forbids that.
+#[cold]
+fn judge_options(
+    header: &ipv4::Ipv4<'_>,
+    rules: HeaderRules,
+    descriptor: &mut Descriptor,
+) -> Result<(), DropReason> {
+    match header.has_source_route() {
+        Ok(true) if rules.drops_source_routes => Err(DropReason::Ipv4SourceRoute),
+        Ok(_) => {
+            descriptor.flags |= flags::OPTIONS;
+            Ok(())
+        }
+        Err(_) => {
+            if header.fragment_offset_bytes() > 0 {
+                descriptor.flags |= flags::LATER_FRAGMENT;
+            } else {
+                icmp_message(header.payload(), descriptor);
+            }
+            Err(DropReason::Ipv4Options)
+        }
+    }
+}
+
+/// Parses the IPv6 packet at `l3_offset` of `bytes`. Its rules have no switches.
 pub(crate) fn packet_v6(
     bytes: &[u8],
     l3_offset: usize,
     flags: u8,
+    _: HeaderRules,
     descriptor: &mut Descriptor,
 ) -> Result<(), DropReason> {
     let packet = bytes.get(l3_offset..).unwrap_or_default();
@@ -134,8 +157,10 @@ pub(crate) fn packet_v6(
     })?;
     judge_v6(header.source(), header.destination())?;
     let payload = header.payload();
-    let upper = ipv6::walk_extensions(header.next_header(), payload)
-        .map_err(|_| DropReason::Ipv6ExtensionChain)?;
+    let upper = match ipv6::walk_extensions(header.next_header(), payload) {
+        Ok(upper) => upper,
+        Err(_) => return Err(unwalkable_chain(&header, l3_offset, flags, descriptor)),
+    };
     // RFC 6946: an atomic fragment is a whole packet.
     let fragment = upper
         .fragment
@@ -156,22 +181,67 @@ pub(crate) fn packet_v6(
     transport(segment, fragment, (&source, &destination), descriptor)
 }
 
-/// Addresses that must not be on a wire: RFC 1812 section 5.3.7.
+/// Leaves in the descriptor what it takes to tell the sender that nobody can follow its headers. Whether
+/// they would lead to an ICMPv6 error is not known; those that routers send have no extension headers.
+#[cold]
+fn unwalkable_chain(
+    header: &ipv6::Ipv6<'_>,
+    l3_offset: usize,
+    flags: u8,
+    descriptor: &mut Descriptor,
+) -> DropReason {
+    descriptor.source = *header.source();
+    descriptor.destination = *header.destination();
+    descriptor.protocol = header.next_header();
+    descriptor.flags = flags | flags::IPV6 | flags::OPTIONS;
+    descriptor.length = offset(ipv6::HEADER_LEN + usize::from(header.payload_len()));
+    descriptor.ttl = header.hop_limit();
+    descriptor.traffic_class = header.traffic_class();
+    descriptor.l3_offset = offset(l3_offset);
+    descriptor.l4_offset = offset(l3_offset + ipv6::HEADER_LEN);
+    DropReason::Ipv6ExtensionChain
+}
+
+/// Addresses that must not be on a wire: RFC 1812 section 5.3.7, and RFC 3927 section 2.7.
 #[inline]
-pub(crate) fn judge_v4(source: u32, destination: u32) -> Result<(), DropReason> {
+pub(crate) fn judge_v4(
+    source: u32,
+    destination: u32,
+    rules: HeaderRules,
+) -> Result<(), DropReason> {
     // One comparison sorts out everything from 224.0.0.0 on: multicast, class E and broadcast.
-    if source >= 0xe000_0000 || matches!(source >> 24, 0 | 127) {
+    let is_special =
+        |address: u32| address >= 0xe000_0000 || matches!(address >> 24, 0 | 127 | 169);
+    if is_special(source) || is_special(destination) {
+        return judge_special_v4(source, destination, rules);
+    }
+    Ok(())
+}
+
+/// Section 5.3.7 has a switch for the tests of martian addresses: it "MUST default to performing the
+/// checks". What no host can have, or what nobody could be told about, is dropped all the same.
+#[cold]
+fn judge_special_v4(source: u32, destination: u32, rules: HeaderRules) -> Result<(), DropReason> {
+    let is_multicast = |address: u32| address >> 28 == 0xe;
+    let is_never_a_host = |address: u32| matches!(address, 0 | u32::MAX) || address >> 24 == 127;
+    let is_martian = |address: u32| {
+        is_never_a_host(address)
+            || rules.drops_martians && (address >> 28 == 0xf || address >> 24 == 0)
+    };
+    // RFC 3927 section 2.7: "any network device receiving such a packet MUST NOT forward it, regardless
+    // of the TTL in the IPv4 header".
+    let is_link_local = |address: u32| address >> 16 == 0xa9fe;
+    if is_multicast(source) || is_martian(source) {
         return Err(DropReason::MartianSource);
     }
-    if destination >= 0xe000_0000 {
-        return Err(if destination < 0xf000_0000 {
-            DropReason::MulticastDestination
-        } else {
-            DropReason::MartianDestination
-        });
+    if is_multicast(destination) {
+        return Err(DropReason::MulticastDestination);
     }
-    if matches!(destination >> 24, 0 | 127) {
+    if is_martian(destination) {
         return Err(DropReason::MartianDestination);
+    }
+    if is_link_local(source) || is_link_local(destination) {
+        return Err(DropReason::Ipv4LinkLocal);
     }
     Ok(())
 }
@@ -262,7 +332,8 @@ fn judge_fragment(
     protocol: u8,
     is_v6: bool,
 ) -> Result<(), DropReason> {
-    // RFC 3128 section 2: "if the Fragment Offset is 1 and the protocol is TCP, drop".
+    // RFC 1858 section 3.2: "IF FO=1 and PROTOCOL=TCP then DROP PACKET"; RFC 3128 shows why the other
+    // method of that section is not enough.
     if fragment.offset_bytes == 8 && protocol == protocol::TCP {
         return Err(DropReason::TinyFragment);
     }

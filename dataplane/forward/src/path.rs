@@ -15,6 +15,9 @@ pub struct Path {
     pub decapsulated: Option<PeerId>,
     /// The MTU to report, where the packet was too big.
     pub mtu: u16,
+    /// What the route to a connected prefix allows, in bytes; 0: as much as the link. Other routes have an
+    /// adjacency that says it.
+    pub route_mtu: u16,
     /// Why a router in the tunnel dropped a packet from here, told by the ICMP error that this frame is.
     pub told: Option<DropReason>,
     /// The router made this packet itself: it is not received, and its TTL is its own.
@@ -28,6 +31,12 @@ pub struct Path {
 }
 
 impl Path {
+    /// What of `mtu`, which is that of the next hop, the route leaves.
+    #[inline]
+    pub(crate) fn limited(&self, mtu: u16) -> u16 {
+        if self.route_mtu == 0 { mtu } else { mtu.min(self.route_mtu) }
+    }
+
     /// The interface that the frame leaves by, where the look-up has found one.
     pub(crate) fn egress<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Interface> {
         let Next::Send(id) = self.next else { return None };

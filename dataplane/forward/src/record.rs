@@ -5,12 +5,13 @@
 //! belongs to a replay.
 
 use frame::{Batch, Blame, Descriptor, DropReason, Frame, Hook, Verdict};
-use tables::{EgressId, SliceHit, Snapshot};
+use tables::{EgressId, RouteId, SliceHit, Snapshot};
 use wire::{InterfaceId, ethernet};
 
 use crate::icmp_errors::Silence;
 use crate::lookup::{self, End};
 use crate::path::Path;
+use crate::sources;
 use crate::stages::Stage;
 
 /// What every stage made of one packet.
@@ -24,6 +25,9 @@ pub struct PacketRecord {
     pub was_held: bool,
     /// What was known after each stage, in their order.
     pub stages: Vec<StageRecord>,
+    /// The route back to the source, where the interface had it looked up; [`RouteId::NONE`] if there is
+    /// none.
+    pub route_back: Option<RouteId>,
     /// The slice that the source lies in, if it is an egress address.
     pub sender: Option<SliceRecord>,
     /// The slice that the destination lies in, if it is an egress address and was asked for.
@@ -115,6 +119,7 @@ impl Recorder {
                 received: frame.bytes().to_vec(),
                 was_held,
                 stages: Vec::new(),
+                route_back: None,
                 sender: None,
                 owner: None,
                 sent: Vec::new(),
@@ -138,6 +143,11 @@ impl Recorder {
             let is_over = |last: &StageRecord| matches!(last.verdict, Verdict::Drop(_));
             if record.stages.last().is_some_and(is_over) {
                 continue;
+            }
+            if stage == Stage::Sources
+                && sources::is_validated(frame.ingress(), descriptor, snapshot)
+            {
+                record.route_back = Some(sources::route_back(descriptor, snapshot));
             }
             if stage == Stage::Routes {
                 record.steered(frame, descriptor, path, *verdict, snapshot);

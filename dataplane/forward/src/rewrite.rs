@@ -12,13 +12,18 @@
 use frame::{Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::flags;
 use tables::{Adjacency, AdjacencyState, Peer, Snapshot};
-use wire::{checksum, ethernet, ipv4, ipv6, tcp};
+use wire::{InterfaceId, checksum, ethernet, ipv4, ipv6, tcp};
 
 use crate::encap::encapsulate;
 use crate::path::{Next, Path};
+use crate::sources;
 
 /// TTL of packets that the router makes itself.
 pub(crate) const OWN_TTL: u8 = 64;
+
+/// What every host takes: RFC 791 section 3.1 (576 bytes), and RFC 8200 section 5.
+const MTU_MIN_V4: u16 = 576;
+const MTU_MIN_V6: u16 = 1280;
 
 /// Rewrites every frame that is still open, and turns what the look-up decided into its verdict.
 #[inline]
@@ -58,7 +63,7 @@ fn wait(frame: &Frame, descriptor: &Descriptor, path: &mut Path, snapshot: &Snap
     if descriptor.ttl <= 1 && !path.originated {
         return Verdict::Drop(DropReason::TtlExceeded);
     }
-    let mtu = mtu.saturating_sub(overhead(path, snapshot));
+    let mtu = path.limited(mtu).saturating_sub(overhead(path, snapshot));
     if descriptor.length > mtu && !may_fragment(frame, descriptor) {
         path.mtu = mtu;
         return Verdict::Drop(DropReason::MtuExceeded);
@@ -85,13 +90,13 @@ fn forward(
     if descriptor.ttl <= 1 && !path.originated {
         return Verdict::Drop(DropReason::TtlExceeded);
     }
-    let mtu = adjacency.mtu.saturating_sub(overhead(path, snapshot));
+    let mtu = path.limited(adjacency.mtu).saturating_sub(overhead(path, snapshot));
     if descriptor.length > mtu {
         path.mtu = mtu;
         return too_big(frame, descriptor, path, adjacency, snapshot);
     }
     if !path.originated {
-        edit_packet(frame, descriptor, adjacency, snapshot);
+        edit_packet(frame, descriptor, adjacency, mtu, snapshot);
     }
     match wrap(frame, descriptor, peer, adjacency) {
         Ok(()) => {
@@ -128,9 +133,10 @@ fn edit_packet(
     frame: &mut Frame,
     descriptor: &Descriptor,
     adjacency: &Adjacency,
+    mtu: u16,
     snapshot: &Snapshot,
 ) {
-    clamp_mss(frame, descriptor, Some(adjacency), snapshot);
+    clamp_mss(frame, descriptor, Some((adjacency.interface, mtu)), snapshot);
     let Some(packet) = frame.bytes_mut().get_mut(usize::from(descriptor.l3_offset)..) else {
         return;
     };
@@ -143,24 +149,46 @@ fn edit_packet(
     }
 }
 
-/// Lowers the MSS of a SYN to what passes both the interface that it came by and the one that it
-/// leaves by.
+/// Lowers the MSS of a SYN to what passes both the interface that it came by and the one that it leaves
+/// by, and, where that is automatic, the next hop that it goes to (`onward`: interface, and what fits
+/// its MTU) and the one that leads back to its sender.
 #[inline]
 fn clamp_mss(
     frame: &mut Frame,
     descriptor: &Descriptor,
-    adjacency: Option<&Adjacency>,
+    onward: Option<(InterfaceId, u16)>,
     snapshot: &Snapshot,
 ) {
-    if descriptor.tcp_flags & tcp::flags::SYN == 0 {
-        return;
+    if descriptor.tcp_flags & tcp::flags::SYN != 0 {
+        clamp_mss_of_syn(frame, descriptor, onward, snapshot);
     }
+}
+
+#[inline(never)]
+fn clamp_mss_of_syn(
+    frame: &mut Frame,
+    descriptor: &Descriptor,
+    onward: Option<(InterfaceId, u16)>,
+    snapshot: &Snapshot,
+) {
     let is_v6 = descriptor.flags & flags::IPV6 != 0;
-    let limit = [Some(frame.ingress()), adjacency.map(|adjacency| adjacency.interface)]
+    let headers = if is_v6 { ipv6::HEADER_LEN } else { ipv4::HEADER_LEN } + tcp::HEADER_LEN;
+    let back = sources::mtu_back(descriptor, snapshot);
+    let limit = [Some((frame.ingress(), back)), onward.map(|(id, mtu)| (id, Some(mtu)))]
         .into_iter()
         .flatten()
-        .filter_map(|id| snapshot.interface(id))
-        .map(|interface| if is_v6 { interface.mss6 } else { interface.mss4 })
+        .filter_map(|(id, mtu)| Some((snapshot.interface(id)?, mtu)))
+        .map(|(interface, mtu)| {
+            let of_interface = if is_v6 { interface.mss6 } else { interface.mss4 };
+            let mtu = mtu.filter(|_| interface.clamps_by_route);
+            // Below the least MTU of the family it would be no limit but a trap.
+            let of_route = mtu.and_then(|mtu| {
+                let least = if is_v6 { MTU_MIN_V6 } else { MTU_MIN_V4 };
+                usize::from(mtu.max(least)).checked_sub(headers)
+            });
+            let of_route = of_route.and_then(|mss| u16::try_from(mss).ok()).unwrap_or(u16::MAX);
+            of_interface.min(of_route)
+        })
         .filter(|&limit| limit != 0)
         .min();
     let end = usize::from(descriptor.l3_offset) + usize::from(descriptor.length);
@@ -189,7 +217,7 @@ fn too_big(
         return Verdict::Drop(DropReason::FragmentationOff);
     }
     if !path.originated {
-        edit_packet(frame, descriptor, adjacency, snapshot);
+        edit_packet(frame, descriptor, adjacency, path.mtu, snapshot);
     }
     descriptor.egress = u16::from(adjacency.interface.0) + 1;
     Verdict::Fragment(adjacency.interface)

@@ -1,7 +1,7 @@
 //! Where a turn's time goes: clocks of the time stamp counter, stage by stage.
 //!
 //! ```text
-//!  |reclaim|receive|parse|decap|ingress|slices|routes|forward|rewrite|egress|icmp|dispatch|flush|
+//!  |reclaim|receive|parse|sources|decap|ingress|slices|routes|forward|rewrite|egress|icmp|dispatch|flush|
 //!  start ->lap---->lap-->lap ...                                                       lap -> commit
 //! ```
 //!
@@ -27,6 +27,8 @@ pub enum Stage {
     Receive,
     /// Headers to descriptors.
     Parse,
+    /// Whether sources are those that an interface takes, where one asks.
+    Sources,
     /// Tunnels that end here.
     Decap,
     /// Plugins at the `ingress` hook.
@@ -54,10 +56,11 @@ impl Stage {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All stages in their order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Reclaim,
         Self::Receive,
         Self::Parse,
+        Self::Sources,
         Self::Decap,
         Self::Ingress,
         Self::Slices,
@@ -77,6 +80,7 @@ impl Stage {
             Self::Reclaim => "reclaim",
             Self::Receive => "receive",
             Self::Parse => "parse",
+            Self::Sources => "sources",
             Self::Decap => "decap",
             Self::Ingress => "plugins-ingress",
             Self::Slices => "slices",

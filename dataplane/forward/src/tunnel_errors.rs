@@ -33,7 +33,7 @@ use crate::decap::gre_payload;
 use crate::parse;
 use crate::path::Path;
 
-/// RFC 791 section 3.1: "Every internet module must be able to forward a datagram of 68 octets".
+/// RFC 791 section 3.2: "Every internet module must be able to forward a datagram of 68 octets".
 const MTU_MIN_V4: u16 = 68;
 /// RFC 8200 section 5.
 const MTU_MIN_V6: u16 = 1280;
@@ -80,7 +80,10 @@ pub(crate) fn take(
         [kind, code, ..] => event_v4(kind, code, message, peer)?,
         _ => return None,
     };
-    if !has_right_checksum(message, descriptor) {
+    // Of an error in fragments, only the first one quotes anything; its checksum is over all of them, which
+    // nobody puts together here. A forger would have made it right.
+    let is_whole = descriptor.flags & flags::FRAGMENT == 0;
+    if is_whole && !has_right_checksum(message, descriptor) {
         return Some(Verdict::Drop(DropReason::TunnelIcmp));
     }
     let told = match relay(quotation, &outer, peer, event, snapshot) {
@@ -157,8 +160,8 @@ fn relay<'a>(
     Ok(Some(Relayed { inner, is_v6, offset, len: bytes.len(), reason, mtu }))
 }
 
-/// The MTU to tell the sender: "the MTU field from the tunnel ICMP message minus the length of the tunnel
-/// headers" (RFC 2473 sections 8.2 and 8.3); `None` if it is not to be told.
+/// The MTU to tell the sender: that of the tunnel's ICMP message less the length of the tunnel's headers (RFC
+/// 2473 sections 8.2 and 8.3); `None` if it is not to be told.
 fn told_mtu(
     reported: u16,
     outer: &Quoted<'_>,
@@ -232,7 +235,8 @@ fn may_have_left(inner: &Quoted<'_>, snapshot: &Snapshot) -> bool {
     match (ip(source), ip(destination)) {
         (IpAddr::V4(_), IpAddr::V4(_)) => {
             let (from, to) = (v4_bits(source), v4_bits(destination));
-            parse::judge_v4(from, to).is_ok() && snapshot.slices.egress4(to).is_some()
+            parse::judge_v4(from, to, snapshot.rules).is_ok()
+                && snapshot.slices.egress4(to).is_some()
         }
         (IpAddr::V6(_), IpAddr::V6(_)) => {
             parse::judge_v6(source, destination).is_ok()

@@ -20,6 +20,7 @@ use crate::io::{Io, Origin, Run};
 use crate::lookup::Lookup;
 use crate::path::{Path, Paths};
 use crate::punt::PuntSender;
+use crate::sources::Sources;
 use crate::stages::{Stage, Stopwatch};
 use crate::witness::Witness;
 use crate::{Neighbor, PacketRecord, TapReader, decap, icmp_errors, parse, rewrite};
@@ -64,6 +65,7 @@ pub struct Worker<Q, H> {
     batch: Batch,
     paths: Paths,
     originated: Vec<Frame>,
+    sources: Sources,
     lookup: Lookup,
     hold: Hold,
     fragments: Tracker,
@@ -113,6 +115,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             batch: Batch::new(),
             paths: Box::new([Path::default(); BATCH_MAX]),
             originated: Vec::with_capacity(BATCH_MAX),
+            sources: Sources::new(),
             lookup: Lookup::new(),
             hold: Hold::new(hold_max),
             fragments,
@@ -252,6 +255,12 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         let mut seen = parse::run(&mut self.batch, snapshot);
         self.watch.lap(Stage::Parse);
         self.seen(Stage::Parse, snapshot);
+        // Another worker, or this one when it received them, has asked about the others.
+        if snapshot.validates_sources && arrival == Arrival::Received {
+            self.sources.run(&mut self.batch, snapshot);
+            self.watch.lap(Stage::Sources);
+            self.seen(Stage::Sources, snapshot);
+        }
         if !snapshot.peers.is_empty() {
             let counters = (arrival == Arrival::Received).then_some(&*self.io.counters);
             seen |= decap::run(&mut self.batch, &mut *self.paths, snapshot, counters);
@@ -408,10 +417,20 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                 Descriptor { ingress: u16::from(frame.ingress().0), ..Default::default() };
             let first = frame.bytes().get(ethernet::HEADER_LEN).copied().unwrap_or_default();
             let parsed = match IpVersion::of_first_byte(first) {
-                Some(IpVersion::V6) => {
-                    parse::packet_v6(frame.bytes(), ethernet::HEADER_LEN, 0, descriptor)
-                }
-                _ => parse::packet_v4(frame.bytes(), ethernet::HEADER_LEN, 0, descriptor),
+                Some(IpVersion::V6) => parse::packet_v6(
+                    frame.bytes(),
+                    ethernet::HEADER_LEN,
+                    0,
+                    snapshot.rules,
+                    descriptor,
+                ),
+                _ => parse::packet_v4(
+                    frame.bytes(),
+                    ethernet::HEADER_LEN,
+                    0,
+                    snapshot.rules,
+                    descriptor,
+                ),
             };
             let pushed = match parsed {
                 Ok(()) => batch.push(frame),
@@ -464,7 +483,10 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         while self.batch.room() > 0 {
             let settled = self.hold.pop_settled(is_originated, snapshot, now);
             let Some((held, timed_out)) = settled else { break };
-            let Held { frame, descriptor, path, .. } = held;
+            let Held { frame, descriptor, path, came_from, .. } = held;
+            // Positions of far ends are those of the snapshot that the frame waited under.
+            let decapsulated = came_from.and_then(|address| snapshot.peer_at(address));
+            let is_forsaken = came_from.is_some() && decapsulated.is_none();
             if origin == Origin::Received {
                 self.io.no_longer_held(&frame);
             }
@@ -480,9 +502,11 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             ) {
                 *known = descriptor;
                 // Where it goes is looked up anew.
-                let Path { decapsulated, originated, follows_first, .. } = path;
+                let Path { originated, follows_first, .. } = path;
                 *note = Path { decapsulated, originated, follows_first, ..Path::default() };
-                if timed_out {
+                if is_forsaken {
+                    *verdict = Verdict::Drop(DropReason::TunnelUnknownPeer);
+                } else if timed_out {
                     *verdict = Verdict::Drop(DropReason::HoldTimeout);
                 }
             }

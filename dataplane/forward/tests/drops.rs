@@ -2,12 +2,13 @@
 
 mod common;
 
-use common::packets::{UDP, frame, ipv4, repair_ipv4, udp};
+use common::packets::{TUNNEL_PORT, UDP, frame, ipv4, repair_ipv4, udp};
 use common::{LAN, OTHER_OWNERS, Plan, Rig, WAN, address};
 use frame::DropReason;
 use sim::Faults;
+use std::net::IpAddr;
 use std::sync::Arc;
-use tables::{AdjacencyState, EgressBlock, Owner, SliceTable};
+use tables::{AdjacencyState, EgressBlock, Owner, PeerId, SiteId, SliceTable};
 
 const WEB: &str = "10.1.0.2";
 
@@ -273,6 +274,70 @@ fn holds_are_bounded_for_each_neighbor_and_in_time() {
     let expected = [(DropReason::HoldFull, 1), (DropReason::HoldTimeout, u64::from(most))];
     assert_eq!((rig.sum("held"), rig.drops()), (0, expected.to_vec()));
     rig.finish(plan.frames);
+}
+
+/// Whatever each neighbor may have: a bound for all of them together.
+#[test]
+fn holds_are_bounded_in_all() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    rig.change(|snapshot| snapshot.hold.frames_max = 5);
+    for number in 0..3 {
+        // To the workload, to node b, and to the router's own link: three neighbors, each with its own bound.
+        let host = "10.1.0.5".parse().expect("an address");
+        let other = "10.1.0.77".parse().expect("an address");
+        rig.receive(WAN, &to_slice(2000, number));
+        rig.receive(WAN, &to_slice(40_000, number));
+        rig.receive(WAN, &frame(WAN, &ipv4(host, other, 64, UDP, &udp(1, 2, &[number]))));
+    }
+    rig.turn();
+    assert_eq!((rig.sum("held"), rig.drops()), (5, vec![(DropReason::HoldFull, 4)]));
+    // As soon as some left there is room again.
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Resolved);
+    rig.turn();
+    assert_eq!(numbers(&rig.take(LAN)), [0, 1]);
+    rig.receive(WAN, &to_slice(40_000, 7));
+    rig.turn();
+    assert_eq!((rig.sum("held"), rig.drops()), (4, vec![(DropReason::HoldFull, 4)]));
+    rig.finish(plan.frames);
+}
+
+/// A reload may count the far ends of tunnels otherwise: a frame that waited is still one that came from
+/// node b, and goes into no tunnel again, not even where b's former place is now another site's.
+#[test]
+fn a_held_frame_came_from_the_same_far_end_after_a_reload() {
+    let plan = Plan::default();
+    for is_gone in [false, true] {
+        let mut rig = Rig::new(&plan);
+        let (a, b) = (address("10.0.0.11"), address("10.0.0.12"));
+        let inner = &to_slice(2000, 9)[14..];
+        let (IpAddr::V4(from), IpAddr::V4(to)) = (b, a) else { unreachable!() };
+        rig.receive(WAN, &frame(WAN, &ipv4(from, to, 64, UDP, &udp(50_000, TUNNEL_PORT, inner))));
+        rig.turn();
+        assert_eq!(rig.sum("held"), 1, "the workload is not resolved");
+        // The slice is node b's now.
+        rig.configure(OTHER_OWNERS);
+        rig.neighbor(LAN, address(WEB), AdjacencyState::Resolved);
+        rig.neighbor(WAN, b, AdjacencyState::Resolved);
+        rig.change(|snapshot| {
+            let last = u16::try_from(snapshot.peers.len() - 1).expect("few");
+            snapshot.peers.reverse();
+            snapshot.peers[0].site = Some(SiteId(0));
+            for place in snapshot.peers_by_address.values_mut() {
+                *place = PeerId(last - place.0);
+            }
+            for place in snapshot.nodes.iter_mut().flatten() {
+                *place = PeerId(last - place.0);
+            }
+            if is_gone {
+                snapshot.peers_by_address.remove(&b);
+            }
+        });
+        rig.turn();
+        let reason = if is_gone { DropReason::TunnelUnknownPeer } else { DropReason::TunnelLoop };
+        assert_eq!((rig.drops(), rig.take(WAN).len()), (vec![(reason, 1)], 0));
+        rig.finish(plan.frames);
+    }
 }
 
 #[test]

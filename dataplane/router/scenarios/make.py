@@ -134,18 +134,18 @@ def quote(packet, most):
     return data[: 40 + struct.unpack(">H", data[4:6])[0]][: most - 48]
 
 
-def error4(about, source, kind, code, mtu=0):
+def error4(about, source, kind, code, mtu=0, pointer=0):
     """RFC 792 and RFC 1812 section 4.3.2: TTL 64, precedence 6, DF, identification 0. Section 4.3.2.4:
     `source` is an address of the interface by which the error leaves (`Scenario.expect` sees to it)."""
     about = raw(about)
     to = ".".join(str(byte) for byte in about[12:16])
-    message = struct.pack(">BBHHH", kind, code, 0, 0, mtu) + quote(about, 576)
+    message = struct.pack(">BBHBBH", kind, code, 0, pointer, 0, mtu) + quote(about, 576)
     message = message[:2] + struct.pack(">H", checksum(message)) + message[4:]
     return raw(IP(src=source, dst=to, tos=0xC0, id=0, flags="DF", ttl=64, proto=1) / Raw(message))
 
 
 def error6(about, source, kind, code, mtu=0):
-    """RFC 4443 section 2 and 3: up to the minimum MTU of 1280 bytes; checksum by scapy."""
+    """RFC 4443 section 2 and 3; `mtu` is the pointer of a parameter problem: up to the minimum MTU of 1280 bytes; checksum by scapy."""
     about = raw(about)
     to = str(ipaddress.ip_address(about[8:24]))
     body = Raw(quote(about, 1280))
@@ -153,6 +153,7 @@ def error6(about, source, kind, code, mtu=0):
         1: lambda: ICMPv6DestUnreach(code=code),
         2: lambda: ICMPv6PacketTooBig(code=code, mtu=mtu),
         3: lambda: ICMPv6TimeExceeded(code=code),
+        4: lambda: ICMPv6ParamProblem(code=code, ptr=mtu),
     }[kind]()
     return raw(IPv6(src=source, dst=to, hlim=64) / message / body)
 
@@ -647,11 +648,28 @@ def malformed_ipv4(s):
         packet = bytes(header) + data + raw(UDP(sport=1, dport=2, chksum=0))
         return damaged(packet)
 
-    # An option that reaches past the header; one whose length is 0, and 1; one without a length.
-    refuse("ipv4-options", frame4(options(b"\x07\x08\x04\x00")))
-    refuse("ipv4-options", frame4(options(b"\x07\x00\x00\x00")))
-    refuse("ipv4-options", frame4(options(b"\x07\x01\x00\x00")))
-    refuse("ipv4-options", frame4(options(b"\x01\x01\x01\x44")))
+    # An option that reaches past the header; one whose length is 0, and 1; one without a length. RFC 1812
+    # section 4.3.3.5: the sender learns where the option begins.
+    def problem(data, pointer):
+        packet = options(data)
+        error = error4(packet, "10.1.0.1", 12, 0, pointer=pointer)
+        s.answer("lan0", packet, "ipv4-options", error, neighbor(HOST))
+
+    problem(b"\x07\x08\x04\x00", 20)
+    problem(b"\x07\x00\x00\x00", 20)
+    problem(b"\x07\x01\x00\x00", 20)
+    problem(b"\x01\x01\x01\x44", 23)
+    problem(b"\x01\x94\x04\x00\x00\x82\x0b\x00", 25)
+    # Section 4.3.2.7: about no ICMP error, no later fragment, and nothing that many heard.
+    bad = b"\x07\x08\x04\x00"
+    error = with_options(IP(src=HOST, dst=WORLD) / ICMP(type=3, code=3) / Raw(raw(udp4())), bad)
+    s.refused("lan0", error, "ipv4-options")
+    s.refused("lan0", with_options(IP(src=HOST, dst=WORLD, proto=17, frag=9) / Raw(b"x" * 8), bad), "ipv4-options")
+    s.refused("lan0", options(bad), "link-layer-multicast", to="ff:ff:ff:ff:ff:ff")
+    # An echo is no error.
+    echo = with_options(IP(src=HOST, dst=WORLD) / ICMP(type=8, id=1, seq=1), bad)
+    error = error4(echo, "10.1.0.1", 12, 0, pointer=20)
+    s.answer("lan0", echo, "ipv4-options", error, neighbor(HOST))
     # RFC 791: loose is 131, strict is 137.
     refuse("ipv4-source-route", frame4(options(b"\x83\x07\x04\xc6\x33\x64\x01\x00")))
     refuse("ipv4-source-route", frame4(options(b"\x01\x89\x07\x04\xc6\x33\x64\x01")))
@@ -676,14 +694,20 @@ def malformed_ipv6(s):
 
     refuse("ipv6-extension-chain", chain(0, b"\x11\x00\x01\x04\x00\x00\x00"))
     refuse("ipv6-extension-chain", chain(60, b"\x11\x01\x01\x04\x00\x00\x00\x00"))
-    refuse(
-        "ipv6-extension-chain",
-        chain(43, b"\x00\x00\x00\x00\x00\x00\x00\x00" + b"\x11\x00\x01\x04\0\0\0\0" + bytes(8)),
-    )
-    refuse(
-        "ipv6-extension-chain",
-        chain(60, (b"\x3c\x00\x01\x04\0\0\0\0") * 8 + b"\x11\x00\x01\x04\0\0\0\0" + bytes(8)),
-    )
+
+    def problem(first, payload, code, pointer):
+        packet = raw(IPv6(src=HOST6, dst=WORLD6, nh=first) / Raw(payload))
+        error = error6(packet, "fd01::1", 4, code, pointer)
+        s.answer("lan0", packet, "ipv6-extension-chain", error, neighbor(HOST6))
+
+    # RFC 8200 section 4: a Next Header value of zero anywhere but in the IPv6 header is a parameter problem
+    # of code 1, with a pointer to it.
+    empty = b"\x00\x01\x04\0\0\0\0"  # an extension header but for its first byte
+    problem(43, b"\x00\x00\x00\x00\x00\x00\x00\x00" + b"\x11" + empty + bytes(8), 1, 40)
+    problem(60, b"\x2b" + empty + b"\x00" + bytes(7) + b"\x11" + empty + bytes(8), 1, 48)
+    # RFC 8883: more headers than a router on the way follows is code 8, more bytes code 7.
+    problem(60, (b"\x3c" + empty) * 8 + b"\x11" + empty + bytes(8), 8, 40 + 8 * 8)
+    problem(60, b"\x11\x40\x01\x04" + bytes(516) + bytes(8), 7, 40 + 512)
     refuse(
         "ipv6-extension-chain",
         chain(44, b"\x2c\x00\x00\x01\0\0\0\x05" + b"\x11\x00\x00\x00\0\0\0\x05" + bytes(8)),
@@ -734,6 +758,13 @@ def martians(s):
         s.refused("lan0", udp4(dst=dst, ttl=1), "martian-destination")
     for dst in ("224.0.0.5", "239.255.255.250"):
         s.refused("lan0", udp4(dst=dst, ttl=1), "multicast-destination")
+    # RFC 3927 section 2.7. The one on the right is where clouds have their metadata.
+    for dst in ("169.254.0.1", "169.254.169.254"):
+        s.refused("lan0", udp4(dst=dst), "ipv4-link-local")
+    s.refused("lan0", udp4(src="169.254.1.1"), "ipv4-link-local")
+    s.refused("lan0", udp4(src="169.254.1.1", dst="169.254.1.2", ttl=1), "ipv4-link-local")
+    s.out(udp4(dst="169.253.255.255"))
+    s.out(udp4(src="169.255.0.0", dst="169.255.0.1"))
     for src in ("::", "::1", "ff02::1", "fe80::1", "febf::1"):
         s.refused("lan0", udp6(src=src, hlim=1), "martian-source")
     s.refused("lan0", udp6(src=WORLD6, dst=WORLD6), "martian-source")
@@ -741,6 +772,205 @@ def martians(s):
         s.refused("lan0", udp6(dst=dst, hlim=1), "martian-destination")
     for dst in ("ff02::1", "ff0e::1"):
         s.refused("lan0", udp6(dst=dst, hlim=1), "multicast-destination")
+
+
+@scenario
+def martians_allowed(s):
+    for src, dst in ((HOST, "240.0.0.1"), (HOST, "255.255.255.254"), ("250.1.2.3", WORLD), (HOST, "0.0.0.1"), ("0.1.2.3", WORLD)):
+        s.out(udp4(src=src, dst=dst))
+    # What no host can have, or what nobody could be told about.
+    for src in ("0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"):
+        s.refused("lan0", udp4(src=src, ttl=1), "martian-source")
+    for dst in ("0.0.0.0", "127.0.0.1", "255.255.255.255"):
+        s.refused("lan0", udp4(dst=dst, ttl=1), "martian-destination")
+    s.refused("lan0", udp4(dst="224.0.0.5"), "multicast-destination")
+    s.refused("lan0", udp4(dst="169.254.169.254"), "ipv4-link-local")
+    # A source route is an option like any other: passed on, and not acted upon.
+    for kind in (b"\x83", b"\x89"):
+        s.out(with_options(udp4(), kind + b"\x07\x04\x0a\x01\x00\x06\x00"))
+
+
+@scenario
+def source_strict(s):
+    for packet in (udp4(), udp4(src="203.0.113.5"), udp4(src="10.1.0.200")):
+        s.out(packet)  # On the link, and by one of two next hops (RFC 3704 section 2.3).
+    for packet in (udp6(), udp6(src="2001:db8:9::1")):
+        s.out(packet)
+    # Back by another interface: the default route, a longer one, the other link; and this router's own.
+    for src in ("198.51.100.9", "203.0.114.5", "10.0.0.77", "10.1.0.1", NODE_A, "10.1.0.255", "203.0.115.5", "203.0.116.5"):
+        s.refused("lan0", udp4(src=src), "reverse-path")
+    for src in ("2001:db8:7::1", "fd00::77", "fd01::1", "2001:db8:c::1"):
+        s.refused("lan0", udp6(src=src), "reverse-path")
+    s.refused("lan0", udp4(src="203.0.117.5"), "source-blackhole")
+    s.refused("lan0", udp6(src="2001:db8:b::1"), "source-blackhole")
+    # Asked before anything else, and nobody is told: not about the TTL, not about options.
+    s.refused("lan0", udp4(src="198.51.100.9", ttl=1), "reverse-path")
+    s.refused("lan0", udp4(src="198.51.100.9", dst=ROUTER), "reverse-path")
+    s.refused("lan0", with_options(udp4(src="198.51.100.9"), b"\x07\x08\x04\x00"), "ipv4-options")
+    error = IP(src="198.51.100.9", dst=WORLD) / ICMP(type=3, code=3) / Raw(raw(udp4()))
+    s.refused("lan0", error, "reverse-path")
+    s.refused("lan0", IP(src="198.51.100.9", dst=WORLD, proto=17, frag=9) / Raw(b"x" * 8), "reverse-path")
+    s.refused("lan0", udp4(src="127.0.0.1"), "martian-source")
+    # The other interface does not ask.
+    packet = udp4(src="10.1.0.66", dst=HOST)
+    s.receive("wan0", packet)
+    s.expect("lan0", to_lan(hop(packet), HOST))
+    s.count("wan0", "forwarded")
+
+
+@scenario
+def source_loose(s):
+    def inwards(packet):
+        s.receive("wan0", packet)
+        s.expect("lan0", to_lan(hop(packet), HOST6 if IPv6 in packet else HOST))
+        s.count("wan0", "forwarded")
+
+    # Any way back will do, the default route included (RFC 3704 section 2.4).
+    for src in (WORLD, "9.9.9.9", "10.1.0.66", "203.0.113.5"):
+        inwards(udp4(src=src, dst=HOST))
+    inwards(udp6(src="2001:db8:7::1", dst=HOST6))
+    # None at all: there is no default route for IPv6.
+    s.refused("wan0", udp6(src="2001:db8:8::1", dst=HOST6), "reverse-path")
+    s.refused("wan0", udp4(src=NODE_A, dst=HOST), "reverse-path")
+    s.refused("wan0", udp4(src="203.0.115.5", dst=HOST), "reverse-path")
+    # RFC 5635: a blackhole route drops what comes from there as well as what goes there.
+    s.refused("wan0", udp4(src="203.0.117.5", dst=HOST), "source-blackhole")
+    s.refused("wan0", udp6(src="2001:db8:b::1", dst=HOST6), "source-blackhole")
+    # Ignoring the default route (section 2.5), not what shares its next hop.
+    s.out(udp4())
+    s.out(udp4(src="10.0.0.77"))
+    s.out(udp4(src="203.0.113.5"))
+    s.refused("lan0", udp4(src="9.9.9.9"), "reverse-path")
+    s.refused("lan0", udp4(src="203.0.117.5"), "source-blackhole")
+
+
+@scenario
+def source_slices(s):
+    """A one-armed interface, strictly: the workload's packets come from where those to it go."""
+    forth = udp4(src=SHARED, sport=MINE)
+    s.receive("wan0", forth, source=neighbor("10.0.0.2"))
+    s.expect("wan0", to_wan(hop(forth)))
+    s.count("wan0", "forwarded")
+    # The world claims the same address and port.
+    s.refused("wan0", forth, "spoofed-source", source=neighbor("10.0.0.1"))
+    s.refused("wan0", forth, "spoofed-source")
+    # The workload of another owner on the same link, and a port of its own that is not the sender's.
+    s.refused("wan0", udp4(src=SHARED, sport=50), "spoofed-source", source=neighbor("10.0.0.2"))
+    packet = udp4(src=SHARED, sport=50)
+    s.receive("wan0", packet, source=neighbor("10.0.0.3"))
+    s.expect("wan0", to_wan(hop(packet)))
+    s.count("wan0", "forwarded")
+    wrong = udp4(src=SHARED, sport=THEIRS)
+    s.answer("wan0", wrong, "slice-sender", error4(wrong, NODE_A, 3, 13), STATION)
+    # A tunnel's outer header is asked about like any packet, what is inside is not: the far end asked.
+    for src in (WORLD, "203.0.117.5"):
+        inner = udp4(src=src, dst=SHARED, dport=MINE)
+        s.receive("wan0", gue_packet(inner, NODE_B, NODE_A, 50000))
+        s.expect("wan0", to_wan(hop(inner), gateway="10.0.0.2"))
+        for counter in ("forwarded", "delivered", "decapsulated"):
+            s.count("wan0", counter)
+    s.refused("wan0", gue_packet(udp4(src=WORLD, dst=SHARED, dport=MINE), "10.0.9.9", NODE_A, 50000), "source-blackhole")
+    s.refused("wan0", udp4(src="203.0.117.5", dst=SHARED, dport=MINE), "source-blackhole")
+
+
+@scenario
+def two_insides(s):
+    """Each owner by the interface that it is behind."""
+    for interface, other, source, port in (("lan0", "wan0", ROUTER, MINE), ("wan0", "lan0", NODE_A, 50)):
+        packet = udp4(src=SHARED, sport=port, dst="10.2.0.9" if interface == "lan0" else "10.3.0.9")
+        s.receive(interface, packet)
+        s.expect(other, to_wan(hop(packet), gateway="10.0.0.9") if other == "wan0" else to_lan(hop(packet), "10.1.0.9"))
+        s.count(interface, "forwarded")
+        s.answer(other, packet, "slice-sender", error4(packet, NODE_A if other == "wan0" else ROUTER, 3, 13), STATION)
+
+
+@scenario
+def icmp_error_source(s):
+    """About packets that come by the one interface from senders behind the other."""
+    packet = udp6(src=HOST6, dst=WORLD6, hlim=1)
+    s.receive("wan0", packet)
+    s.drop("wan0", "ttl-exceeded")
+    s.expect("lan0", to_lan(error6(packet, NODE_A6, 3, 0), HOST6))
+    packet = udp4(src=HOST, dst=WORLD, ttl=1)
+    s.receive("wan0", packet)
+    s.drop("wan0", "ttl-exceeded")
+    s.expect("lan0", to_lan(error4(packet, ROUTER, 11, 0), HOST))
+    s.count("lan0", "originated", 2)
+
+
+@scenario
+def icmp_interface_limit(s):
+    """Every packet is from another prefix, so that none of those reaches its own limit."""
+    def flood(interface, prefixes, sent):
+        for number, n in enumerate(prefixes):
+            packet = udp4(src=f"172.16.{n}.1", dst="203.0.113.1", id=n)
+            s.receive(interface, packet)
+            s.drop(interface, "unreachable")
+            s.at_once()
+            if number < sent:
+                s.expect("lan0", to_lan(error4(packet, ROUTER, 3, 1), "10.1.0.9"))
+                s.count("lan0", "originated")
+            else:
+                s.count(interface, "icmp_limited")
+
+    flood("lan0", range(10), 2)  # a tenth of 20 at once
+    flood("wan0", range(20, 24), 2)  # the other one has a rate of its own
+    s.time += 100_000_000
+    flood("lan0", range(30, 36), 2)
+
+
+@scenario
+def slice_other_ports(s):
+    """DCCP (RFC 4340) and UDP-Lite (RFC 3828): the first four bytes are the ports."""
+    for protocol in (33, 136):
+        header = lambda sport, dport: struct.pack(">HH", sport, dport) + bytes(range(20))
+        back = lambda port: IP(src=WORLD, dst=SHARED, proto=protocol) / Raw(header(53, port))
+        s.delivered("wan0", back(MINE))
+        s.tunnelled("wan0", back(THEIRS), protocol)
+        s.refused("wan0", back(NOBODY), "slice-default")
+        s.out(IP(src=SHARED, dst=WORLD, proto=protocol) / Raw(header(MINE, 53)))
+        wrong = IP(src=SHARED, dst=WORLD, proto=protocol) / Raw(header(THEIRS, 53))
+        s.answer("lan0", wrong, "slice-sender", error4(wrong, ROUTER, 3, 13), STATION)
+
+
+@scenario
+def ecmp_fragments(s):
+    """Whichever of the four next hops it is: the same for each fragment of a packet, which have no ports but
+    the first; and of many packets not always the same one."""
+    for number in range(24):
+        base = IP(src=HOST, dst=f"198.51.100.{number}")
+        for piece in pieces(base, segment(1000 + number, 53), 16, 48, id=number):
+            s.out(piece, gateway="10.0.0.4", free=[(5, b"\x03")], flow=number)
+
+
+@scenario
+def route_mtu(s):
+    # By a next hop, on the link, and in IPv6: what the route says, where that is less than the link's.
+    for dst, gateway, mtu in (("198.51.100.9", "10.0.0.1", 1300), ("203.0.113.9", "203.0.113.9", 1200), (WORLD, "10.0.0.1", 1300), ("9.9.9.9", "10.0.0.1", 1500)):
+        s.out(sized4(mtu, dst=dst, flags="DF"), gateway=gateway)
+        if mtu < 1500:
+            packet = sized4(mtu + 1, dst=dst, flags="DF")
+            error = error4(packet, ROUTER, 3, 4, mtu)
+            s.answer("lan0", packet, "mtu-exceeded", error, neighbor(HOST))
+            s.fragmented("lan0", sized4(mtu + 1, dst=dst), mtu, lambda part: to_wan(part, gateway=gateway))
+    packet = sized6(1281, dst="2001:db8:9::1")
+    s.answer("lan0", packet, "mtu-exceeded", error6(packet, "fd01::1", 2, 0, 1280), neighbor(HOST6))
+    s.out(sized6(1280, dst="2001:db8:9::1"))
+
+    # The MSS: to what fits the next hop, of the way there and of the way back.
+    def clamped(interface, packet, mss, out):
+        s.receive(interface, packet)
+        s.expect("wan0" if interface == "lan0" else "lan0", out(hop(set_mss(packet, mss))))
+        s.count(interface, "forwarded")
+
+    syn = lambda **ip: IP(**ip) / TCP(sport=443, dport=80, flags="S", options=[("MSS", 1460)])
+    clamped("lan0", syn(src=HOST, dst="198.51.100.9"), 1260, to_wan)
+    clamped("lan0", syn(src=HOST, dst="203.0.113.9"), 1160, lambda p: to_wan(p, gateway="203.0.113.9"))
+    clamped("lan0", syn(src=HOST, dst="9.9.9.9"), 1460, to_wan)
+    clamped("wan0", syn(src="198.51.100.9", dst=HOST), 1260, lambda p: to_lan(p, HOST))
+    clamped("wan0", syn(src="203.0.113.9", dst=HOST), 1160, lambda p: to_lan(p, HOST))
+    six = IPv6(src=HOST6, dst="2001:db8:9::1") / TCP(dport=80, flags="S", options=[("MSS", 1440)])
+    clamped("lan0", six, 1220, to_wan)
 
 
 @scenario
@@ -1019,9 +1249,19 @@ def sites(s):
     s.refused("wan0", gue_packet(back(40000), "10.0.9.1", NODE_A, 50000), "tunnel-loop")
     s.refused("wan0", gue_packet(back(20000), NODE_B, NODE_A, 50000), "tunnel-loop")
     s.refused("wan0", gue_packet(back(40000), NODE_B, NODE_A, 50000), "tunnel-loop")
+    # Senders: a site from its own slices, straight or passed on by a node of this site; a node from its own.
+    sends = lambda port: udp4(src=SHARED, sport=port, dst=SHARED, dport=MINE)
+    s.from_tunnel(sends(40000), outer=gue_packet(sends(40000), "10.0.9.1", NODE_A, 50000))
+    s.from_tunnel(sends(40000), outer=gue_packet(sends(40000), NODE_B, NODE_A, 50000))
+    s.from_tunnel(sends(20000), outer=gue_packet(sends(20000), NODE_B, NODE_A, 50000))
+    # No site has a packet of this site's nodes, and nobody one of this node's own. Nobody is told.
+    for port, far in ((20000, "10.0.9.1"), (MINE, "10.0.9.1"), (MINE, NODE_B), (100, "10.0.9.1"), (20000, "10.0.9.3")):
+        s.refused("wan0", gue_packet(sends(port), far, NODE_A, 50000), "slice-sender")
+        s.count("wan0", "decapsulated")
     # Every node of the other site sends from its own address.
     inner = back(MINE)
     s.from_tunnel(inner, outer=gue_packet(inner, "10.0.9.3", NODE_A, 50000))
+    s.from_tunnel(sends(40000), outer=gue_packet(sends(40000), "10.0.9.3", NODE_A, 50000))
     s.refused("wan0", gue_packet(back(40000), "10.0.9.3", NODE_A, 50000), "tunnel-loop")
     s.refused("wan0", gue_packet(back(MINE), "10.0.9.4", NODE_A, 50000), "tunnel-unknown-peer")
     s.count("wan0", "decapsulated", 4)
@@ -1496,6 +1736,10 @@ def slice_sender(s):
     for port in (1023, NOBODY, THEIRS):
         packet = sends(port)
         s.answer("lan0", packet, "slice-sender", error4(packet, "10.1.0.1", 3, 13), STATION)
+    # Back by the way that it came, but not to a group address, which many would hear.
+    for station in ("ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "33:33:00:00:00:01"):
+        s.refused("lan0", sends(THEIRS), "slice-sender", source=station)
+        s.count("lan0", "originated_lost")
     s.out(udp6(src=SHARED6, sport=MINE))
     packet = udp6(src=SHARED6, sport=THEIRS)
     s.answer("lan0", packet, "slice-sender", error6(packet, "fd01::1", 1, 5), STATION)
@@ -1514,6 +1758,8 @@ def spoofed_source(s):
     for port in (MINE, THEIRS, NOBODY):
         s.refused("wan0", udp4(src=SHARED, sport=port), "spoofed-source")
     s.refused("wan0", udp4(src=SHARED, sport=MINE, dst=HOST), "spoofed-source")
+    # Broken options would be answered, but not to whom the address belongs.
+    s.refused("wan0", with_options(udp4(src=SHARED, sport=MINE), b"\x07\x08\x04\x00"), "ipv4-options")
     s.refused("wan0", udp6(src=SHARED6, sport=MINE), "spoofed-source")
 
 
@@ -1874,6 +2120,18 @@ def tunnel_icmp_of(s, v6):
         s.refused("wan0", report(wrap(udp4(src="127.0.0.1", dst=SHARED)), *ttl), "tunnel-icmp")
         inner = four(size=1300, flags="DF")
         s.refused("wan0", report(wrap(inner)[:most], *too_big, len(wrap(inner))), "tunnel-icmp")
+        # In fragments: the first one quotes what is needed; its checksum is that of the whole.
+        inner = four()
+        whole = report(wrap(inner)[:most], *ttl)
+        payload = raw(whole)[base:]
+        first, later = pieces(
+            IPv6(src=ROUTER_FAR6, dst=here) if v6 else IP(src=ROUTER_FAR, dst=here),
+            payload,
+            (8 + overhead + 28 + 7) // 8 * 8,
+            proto=58 if v6 else 1,
+        )
+        relayed(first, error4(raw(first)[base + 8 * v6 + 8 :][overhead:], NODE_A, 3, 1))
+        s.punted("wan0", later)
         # A wrong checksum.
         packet = bytearray(raw(report(wrap(four()), *ttl)))
         packet[base + 2] ^= 1

@@ -52,8 +52,13 @@ pub enum NextHopGroup {
     /// To one of these adjacencies, chosen by the flow's hash. An adjacency stands here as many
     /// times as its weight says. Never empty.
     Adjacencies(Box<[AdjacencyId]>),
-    /// To the destination itself, which is on the link of this interface.
-    Glean(InterfaceId),
+    /// To the destination itself, which is on a link.
+    Glean {
+        /// The interface of the link.
+        interface: InterfaceId,
+        /// Largest IP packet that the route takes, in bytes; 0: as large as the link's.
+        mtu: u16,
+    },
     /// To this machine's kernel.
     Local,
     /// Nowhere, silently.

@@ -40,15 +40,15 @@ pub struct Gre {
 
 /// The next sequence number of a tunnel, which all workers and all snapshots share.
 ///
-/// It is the one thing in a snapshot that changes: RFC 2890 section 2.2 wants one "free running
-/// counter" of the tunnel, and a receiver that keeps to it would drop what each worker counted for
+/// It is the one thing in a snapshot that changes: RFC 2890 section 2.2 wants one free running
+/// counter of the tunnel, and a receiver that keeps to it would drop what each worker counted for
 /// itself. It costs an atomic addition on a line that the workers share, for each packet.
 #[derive(Clone, Debug, Default)]
 pub struct Sequence(Arc<AtomicU32>);
 
 impl Sequence {
     /// Takes the next number. RFC 2890 section 2.2: "The first datagram is sent with a sequence number
-    /// of 0. The sequence number is thus a free running counter represented modulo 2**32."
+    /// of 0." It wraps around after 2 to the power of 32.
     #[inline]
     #[must_use]
     pub fn take(&self) -> u32 {

@@ -35,5 +35,6 @@ pub use slices::{
     SliceRange, SliceTable, SliceTableError,
 };
 pub use snapshot::{
-    Delivery, FragmentLimits, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Role, Snapshot,
+    Delivery, FragmentLimits, HeaderRules, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Role,
+    Snapshot, SourceValidation,
 };

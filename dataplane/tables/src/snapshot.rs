@@ -22,11 +22,43 @@ pub enum Role {
     Both,
 }
 
+/// Whether a packet's source is looked up: RFC 3704 section 2, for each receiving interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SourceValidation {
+    /// It is not.
+    #[default]
+    Off,
+    /// One of the next hops on the way back is on the interface that the packet came by (section 2.3).
+    Strict,
+    /// There is a way back, by whatever interface (section 2.4).
+    Loose,
+    /// There is a way back that is not the default route (section 2.5).
+    LooseIgnoringDefault,
+}
+
+/// What is refused in headers, as far as it can be switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Addresses of 0/8 and 240/4 are dropped (RFC 1812 section 5.3.7).
+    pub drops_martians: bool,
+    /// Packets with an IPv4 source route are dropped (RFC 7126 sections 4.3 and 4.4); if not, the
+    /// option is passed on like any other.
+    pub drops_source_routes: bool,
+}
+
+impl Default for HeaderRules {
+    fn default() -> Self {
+        Self { drops_martians: true, drops_source_routes: true }
+    }
+}
+
 /// What the packet path knows of an interface.
 #[derive(Clone, Debug)]
 pub struct Interface {
     /// Which side it is on.
     pub role: Role,
+    /// Whether the sources of packets that it receives are looked up.
+    pub source_validation: SourceValidation,
     /// Its link-layer address.
     pub mac: MacAddress,
     /// Largest IP packet, in bytes.
@@ -39,6 +71,8 @@ pub struct Interface {
     pub mss4: u16,
     /// Largest TCP MSS that passes over IPv6, in bytes; 0 for any.
     pub mss6: u16,
+    /// Whether the MTU of a packet's next hop may lower the MSS further.
+    pub clamps_by_route: bool,
 }
 
 /// How a packet reaches an owner on this machine.
@@ -144,6 +178,13 @@ pub struct Snapshot {
     pub adjacencies: Vec<Adjacency>,
     /// Neighbors on connected links.
     pub neighbors: Neighbors,
+    /// The default routes of IPv4 and IPv6, where no other prefix has their [`RouteId`]:
+    /// [`SourceValidation::LooseIgnoringDefault`] needs to know them. Else [`RouteId::NONE`].
+    pub defaults: [RouteId; 2],
+    /// Whether any interface has its packets' sources looked up.
+    pub validates_sources: bool,
+    /// What is refused in headers.
+    pub rules: HeaderRules,
     /// Who owns which slice.
     pub slices: Arc<SliceTable>,
     /// How owners on this machine are reached, by [`LocalOwnerId`].

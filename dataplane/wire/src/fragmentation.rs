@@ -34,7 +34,7 @@ pub struct Fragmenter<'a> {
 
 impl<'a> Fragmenter<'a> {
     /// The fragments of `packet`, each of at most `mtu` bytes. `None` if the MTU has no room for a header
-    /// and 8 bytes (RFC 791: "every internet module must be able to forward a datagram of 68 octets
+    /// and 8 bytes (RFC 791 section 3.2: "Every internet module must be able to forward a datagram of 68 octets
     /// without further fragmentation"), or if the packet is a fragment that ends beyond 65,535 bytes.
     #[must_use]
     pub fn new(packet: ipv4::Ipv4<'a>, mtu: u16) -> Option<Self> {

@@ -43,6 +43,8 @@ pub const CODE_FRAGMENTATION_NEEDED: u8 = 4;
 pub const CODE_PROHIBITED: u8 = 13;
 /// Time exceeded: the TTL ran out in transit.
 pub const CODE_TTL_EXCEEDED: u8 = 0;
+/// Parameter problem: the pointer says where (RFC 792).
+pub const CODE_POINTER: u8 = 0;
 
 /// The most bytes of an error message, IP header included. RFC 1812 section 4.3.2.3: "the ICMP
 /// datagram SHOULD contain as much of the original datagram as possible without the length of the

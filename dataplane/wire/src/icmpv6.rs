@@ -51,6 +51,13 @@ pub const CODE_ADDRESS_UNREACHABLE: u8 = 3;
 pub const CODE_SOURCE_POLICY: u8 = 5;
 /// Time exceeded: the hop limit ran out in transit.
 pub const CODE_HOP_LIMIT_EXCEEDED: u8 = 0;
+/// Parameter problem: a next header is not known, or is the hop-by-hop options' where those must not be
+/// (RFC 8200 section 4).
+pub const CODE_NEXT_HEADER: u8 = 1;
+/// Parameter problem: the extension headers have too many bytes for a router on the way (RFC 8883).
+pub const CODE_CHAIN_TOO_LONG: u8 = 7;
+/// Parameter problem: there are too many extension headers for a router on the way (RFC 8883).
+pub const CODE_TOO_MANY_HEADERS: u8 = 8;
 /// Parameter problem: an IPv6 option is not known.
 pub const CODE_UNKNOWN_OPTION: u8 = 2;
 

@@ -80,7 +80,10 @@ impl core::error::Error for Ipv4Error {}
 /// The options of an IPv4 header do not add up: an option has no length, a length below 2, or one
 /// that reaches past the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MalformedOptions;
+pub struct MalformedOptions {
+    /// Where the option begins that does not add up, in bytes from the start of the header.
+    pub offset: u8,
+}
 
 impl fmt::Display for MalformedOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -283,17 +286,22 @@ fn checksum_with_options_is_right(packet: &[u8], header_len: usize) -> bool {
 }
 
 /// Walks the options of one header. Kept out of the fast path: packets with options are rare.
-fn walk_for_source_route(mut options: &[u8]) -> Result<bool, MalformedOptions> {
+fn walk_for_source_route(all: &[u8]) -> Result<bool, MalformedOptions> {
     let mut found = false;
+    let mut options = all;
+    // Options end within 60 bytes from the start of the header.
+    let here = |rest: &[u8]| MalformedOptions {
+        offset: u8::try_from(HEADER_LEN + all.len() - rest.len()).unwrap_or(u8::MAX),
+    };
     loop {
         options = match *options {
             [] | [OPTION_END, ..] => return Ok(found),
             [OPTION_NO_OPERATION, ref rest @ ..] => rest,
             [kind, len, ..] if len >= 2 => {
                 found |= matches!(kind, OPTION_LOOSE_SOURCE_ROUTE | OPTION_STRICT_SOURCE_ROUTE);
-                options.get(usize::from(len)..).ok_or(MalformedOptions)?
+                options.get(usize::from(len)..).ok_or_else(|| here(options))?
             }
-            _ => return Err(MalformedOptions),
+            _ => return Err(here(options)),
         }
     }
 }
@@ -494,11 +502,11 @@ mod tests {
             // What stands after the end of the options is not an option.
             (&[0, 131, 3, 4], Ok(false)),
             // Lengths of 0 and 1, one past the header, and none at all.
-            (&[131, 0, 0, 0], Err(MalformedOptions)),
-            (&[131, 1, 0, 0], Err(MalformedOptions)),
-            (&[131, 5, 0, 0], Err(MalformedOptions)),
-            (&[1, 1, 1, 131], Err(MalformedOptions)),
-            (&[131, 3, 4, 7], Err(MalformedOptions)),
+            (&[131, 0, 0, 0], Err(MalformedOptions { offset: 20 })),
+            (&[131, 1, 0, 0], Err(MalformedOptions { offset: 20 })),
+            (&[131, 5, 0, 0], Err(MalformedOptions { offset: 20 })),
+            (&[1, 1, 1, 131], Err(MalformedOptions { offset: 23 })),
+            (&[131, 3, 4, 7], Err(MalformedOptions { offset: 23 })),
         ];
         for (options, expected) in cases {
             let bytes = packet(options, b"x", |_| ());

@@ -25,7 +25,8 @@ use crate::field;
 mod extensions;
 
 pub use extensions::{
-    EXTENSION_BYTES_MAX, EXTENSIONS_MAX, ExtensionError, FragmentHeader, Upper, walk_extensions,
+    EXTENSION_BYTES_MAX, EXTENSIONS_MAX, ExtensionError, FragmentHeader, Upper,
+    locate_extension_error, walk_extensions,
 };
 
 /// Length of the fixed header in bytes.

@@ -63,6 +63,11 @@ impl Checker<'_> {
                 role: role.map_or(Role::Both, |(role, _)| *role),
                 xdp,
                 zero_copy,
+                source_validation: raw
+                    .source_validation
+                    .as_ref()
+                    .map(|mode| *mode.get_ref())
+                    .unwrap_or_default(),
                 mss_clamp: self.mss_clamp(&at, &raw.mss_clamp),
                 replay: self.replay(&at, id, &raw.replay),
             });

@@ -9,7 +9,7 @@ use toml::Spanned;
 use wire::InterfaceId;
 
 use super::{Checker, Names, bounded, check_interface_name, check_name};
-use crate::model::{Fragments, Hold, Icmp, Kernel, Punt, Router, Workers};
+use crate::model::{Fragments, Hold, Icmp, Kernel, Punt, Router, Validation, Workers};
 use crate::raw::{Field, RawConfig};
 use crate::reason::{Place, Reason};
 use crate::word_or::WordOr;
@@ -176,6 +176,16 @@ impl Checker<'_> {
             routes: raw.routes.as_ref().is_none_or(|routes| *routes.get_ref()),
             table: NonZeroU32::new(table).unwrap_or(MAIN_TABLE),
             neighbors: raw.neighbors.as_ref().is_none_or(|neighbors| *neighbors.get_ref()),
+        }
+    }
+
+    pub(super) fn validation(raw: &RawConfig) -> Validation {
+        let empty = crate::raw::RawValidation::default();
+        let raw = raw.validation.as_ref().map_or(&empty, Spanned::get_ref);
+        let is_on = |field: &Field<bool>| field.as_ref().is_none_or(|value| *value.get_ref());
+        Validation {
+            drop_martians: is_on(&raw.drop_martians),
+            drop_source_routes: is_on(&raw.drop_source_routes),
         }
     }
 

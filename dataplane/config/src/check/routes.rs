@@ -7,12 +7,17 @@ use ipnet::IpNet;
 use toml::Spanned;
 use wire::InterfaceId;
 
-use super::{Checker, Names, Open};
+use super::{Checker, Names, Open, bounded};
 use crate::address;
 use crate::model::{Route, RouteTarget};
 use crate::raw::{RawRoute, RawRouteKind, Tables};
 use crate::reason::{Place, Reason};
 use crate::route_file::{RouteFile, via_target};
+
+/// The least MTU of a route: what every IPv4 module forwards whole (RFC 791 section 3.2), and every IPv6
+/// link carries (RFC 8200 section 5).
+const MTU_MIN_V4: u32 = 68;
+const MTU_MIN_V6: u32 = 1280;
 
 impl Checker<'_> {
     pub(super) fn routes(
@@ -29,6 +34,7 @@ impl Checker<'_> {
             let prefix = self
                 .required(&at, "prefix", &raw.prefix, "the destinations, such as 0.0.0.0/0")
                 .and_then(|(text, at)| self.accept(&at, address::parse_address_or_prefix(text)));
+            let mtu = self.route_mtu(&at, raw, prefix);
             let target = self.route_target(&at, raw, prefix, links);
             let (Some(prefix), Some(target)) = (prefix, target) else { continue };
             let group = groups.entry((prefix, metric)).or_default();
@@ -36,9 +42,20 @@ impl Checker<'_> {
                 self.refuse(&at, reason);
             }
             group.push((target, at));
-            routes.push(Route { prefix, target, metric });
+            routes.push(Route { prefix, target, metric, mtu });
         }
         routes
+    }
+
+    fn route_mtu(&mut self, at: &Place, raw: &RawRoute, prefix: Option<IpNet>) -> u16 {
+        let Some(value) = &raw.mtu else { return 0 };
+        let at = self.key(at, "mtu", &raw.mtu);
+        let least = match prefix {
+            Some(IpNet::V6(_)) => MTU_MIN_V6,
+            _ => MTU_MIN_V4,
+        };
+        let mtu = self.accept(&at, bounded(*value.get_ref(), least..=u32::from(u16::MAX)));
+        mtu.and_then(|mtu| u16::try_from(mtu).ok()).unwrap_or_default()
     }
 
     fn route_target(

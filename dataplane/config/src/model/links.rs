@@ -17,6 +17,8 @@ pub struct Interface {
     pub xdp: XdpMode,
     /// Whether the driver reads and writes UMEM itself.
     pub zero_copy: ZeroCopy,
+    /// Whether the sources of packets that come in are looked up.
+    pub source_validation: SourceValidation,
     /// What becomes of the MSS option of a SYN that leaves here.
     pub mss_clamp: MssClamp,
     /// Its facts in a replay.
@@ -74,6 +76,21 @@ pub enum ZeroCopy {
     Off,
 }
 
+/// Whether the source of a packet is looked up before it is forwarded: RFC 3704 section 2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceValidation {
+    /// It is not.
+    #[default]
+    Off,
+    /// One of the next hops on the way back is on the receiving interface.
+    Strict,
+    /// There is a way back, by whatever interface and route.
+    Loose,
+    /// There is a way back that is not the default route.
+    LooseIgnoringDefault,
+}
+
 /// What becomes of the MSS option of a SYN or SYN-ACK. It is only ever lowered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MssClamp {
@@ -95,6 +112,8 @@ pub struct Route {
     pub target: RouteTarget,
     /// Of several routes to a prefix, the one with the lowest metric is used.
     pub metric: u32,
+    /// The largest IP packet that goes this way, in bytes; 0: as large as the link's.
+    pub mtu: u16,
 }
 
 /// Where a static route leads.

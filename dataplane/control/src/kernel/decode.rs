@@ -158,6 +158,8 @@ pub(super) struct RouteStatement {
     pub(super) table: u32,
     pub(super) prefix: IpNet,
     pub(super) metric: u32,
+    /// The route's metric `mtu`, for the next hops of the object that it names; 0 without.
+    pub(super) object_mtu: u32,
     pub(super) selector: Selector,
     pub(super) body: Body,
     /// The interface of a route with one next hop.
@@ -263,6 +265,7 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
         table,
         prefix,
         metric,
+        object_mtu: if object.is_some() { mtu } else { 0 },
         selector: Selector { tos: header.tos, source },
         body: object.map_or(Body::Kind(kind), Body::Object),
         ifindex,

@@ -37,6 +37,8 @@ pub(super) enum Placement {
 struct Target {
     selector: Selector,
     object: Option<u32>,
+    /// The largest packet that it takes by the object's next hops, in bytes; 0: what the links do.
+    object_mtu: u32,
     /// What it does if it names no object.
     kind: Arc<RouteKind>,
 }
@@ -341,10 +343,22 @@ fn best(slot: &Candidates, objects: &Objects) -> Option<Route> {
         } else {
             Reason::DependsOnSource
         })),
-        (None, Some(object)) => objects.kind(object),
+        (None, Some(object)) => limited(objects.kind(object), best.target.object_mtu),
         (None, None) => Arc::clone(&best.target.kind),
     };
     Some(Route { metric: best.metric, kind })
+}
+
+/// What a nexthop object does, by a route that takes packets up to `mtu` bytes: the metric is the route's, the
+/// next hops are the object's.
+fn limited(kind: Arc<RouteKind>, mtu: u32) -> Arc<RouteKind> {
+    match &*kind {
+        RouteKind::NextHops(hops) if mtu != 0 => {
+            let hops = hops.iter().map(|hop| NextHop { mtu, ..*hop });
+            Arc::new(RouteKind::NextHops(hops.collect()))
+        }
+        _ => kind,
+    }
 }
 
 /// One copy of each target.
@@ -480,7 +494,8 @@ fn target(route: RouteStatement) -> Target {
         Body::Object(id) => (Some(id), RouteKind::Local),
         Body::Kind(kind) => (None, kind),
     };
-    Target { selector: route.selector, object, kind: Arc::new(kind) }
+    let RouteStatement { selector, object_mtu, .. } = route;
+    Target { selector, object, object_mtu, kind: Arc::new(kind) }
 }
 
 #[cfg(test)]

@@ -18,11 +18,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use config::{Checked, MssClamp, SiteId, Tunnel, TunnelKind};
+use config::{Checked, MssClamp, SiteId, SourceValidation, Tunnel, TunnelKind};
 use tables::{
-    Delivery, Encapsulation, FibError, FragmentLimits, Gre, HoldLimits, IcmpLimits, Interface,
-    Peer, PeerId, Publisher, Reader, Role, RouteId, Sequence, SliceTable, SliceTableError,
-    Snapshot, TunnelKinds,
+    Delivery, Encapsulation, FibError, FragmentLimits, Gre, HeaderRules, HoldLimits, IcmpLimits,
+    Interface, Peer, PeerId, Publisher, Reader, Role, RouteId, Sequence, SliceTable,
+    SliceTableError, Snapshot, TunnelKinds,
 };
 use thiserror::Error;
 use wire::InterfaceId;
@@ -202,6 +202,15 @@ fn assemble(
         fib4: Arc::clone(&rib.fib4),
         fib6: Arc::clone(&rib.fib6),
         groups: Arc::clone(&rib.groups),
+        defaults: rib.defaults,
+        validates_sources: config
+            .interfaces
+            .iter()
+            .any(|interface| interface.source_validation != SourceValidation::Off),
+        rules: HeaderRules {
+            drops_martians: config.validation.drop_martians,
+            drops_source_routes: config.validation.drop_source_routes,
+        },
         adjacencies: resolved,
         neighbors,
         slices: Arc::clone(slices),
@@ -347,11 +356,20 @@ fn interfaces(config: &Checked, host: &HostView, peers: &[Peer]) -> Vec<Interfac
                     config::Role::Outside => Role::Outside,
                     config::Role::Both => Role::Both,
                 },
+                source_validation: match configured.source_validation {
+                    SourceValidation::Off => tables::SourceValidation::Off,
+                    SourceValidation::Strict => tables::SourceValidation::Strict,
+                    SourceValidation::Loose => tables::SourceValidation::Loose,
+                    SourceValidation::LooseIgnoringDefault => {
+                        tables::SourceValidation::LooseIgnoringDefault
+                    }
+                },
                 mac: link.mac,
                 mtu: link.mtu,
                 address4: link.addresses.iter().find_map(|net| match net.addr() {
-                    IpAddr::V4(address) => Some(address),
-                    IpAddr::V6(_) => None,
+                    // RFC 3927 section 2.7: no router would pass on what has a link-local source.
+                    IpAddr::V4(address) if !address.is_link_local() => Some(address),
+                    _ => None,
                 }),
                 address6: link.addresses.iter().find_map(|net| match net.addr() {
                     IpAddr::V6(address) if !address.is_unicast_link_local() => Some(address),
@@ -359,6 +377,7 @@ fn interfaces(config: &Checked, host: &HostView, peers: &[Peer]) -> Vec<Interfac
                 }),
                 mss4,
                 mss6,
+                clamps_by_route: configured.mss_clamp == MssClamp::Auto,
             }
         })
         .collect()

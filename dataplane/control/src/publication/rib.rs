@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use config::{Checked, RouteTarget};
+use config::{Checked, Interface, RouteTarget, SourceValidation};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tables::{AdjacencyId, Fib4, Fib6, NextHopGroup, RouteId};
 use wire::InterfaceId;
@@ -26,6 +26,8 @@ pub(super) struct Rib {
     pub(super) fib4: Arc<Fib4>,
     pub(super) fib6: Arc<Fib6>,
     pub(super) groups: Arc<[NextHopGroup]>,
+    /// The default routes of IPv4 and IPv6, if source validation has to know them.
+    pub(super) defaults: [RouteId; 2],
     pub(super) counts: RibCounts,
 }
 
@@ -75,6 +77,14 @@ impl Groups {
         Ok(id)
     }
 
+    /// A group with the same next hops and a number of its own.
+    fn again(&mut self, route: RouteId) -> Result<RouteId, PublicationError> {
+        match self.list.get(route.index()).cloned() {
+            Some(group) => self.push(group),
+            None => Ok(route),
+        }
+    }
+
     fn intern(
         &mut self,
         target: &RouteView,
@@ -90,8 +100,8 @@ impl Groups {
             RouteView::Prohibit => self.push(NextHopGroup::Prohibit)?,
             RouteView::NextHops(hops) => match &**hops {
                 [] => self.push(NextHopGroup::Unreachable)?,
-                [NextHopView { interface, via: None, .. }] => {
-                    self.push(NextHopGroup::Glean(*interface))?
+                &[NextHopView { interface, via: None, mtu, .. }] => {
+                    self.push(NextHopGroup::Glean { interface, mtu })?
                 }
                 hops => {
                     let members = members(hops, adjacencies);
@@ -156,6 +166,19 @@ pub(super) fn build(
             chosen.insert(IpNet::from(*address), groups.local()?);
         }
     }
+    let mut defaults = [RouteId::NONE; 2];
+    let ignores_default = |interface: &Interface| {
+        interface.source_validation == SourceValidation::LooseIgnoringDefault
+    };
+    if config.interfaces.iter().any(ignores_default) {
+        let prefixes = [Ipv4Net::default().into(), Ipv6Net::default().into()];
+        for (own, prefix) in defaults.iter_mut().zip(prefixes) {
+            if let Some(route) = chosen.get_mut(&prefix) {
+                *route = groups.again(*route)?;
+                *own = *route;
+            }
+        }
+    }
     let mut v4: Vec<(Ipv4Net, RouteId)> = Vec::with_capacity(chosen.len());
     let mut v6: Vec<(Ipv6Net, RouteId)> = Vec::new();
     for (prefix, route) in chosen {
@@ -169,6 +192,7 @@ pub(super) fn build(
         fib4: Arc::new(Fib4::build(v4)?),
         fib6: Arc::new(Fib6::build(v6)?),
         groups: groups.list.into(),
+        defaults,
         counts,
     })
 }
@@ -201,13 +225,13 @@ fn configured(config: &Checked, host: &HostView) -> HashMap<IpNet, RouteView> {
                         interface,
                         via: Some(address),
                         weight: 1,
-                        mtu: 0,
+                        mtu: route.mtu,
                     }]),
                     None => RouteView::Kernel,
                 }
             }
             RouteTarget::OnLink(interface) => {
-                let hop = NextHopView { interface, via: None, weight: 1, mtu: 0 };
+                let hop = NextHopView { interface, via: None, weight: 1, mtu: route.mtu };
                 RouteView::NextHops(vec![hop])
             }
             RouteTarget::Blackhole => RouteView::Blackhole,

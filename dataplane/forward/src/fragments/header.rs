@@ -44,8 +44,8 @@ pub(crate) fn read(frame: &Frame, descriptor: &Descriptor) -> Result<Piece, Drop
     let Fields { identification, start, len, more } =
         fields.ok_or(DropReason::FragmentMalformed)?;
     // RFC 8200 section 4.5: "If the length of a fragment [...] is not a multiple of 8 octets and the M
-    // flag of that fragment is 1, then that fragment must be discarded", and so must one that makes "the
-    // Payload Length of the packet reassembled from that fragment [...] exceed 65,535 octets".
+    // flag of that fragment is 1, then that fragment must be discarded", and so must one such that "the
+    // Payload Length of the packet reassembled from that fragment would exceed 65,535 octets".
     let end = usize::from(start) + len;
     let (Ok(end), false) = (u16::try_from(end), len == 0 || more && !len.is_multiple_of(8)) else {
         return Err(DropReason::FragmentMalformed);

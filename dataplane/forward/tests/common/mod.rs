@@ -113,7 +113,10 @@ const SLICES: &str = r#"
     node = "f"
 "#;
 
-/// The other way round, and the IPv6 address not shared any more.
+const INSIDE: &str = "role = \"inside\"";
+const STRICT: &str = "role = \"inside\"\n    source_validation = \"strict\"";
+
+/// The other way round, and the IPv6 address not shared any more. Sources from inside are validated.
 const MOVED: &str = r#"
     [[egress]]
     prefix = "192.0.2.1/32"
@@ -131,7 +134,7 @@ const MOVED: &str = r#"
 static SNAPSHOTS: LazyLock<Vec<Snapshot>> = LazyLock::new(|| {
     [
         format!("{INTERFACES}{DEFAULT_ROUTES}{SLICES}"),
-        format!("{INTERFACES}{MOVED}"),
+        format!("{}{MOVED}", INTERFACES.replace(INSIDE, STRICT)),
         format!("{INTERFACES}{DEFAULT_ROUTES}"),
     ]
     .iter()

@@ -156,8 +156,9 @@ pub(super) fn group_words(group: &NextHopGroup, names: Names<'_>) -> String {
                 .collect();
             hops.join(" or ")
         }
-        NextHopGroup::Glean(interface) => {
-            format!("on the link of {}", interface_name(*interface, names))
+        NextHopGroup::Glean { interface, mtu } => {
+            let limit = if *mtu == 0 { String::new() } else { format!(", MTU {mtu}") };
+            format!("on the link of {}{limit}", interface_name(*interface, names))
         }
         NextHopGroup::Local => "this machine's kernel".to_owned(),
         NextHopGroup::Broadcast => "the broadcast address of a connected subnet".to_owned(),

@@ -9,11 +9,11 @@ use policy::{Asked, ListedPlugin};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sluice_abi::{Descriptor, flags};
-use tables::{Owner, Role};
+use tables::{Owner, Role, SourceValidation};
 
 use super::Names;
 use super::entries::{
-    changed_bytes, describe, ip, next_hop_words, owner_words, peer_words, slice_words,
+    changed_bytes, describe, group_words, ip, next_hop_words, owner_words, peer_words, slice_words,
 };
 
 /// What becomes of a packet, step by step.
@@ -219,6 +219,7 @@ impl Builder<'_> {
     fn steps(&self) -> Vec<Step> {
         let mut steps = vec![self.receive()];
         steps.extend(self.parse());
+        steps.extend(self.sources());
         steps.extend(self.decap());
         steps.extend(self.plugins(HookPoint::Ingress));
         steps.extend(self.slices());
@@ -254,6 +255,45 @@ impl Builder<'_> {
             return Some(Step::new(Stage::Parse, format!("refused: {}", reason.help())));
         }
         Some(parsed_step(Stage::Parse, &parsed.descriptor, &self.record.received))
+    }
+
+    /// Whether the packet may come from where it says: shown where its interface asks.
+    fn sources(&self) -> Option<Step> {
+        let known = self.record.after(Stage::Sources)?;
+        let route = self.record.route_back?;
+        let Names { snapshot, .. } = self.names;
+        let mode = match snapshot.interface(self.record.ingress)?.source_validation {
+            SourceValidation::Off => return None,
+            SourceValidation::Strict => "strict",
+            SourceValidation::Loose => "loose",
+            SourceValidation::LooseIgnoringDefault => "loose-ignoring-default",
+        };
+        let source = ip(&known.descriptor.source);
+        let judgement = match known.verdict {
+            Verdict::Drop(reason) => format!("refused: {}", reason.help()),
+            _ => "accepted".to_owned(),
+        };
+        let entry = self.names.publication.route_entry(self.names.host, source);
+        let group = snapshot.group(route).map(|group| group_words(group, self.names));
+        let step = match (&entry, &group) {
+            (Some(entry), Some(group)) => {
+                let from = super::entries::source_words(entry.source);
+                let prefix = entry.prefix;
+                let words = format!(
+                    "back to {source} by {prefix} from {from}: {group}; {mode} on {}: {judgement}",
+                    self.interface()
+                );
+                Step::new(Stage::Sources, words)
+                    .from("routes", format!("{prefix} {group}"))
+                    .with("prefix", prefix.to_string())
+                    .with("next_hops", group.clone())
+            }
+            _ => {
+                let words = format!("no route back to {source}; {mode}: {judgement}");
+                Step::new(Stage::Sources, words).from("routes", "none")
+            }
+        };
+        Some(step.with("source", source.to_string()).with("source_validation", mode))
     }
 
     fn decap(&self) -> Option<Step> {

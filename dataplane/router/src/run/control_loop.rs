@@ -275,11 +275,13 @@ fn reply(responder: Responder, result: Result<serde_json::Value>) {
 
 fn name_of(action: &Action) -> String {
     match action {
+        Action::Validation => "validation".to_owned(),
         Action::Icmp => "icmp".to_owned(),
         Action::Punt => "punt".to_owned(),
         Action::Hold => "hold".to_owned(),
         Action::Fragments => "fragments".to_owned(),
         Action::Roles => "roles".to_owned(),
+        Action::SourceValidation => "source validation".to_owned(),
         Action::MssClamp => "mss clamp".to_owned(),
         Action::Neighbors => "neighbors".to_owned(),
         Action::Routes => "routes".to_owned(),

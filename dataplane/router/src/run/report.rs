@@ -364,7 +364,7 @@ impl ControlLoop {
                                 });
                                 if resolved { "resolved" } else { "unresolved" }
                             }
-                            Some(NextHopGroup::Glean(interface)) => {
+                            Some(NextHopGroup::Glean { interface, .. }) => {
                                 let adjacency = snapshot
                                     .neighbors
                                     .get(*interface, peer.remote)

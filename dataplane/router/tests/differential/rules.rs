@@ -26,6 +26,9 @@ pub(crate) struct Outcome {
     pub(crate) sluice: String,
     /// Why.
     pub(crate) reason: String,
+    /// The mode of source validation that it is about; all of them without one.
+    #[serde(default)]
+    pub(crate) mode: Option<String>,
     /// A gap that is to be closed, and no intention.
     #[serde(default)]
     pub(crate) known_gap: bool,
@@ -80,6 +83,17 @@ impl Rules {
                 && rule.parts.iter().any(|name| name == part)
         });
         rule.map(|rule| rule.used += 1).is_some()
+    }
+
+    /// Forgets the rules about other modes of source validation.
+    pub(crate) fn keep_for(&mut self, mode: &str) {
+        self.outcome.retain(|rule| rule.mode.as_deref().is_none_or(|of| of == mode));
+    }
+
+    /// Takes over what the errors of the two routers differ in anyhow.
+    pub(crate) fn with_parts_of(&mut self, mut other: Self) {
+        other.part.iter_mut().for_each(|part| part.used = 1);
+        self.part.append(&mut other.part);
     }
 
     /// Rules that say why in no word.

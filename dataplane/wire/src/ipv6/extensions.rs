@@ -157,54 +157,98 @@ const fn is_extension(protocol: u8) -> bool {
 #[inline(never)]
 fn walk(next_header: u8, payload: &[u8]) -> Result<Upper, ExtensionError> {
     let mut upper = Upper { protocol: next_header, offset: 0, fragment: None, extension_count: 0 };
+    walk_on(&mut upper, payload)?;
+    Ok(upper)
+}
+
+/// Where a chain that cannot be walked goes wrong, in bytes from the end of the fixed header, and why: for
+/// the pointer of an ICMP error. `None` for a chain that can be walked.
+///
+/// | error                  | it is at                                                          |
+/// |------------------------|-------------------------------------------------------------------|
+/// | `HopByHopNotFirst`     | the Next Header field that announces it                           |
+/// | `TooMany`              | the first byte of the header that is one too many                 |
+/// | `TooLong`              | the first byte beyond [`EXTENSION_BYTES_MAX`]                     |
+/// | others                 | the first byte of the header in question                          |
+#[must_use]
+pub fn locate_extension_error(next_header: u8, payload: &[u8]) -> Option<(ExtensionError, usize)> {
+    let mut upper = Upper { protocol: next_header, offset: 0, fragment: None, extension_count: 0 };
+    // A walk moves one header at a time, so that the header before is known.
+    let mut before = 0;
+    while is_extension(upper.protocol) && !upper.is_later_fragment() {
+        let here = upper.offset;
+        if let Err(error) = step(&mut upper, payload) {
+            let at = match error {
+                ExtensionError::HopByHopNotFirst => before,
+                ExtensionError::TooLong => EXTENSION_BYTES_MAX,
+                ExtensionError::Truncated
+                | ExtensionError::SecondFragment
+                | ExtensionError::TooMany => here,
+            };
+            return Some((error, at));
+        }
+        before = here;
+    }
+    None
+}
+
+#[inline]
+fn walk_on(upper: &mut Upper, payload: &[u8]) -> Result<(), ExtensionError> {
     while is_extension(upper.protocol) {
-        if upper.protocol == protocol::HOP_BY_HOP && upper.extension_count > 0 {
-            // RFC 8200 section 4.1: "[...] the Hop-by-Hop Options header, which is restricted to
-            // appear immediately after an IPv6 header only".
-            return Err(ExtensionError::HopByHopNotFirst);
-        }
-        if upper.extension_count == EXTENSIONS_MAX {
-            return Err(ExtensionError::TooMany);
-        }
-        // Every extension header is a multiple of 8 bytes, or of 4 and at least 8 (AH).
-        let header = payload
-            .get(upper.offset..)
-            .and_then(<[u8]>::first_chunk::<FRAGMENT_HEADER_LEN>)
-            .ok_or(ExtensionError::Truncated)?;
-        let [next, len, ..] = *header;
-        let len = match upper.protocol {
-            protocol::FRAGMENT => FRAGMENT_HEADER_LEN,
-            // RFC 4302 section 2.2: "in 32-bit words (4-byte units), minus '2'".
-            protocol::AH => (usize::from(len) + 2) * 4,
-            // RFC 8200 section 4.3: "in 8-octet units, not including the first 8 octets".
-            _ => (usize::from(len) + 1) * 8,
-        };
-        if upper.protocol == protocol::FRAGMENT {
-            if upper.fragment.is_some() {
-                return Err(ExtensionError::SecondFragment);
-            }
-            let offset_and_more = field::u16_at::<FRAGMENT_OFFSET, _>(header);
-            upper.fragment = Some(FragmentHeader {
-                offset_bytes: offset_and_more & 0xfff8,
-                more: offset_and_more & 1 != 0,
-                identification: field::u32_at::<FRAGMENT_IDENTIFICATION, _>(header),
-                header_offset: upper.offset,
-            });
-        }
-        upper.offset += len;
-        if upper.offset > payload.len() {
-            return Err(ExtensionError::Truncated);
-        }
-        if upper.offset > EXTENSION_BYTES_MAX {
-            return Err(ExtensionError::TooLong);
-        }
-        upper.protocol = next;
-        upper.extension_count += 1;
+        step(upper, payload)?;
         if upper.is_later_fragment() {
             break;
         }
     }
-    Ok(upper)
+    Ok(())
+}
+
+/// Over one extension header.
+#[inline]
+fn step(upper: &mut Upper, payload: &[u8]) -> Result<(), ExtensionError> {
+    if upper.protocol == protocol::HOP_BY_HOP && upper.extension_count > 0 {
+        // RFC 8200 section 4.1: "[...] the Hop-by-Hop Options header, which is restricted to
+        // appear immediately after an IPv6 header only".
+        return Err(ExtensionError::HopByHopNotFirst);
+    }
+    if upper.extension_count == EXTENSIONS_MAX {
+        return Err(ExtensionError::TooMany);
+    }
+    // Every extension header is a multiple of 8 bytes, or of 4 and at least 8 (AH).
+    let header = payload
+        .get(upper.offset..)
+        .and_then(<[u8]>::first_chunk::<FRAGMENT_HEADER_LEN>)
+        .ok_or(ExtensionError::Truncated)?;
+    let [next, len, ..] = *header;
+    let len = match upper.protocol {
+        protocol::FRAGMENT => FRAGMENT_HEADER_LEN,
+        // RFC 4302 section 2.2: "in 32-bit words (4-byte units), minus '2'".
+        protocol::AH => (usize::from(len) + 2) * 4,
+        // RFC 8200 section 4.3: "in 8-octet units, not including the first 8 octets".
+        _ => (usize::from(len) + 1) * 8,
+    };
+    if upper.protocol == protocol::FRAGMENT {
+        if upper.fragment.is_some() {
+            return Err(ExtensionError::SecondFragment);
+        }
+        let offset_and_more = field::u16_at::<FRAGMENT_OFFSET, _>(header);
+        upper.fragment = Some(FragmentHeader {
+            offset_bytes: offset_and_more & 0xfff8,
+            more: offset_and_more & 1 != 0,
+            identification: field::u32_at::<FRAGMENT_IDENTIFICATION, _>(header),
+            header_offset: upper.offset,
+        });
+    }
+    upper.offset += len;
+    if upper.offset > payload.len() {
+        return Err(ExtensionError::Truncated);
+    }
+    if upper.offset > EXTENSION_BYTES_MAX {
+        return Err(ExtensionError::TooLong);
+    }
+    upper.protocol = next;
+    upper.extension_count += 1;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -344,5 +388,36 @@ mod tests {
         assert_eq!(longest.offset, EXTENSION_BYTES_MAX);
         let result = walk_extensions(protocol::ROUTING, &plain(protocol::UDP, 64));
         assert_eq!(result, Err(ExtensionError::TooLong));
+    }
+
+    #[test]
+    fn where_a_chain_goes_wrong() {
+        let header = |next: u8| plain(next, 0);
+        let two = [header(protocol::DESTINATION_OPTIONS), header(protocol::HOP_BY_HOP)].concat();
+        let many =
+            [header(protocol::DESTINATION_OPTIONS).repeat(8), header(protocol::UDP)].concat();
+        type Located = Option<(ExtensionError, usize)>;
+        let cases: [(u8, Vec<u8>, Located); 7] = [
+            (protocol::UDP, vec![], None),
+            (protocol::ROUTING, header(protocol::UDP), None),
+            // The fields that announce hop-by-hop options: of the first header, and of the second.
+            (protocol::ROUTING, header(0), Some((ExtensionError::HopByHopNotFirst, 0))),
+            (protocol::ROUTING, two, Some((ExtensionError::HopByHopNotFirst, 8))),
+            (protocol::DESTINATION_OPTIONS, many, Some((ExtensionError::TooMany, 64))),
+            (
+                protocol::ROUTING,
+                plain(protocol::UDP, 64),
+                Some((ExtensionError::TooLong, EXTENSION_BYTES_MAX)),
+            ),
+            (protocol::ROUTING, header(protocol::AH), Some((ExtensionError::Truncated, 8))),
+        ];
+        for (first, mut payload, expected) in cases {
+            if expected.is_some_and(|(error, _)| error == ExtensionError::HopByHopNotFirst) {
+                payload.extend(header(protocol::UDP));
+            }
+            let located = locate_extension_error(first, &payload);
+            assert_eq!(located, expected, "{first} {payload:02x?}");
+            assert_eq!(walk_extensions(first, &payload).err(), expected.map(|(error, _)| error));
+        }
     }
 }

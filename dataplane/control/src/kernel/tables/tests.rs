@@ -16,6 +16,7 @@ fn statement(prefix: IpNet, metric: u32, body: Body) -> RouteStatement {
         table: 254,
         prefix,
         metric,
+        object_mtu: 0,
         selector: Selector::default(),
         body,
         ifindex: None,
@@ -213,6 +214,24 @@ fn a_route_waits_for_its_object() {
     tables.objects().remove(5);
     told(&mut tables, &mut known);
     assert_eq!(*known[&prefix(1)].kind, unknown);
+}
+
+/// The metric `mtu` is the route's, whatever object it names: two routes by one object may differ in it.
+#[test]
+fn the_mtu_of_a_route_holds_for_the_next_hops_of_its_object() {
+    use super::super::decode::Nexthop;
+    let (mut tables, mut known) = (Tables::default(), BTreeMap::new());
+    let hop = |mtu| NextHop { via: None, ifindex: 3, weight: 1, mtu };
+    let by_object = |number, object_mtu| RouteStatement {
+        object_mtu,
+        ..statement(prefix(number), 0, Body::Object(5))
+    };
+    tables.added(by_object(1, 1300), Placement::First);
+    tables.added(by_object(2, 0), Placement::First);
+    tables.objects().set(5, Nexthop::Hop(hop(0)), Origin::News);
+    told(&mut tables, &mut known);
+    assert_eq!(*known[&prefix(1)].kind, RouteKind::NextHops([hop(1300)].into()));
+    assert_eq!(*known[&prefix(2)].kind, RouteKind::NextHops([hop(0)].into()));
 }
 
 #[test]
