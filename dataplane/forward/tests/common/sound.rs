@@ -218,8 +218,11 @@ fn ipv6(packet: &[u8], hop_limit_min: u8) -> Result<Parts<'_>, String> {
     Ok((source.into(), packet[7], packet[6], &packet[40..]))
 }
 
-/// Addresses, protocol and payload of a packet that is no fragment, whatever else is wrong with it.
-fn parts(packet: &[u8]) -> Option<(&[u8], &[u8], u8, &[u8])> {
+/// Source, destination, protocol and payload.
+type Ends<'a> = (&'a [u8], &'a [u8], u8, &'a [u8]);
+
+/// What a packet says that is no fragment, whatever else is wrong with it.
+fn parts(packet: &[u8]) -> Option<Ends<'_>> {
     match packet.first()? >> 4 {
         4 => {
             let header_len = usize::from(packet[0] & 15) * 4;
