@@ -63,7 +63,7 @@ fn cut(input: &mut Cursor<'_>) {
         );
         let is_last = number + 1 == count;
         assert_eq!(part.more_fragments(), !is_last || packet.more_fragments());
-        assert!(is_last || part.payload().len() % 8 == 0);
+        assert!(is_last || part.payload().len().is_multiple_of(8));
         assert_eq!((part.source(), part.destination()), (packet.source(), packet.destination()));
         assert_eq!(part.identification(), packet.identification());
         payload.extend_from_slice(part.payload());

@@ -265,7 +265,7 @@ impl Rig {
             batch_frames: plan.batch_frames,
         });
         let own = whole.locals.iter().copied().collect();
-        let judge = Judge { own, tunnel_port: packets::TUNNEL_PORT };
+        let judge = Judge { own, tunnel_port: packets::TUNNEL_PORT, is_fooled: false };
         let mut rig =
             Self { worker, wanted, now: Nanos(0), publisher, punt: receiver, judge, node };
         // The first turn puts chunks on the FILL rings.
@@ -279,6 +279,7 @@ impl Rig {
 
     /// A packet comes in; says whether it reached the receive ring.
     pub(crate) fn receive(&mut self, position: u8, frame: &[u8]) -> bool {
+        self.judge.note(frame);
         self.queue(position).push_rx(frame)
     }
 

@@ -11,6 +11,8 @@ pub(crate) struct Judge {
     pub(crate) own: Vec<IpAddr>,
     /// UDP port of its tunnels.
     pub(crate) tunnel_port: u16,
+    /// A packet came that claims to be the router's own and is to leave with the TTL of one.
+    pub(crate) is_fooled: bool,
 }
 
 impl Judge {
@@ -52,6 +54,26 @@ impl Judge {
                 IpAddr::V6(own) => own.octets() == *source,
             })
         })
+    }
+
+    /// Takes note of a frame that comes in, of which an outer or inner packet has an own address for its
+    /// source and would leave with TTL 64: from then on nobody can tell what the router made itself.
+    pub(crate) fn note(&mut self, frame: &[u8]) {
+        let mut next = frame.get(14..);
+        while let Some(packet) = next {
+            let (source, ttl) = match packet.first().map(|byte| byte >> 4) {
+                Some(4) => (packet.get(12..16), packet.get(8)),
+                Some(6) => (packet.get(8..24), packet.get(7)),
+                _ => return,
+            };
+            let is_own = self.own.iter().any(|own| match own {
+                IpAddr::V4(own) => Some(&own.octets()[..]) == source,
+                IpAddr::V6(own) => Some(&own.octets()[..]) == source,
+            });
+            self.is_fooled |= is_own && ttl == Some(&65);
+            next =
+                parts(packet).and_then(|(_, _, protocol, payload)| self.inner(protocol, payload));
+        }
     }
 
     /// How many tunnel headers of any kind a frame holds one in another.
@@ -112,7 +134,7 @@ impl Judge {
             version => return Err(format!("IP version {version:?}")),
         };
         // What the router makes leaves with TTL 64; what it forwards under its own address is spoofed.
-        if ttl != 64 || !self.own.contains(&source) {
+        if ttl != 64 || self.is_fooled || !self.own.contains(&source) {
             return Ok(());
         }
         match protocol {
