@@ -90,6 +90,28 @@ impl Areas {
     }
 }
 
+/// Checks the layout that a guest states at `address` of its `memory`, as at loading; `counters` is the
+/// number of counters that its manifest names. Gives the areas as ranges of the memory: descriptors,
+/// verdicts, configuration, error text, counters.
+///
+/// # Errors
+/// [`LayoutFault`] names the area and what is wrong with it.
+pub fn check_layout(
+    memory: &[u8],
+    address: u32,
+    counters: usize,
+) -> Result<[Range<usize>; 5], LayoutFault> {
+    let areas = Areas::read(memory, address, counters)?;
+    let array = |start: usize, stride: usize| start..start + BATCH_MAX * stride;
+    Ok([
+        array(areas.descriptors, areas.descriptor_stride),
+        array(areas.verdicts, areas.verdict_stride),
+        areas.config,
+        areas.error,
+        areas.counters,
+    ])
+}
+
 fn stride(area: &'static str, stride: u32, least: usize) -> Result<usize, LayoutFault> {
     let bytes = stride as usize;
     if bytes < least || bytes > 4096 || !bytes.is_multiple_of(8) {

@@ -53,6 +53,7 @@ mod watch;
 pub use chain::WorkerChain;
 pub use error::{LayoutFault, PluginFault, PolicyError};
 pub use host::{PluginHost, PreparedSet, ReloadReport};
+pub use layout::check_layout;
 pub use manifest::{CounterDeclaration, Manifest};
 pub use meters::MeterStatus;
 pub use shadow::{Asked, ListedPlugin, Shadow, ShadowTraps};

@@ -52,6 +52,12 @@ impl Workspace {
         &self.root
     }
 
+    /// The folder that cargo builds in.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// The folder of the built plugins.
     #[must_use]
     pub fn plugins(&self) -> PathBuf {

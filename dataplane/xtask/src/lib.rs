@@ -9,6 +9,7 @@
 //!  bench          setup, then Sluice beside Linux; with --criterion the benches of the code
 //!  bench-changes  setup, plugins, then what changes of the running router cost
 //!  bench-peers    setup, then Sluice beside other routers, each in the same place
+//!  fuzz           setup, then libFuzzer over the targets of dataplane/fuzz
 //!  lab            a small Internet on this machine, with real traffic through real routers
 //! ```
 //!
@@ -20,6 +21,7 @@ pub mod build;
 pub mod changes;
 pub mod checks;
 pub mod command;
+pub mod fuzz;
 pub mod lab;
 pub mod peers;
 pub mod setup;

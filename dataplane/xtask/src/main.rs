@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::build::Workspace;
-use xtask::{changes, checks, lab, peers, setup};
+use xtask::{changes, checks, fuzz, lab, peers, setup};
 
 /// Set-up, lab, tests and CI of Sluice, one command each.
 #[derive(Debug, Parser)]
@@ -54,6 +54,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Looks for inputs that break something, with libFuzzer.
+    Fuzz(fuzz::Options),
     /// Runs a small Internet on this machine, with real traffic through real routers.
     Lab(lab::Options),
     /// Serves in a namespace of the lab.
@@ -91,6 +93,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Simulate { arguments } => checks::simulate(&workspace, &arguments),
         Command::Bench { criterion: true, arguments } => checks::bench(&workspace, &arguments),
         Command::Bench { .. } => bench_peers(&workspace, &peers::Options::newcomer()),
+        Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::BenchPeers(options) => bench_peers(&workspace, &options),
         Command::BenchDrops(options) => {
             setup::require(setup::Need::Build)?;

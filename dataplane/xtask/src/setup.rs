@@ -261,7 +261,11 @@ fn is_in_path(program: &str) -> bool {
         .any(|folder| folder.join(program).exists())
 }
 
-fn rustup(arguments: &[&str]) -> Result<()> {
+/// Runs rustup.
+///
+/// # Errors
+/// When it fails or is not there.
+pub(crate) fn rustup(arguments: &[&str]) -> Result<()> {
     let mut rustup = Command::new("rustup");
     rustup.args(arguments);
     let line = command::line(&rustup);

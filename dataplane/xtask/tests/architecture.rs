@@ -39,6 +39,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "load",
         ],
     ),
+    (
+        "fuzz",
+        &["wire", "sluice-abi", "frame", "tables", "forward", "sim", "policy", "config", "control"],
+    ),
     ("xtask", &[]),
     ("sluice-sdk", &["sluice-abi"]),
     ("filter", &["sluice-sdk"]),

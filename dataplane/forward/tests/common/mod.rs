@@ -1,12 +1,13 @@
 //! A worker on memory rings, with the test in the place of network, kernel and control.
 #![allow(dead_code, reason = "each test file is a program of its own, and none needs all of it")]
 
+pub(crate) mod network;
 pub(crate) mod packets;
 pub(crate) mod sound;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 use config::Checked;
 use control::publication::{
@@ -25,42 +26,34 @@ pub(crate) const WAN: u8 = 0;
 /// Position of the interface towards workloads.
 pub(crate) const LAN: u8 = 1;
 
+/// The nodes, each with the last digits of the addresses that it has on the link between them, whether it
+/// tunnels over IPv4 too, and the kind of tunnel that it wants.
+pub(crate) const NODES: [(&str, u8, bool, &str); 6] = [
+    ("a", 11, true, ""),
+    ("b", 12, true, ""),
+    ("c", 13, true, r#"tunnel = { kind = "gre", key = 7, checksum = true, sequence = true }"#),
+    ("d", 14, true, r#"tunnel = { kind = "ipip" }"#),
+    ("e", 15, false, r#"tunnel = { kind = "gre" }"#),
+    ("f", 16, false, r#"tunnel = { kind = "ipip", dscp = "zero" }"#),
+];
+/// Position of the node that most tests are about.
+pub(crate) const A: usize = 0;
+
+/// The same for every node, but for its name and addresses.
 const INTERFACES: &str = r#"
     [router]
-    node = "a"
+    node = "NODE"
     [[interface]]
     name = "wan0"
     role = "outside"
     [interface.replay]
-    addresses = ["10.0.0.11/24", "fd00::11/64"]
+    addresses = ["10.0.0.DIGITS/24", "fd00::DIGITS/64"]
     [[interface]]
     name = "lan0"
     role = "inside"
     [interface.replay]
     addresses = ["10.1.0.1/24", "fd01::1/64"]
     mtu = 1400
-    [[node]]
-    name = "a"
-    address = ["10.0.0.11", "fd00::11"]
-    [[node]]
-    name = "b"
-    address = "10.0.0.12"
-    [[node]]
-    name = "c"
-    address = "10.0.0.13"
-    tunnel = { kind = "gre", key = 7, checksum = true, sequence = true }
-    [[node]]
-    name = "d"
-    address = "10.0.0.14"
-    tunnel = { kind = "ipip" }
-    [[node]]
-    name = "e"
-    address = "fd00::15"
-    tunnel = { kind = "gre" }
-    [[node]]
-    name = "f"
-    address = "fd00::16"
-    tunnel = { kind = "ipip", dscp = "zero" }
     [[owner]]
     name = "web"
     node = "a"
@@ -130,18 +123,6 @@ const MOVED: &str = r#"
     owner = "web"
 "#;
 
-/// Snapshots of three configurations. In each the gateways are resolved, and nobody else is.
-static SNAPSHOTS: LazyLock<Vec<Snapshot>> = LazyLock::new(|| {
-    [
-        format!("{INTERFACES}{DEFAULT_ROUTES}{SLICES}"),
-        format!("{}{MOVED}", INTERFACES.replace(INSIDE, STRICT)),
-        format!("{INTERFACES}{DEFAULT_ROUTES}"),
-    ]
-    .iter()
-    .map(|text| snapshot_of(text))
-    .collect()
-});
-
 /// With slices and default routes.
 pub(crate) const WHOLE: usize = 0;
 /// With other owners, and without default routes.
@@ -152,9 +133,38 @@ pub(crate) const PLAIN: usize = 2;
 /// How many configurations there are.
 pub(crate) const CONFIGURATIONS: usize = 3;
 
-/// The tables of one of the configurations.
+/// The tables of one of the configurations, of node a. In each the gateways are resolved, and nobody else
+/// is.
 pub(crate) fn snapshot(configuration: usize) -> Snapshot {
-    SNAPSHOTS[configuration].clone()
+    snapshot_of_node(A, configuration).clone()
+}
+
+/// The same of any node. They are made once, and only those that are asked for.
+fn snapshot_of_node(node: usize, configuration: usize) -> &'static Snapshot {
+    static SNAPSHOTS: [[OnceLock<Snapshot>; CONFIGURATIONS]; NODES.len()] =
+        [const { [const { OnceLock::new() }; CONFIGURATIONS] }; NODES.len()];
+    SNAPSHOTS[node][configuration].get_or_init(|| {
+        let (own_name, digits, ..) = NODES[node];
+        let mut interfaces =
+            INTERFACES.replace("NODE", own_name).replace("DIGITS", &digits.to_string());
+        for (name, digits, has_ipv4, tunnel) in NODES {
+            let addresses = if has_ipv4 {
+                format!(r#"["10.0.0.{digits}", "fd00::{digits}"]"#)
+            } else {
+                format!(r#""fd00::{digits}""#)
+            };
+            // Two nodes that want different kinds of tunnels have none between them, which a configuration
+            // may not say: only node a has one to each other.
+            let tunnel = if node == A || name == own_name { tunnel } else { "" };
+            interfaces += &format!("[[node]]\nname = {name:?}\naddress = {addresses}\n{tunnel}\n");
+        }
+        let text = match configuration {
+            WHOLE => format!("{interfaces}{DEFAULT_ROUTES}{SLICES}"),
+            OTHER_OWNERS => format!("{}{MOVED}", interfaces.replace(INSIDE, STRICT)),
+            _ => format!("{interfaces}{DEFAULT_ROUTES}"),
+        };
+        snapshot_of(&text)
+    })
 }
 
 fn snapshot_of(text: &str) -> Snapshot {
@@ -227,12 +237,19 @@ pub(crate) struct Rig {
     pub(crate) now: Nanos,
     publisher: Publisher,
     punt: Option<PuntReceiver>,
-    judge: Judge,
+    pub(crate) judge: Judge,
+    node: usize,
 }
 
 impl Rig {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let publisher = Publisher::new(SNAPSHOTS[WHOLE].clone());
+        Self::of(A, plan)
+    }
+
+    /// The worker of one of the nodes.
+    pub(crate) fn of(node: usize, plan: &Plan) -> Self {
+        let whole = snapshot_of_node(node, WHOLE);
+        let publisher = Publisher::new(whole.clone());
         let (sender, receiver) = plan.punt_frames_max.map(|max| punt_channel(max, || {})).unzip();
         let (want, wanted) = bounded(64);
         let queues = [WAN, LAN].map(|position| {
@@ -250,9 +267,10 @@ impl Rig {
             wanted: want,
             batch_frames: plan.batch_frames,
         });
-        let own = SNAPSHOTS[WHOLE].locals.iter().copied().collect();
-        let judge = Judge { own, tunnel_port: packets::TUNNEL_PORT };
-        let mut rig = Self { worker, wanted, now: Nanos(0), publisher, punt: receiver, judge };
+        let own = whole.locals.iter().copied().collect();
+        let judge = Judge { own, tunnel_port: packets::TUNNEL_PORT, is_fooled: false };
+        let mut rig =
+            Self { worker, wanted, now: Nanos(0), publisher, punt: receiver, judge, node };
         // The first turn puts chunks on the FILL rings.
         rig.turn();
         rig
@@ -264,6 +282,7 @@ impl Rig {
 
     /// A packet comes in; says whether it reached the receive ring.
     pub(crate) fn receive(&mut self, position: u8, frame: &[u8]) -> bool {
+        self.judge.note(frame);
         self.queue(position).push_rx(frame)
     }
 
@@ -275,6 +294,29 @@ impl Rig {
             assert_eq!(interface.imbalance(), 0, "the accounting is off");
         }
         received
+    }
+
+    /// What must hold of all counters at any time, beside what [`Rig::turn`] asserts, when `pushed` packets
+    /// reached the receive rings.
+    pub(crate) fn check_sums(&self, pushed: u64) {
+        let received = self.sum("rx_packets");
+        assert!(received <= pushed, "more was received than came");
+        assert!(self.sum("forwarded") <= received, "more than one frame out for one in");
+        let dropped: u64 = self.drops().iter().map(|(_, count)| count).sum();
+        let complaints =
+            self.sum("originated") + self.sum("originated_lost") + self.sum("icmp_limited");
+        let told = dropped + self.sum("consumed");
+        assert!(complaints <= told, "more than one error for a packet dropped here or in a tunnel");
+        // A packet in fragments is forwarded once. Those of one that then found the ring full were sent too.
+        assert_eq!(
+            self.sum("tx_packets") + self.sum("fragmented"),
+            self.sum("forwarded") + self.sum("originated") + self.sum("fragments_created")
+        );
+        assert!(self.sum("delivered") + self.sum("to_owner") <= received);
+        // What the rings say left is what the counters say left.
+        let wires = self.worker.queues().iter().map(MemoryQueue::wire);
+        let left: u64 = wires.map(|wire| wire.sent + wire.unsent).sum();
+        assert!(left <= self.sum("tx_packets"), "more left than was counted");
     }
 
     pub(crate) fn advance_ms(&mut self, ms: u64) {
@@ -322,7 +364,7 @@ impl Rig {
 
     /// Puts another of the configurations into force.
     pub(crate) fn configure(&mut self, configuration: usize) {
-        self.publisher.publish(SNAPSHOTS[configuration].clone());
+        self.publisher.publish(snapshot_of_node(self.node, configuration).clone());
     }
 
     /// Publishes a changed copy of what is in force.

@@ -11,6 +11,8 @@ pub(crate) struct Judge {
     pub(crate) own: Vec<IpAddr>,
     /// UDP port of its tunnels.
     pub(crate) tunnel_port: u16,
+    /// A packet came that claims to be the router's own and is to leave with the TTL of one.
+    pub(crate) is_fooled: bool,
 }
 
 impl Judge {
@@ -36,6 +38,95 @@ impl Judge {
         Self::default().packet(packet, 0)
     }
 
+    /// Whether the TCP, UDP or ICMP checksum of a frame's innermost packet is right. `None` where there is
+    /// none, or where it cannot be told: in a fragment, and behind extension headers of IPv6.
+    #[allow(dead_code, reason = "each test file is a program of its own, and not all need it")]
+    pub(crate) fn transport_checksum(&self, frame: &[u8]) -> Option<bool> {
+        self.innermost(frame.get(14..)?)
+    }
+
+    /// Whether an IP packet comes from one of the router's own addresses.
+    #[allow(dead_code, reason = "each test file is a program of its own, and not all need it")]
+    pub(crate) fn is_own(&self, packet: &[u8]) -> bool {
+        parts(packet).is_some_and(|(source, ..)| {
+            self.own.iter().any(|own| match own {
+                IpAddr::V4(own) => own.octets() == *source,
+                IpAddr::V6(own) => own.octets() == *source,
+            })
+        })
+    }
+
+    /// Takes note of a frame that comes in, of which an outer or inner packet has an own address for its
+    /// source and would leave with TTL 64: from then on nobody can tell what the router made itself.
+    pub(crate) fn note(&mut self, frame: &[u8]) {
+        let mut next = frame.get(14..);
+        while let Some(packet) = next {
+            let (source, ttl) = match packet.first().map(|byte| byte >> 4) {
+                Some(4) => (packet.get(12..16), packet.get(8)),
+                Some(6) => (packet.get(8..24), packet.get(7)),
+                _ => return,
+            };
+            let is_own = self.own.iter().any(|own| match own {
+                IpAddr::V4(own) => Some(&own.octets()[..]) == source,
+                IpAddr::V6(own) => Some(&own.octets()[..]) == source,
+            });
+            self.is_fooled |= is_own && ttl == Some(&65);
+            next =
+                parts(packet).and_then(|(_, _, protocol, payload)| self.inner(protocol, payload));
+        }
+    }
+
+    /// How many tunnel headers of any kind a frame holds one in another.
+    #[allow(dead_code, reason = "each test file is a program of its own, and not all need it")]
+    pub(crate) fn nesting(&self, frame: &[u8]) -> usize {
+        let mut depth = 0;
+        let mut packet = frame.get(14..).unwrap_or_default();
+        while let Some(inner) =
+            parts(packet).and_then(|(_, _, protocol, payload)| self.inner(protocol, payload))
+        {
+            depth += 1;
+            packet = inner;
+        }
+        depth
+    }
+
+    /// The packet in a tunnel packet of any kind.
+    fn inner<'p>(&self, protocol: u8, payload: &'p [u8]) -> Option<&'p [u8]> {
+        match protocol {
+            4 | 41 => Some(payload),
+            47 => gre(payload).ok(),
+            17 if payload.len() >= 8 && be16(payload, 2) == self.tunnel_port => payload
+                .get(8..)
+                .filter(|inner| matches!(inner.first().map(|b| b >> 4), Some(4 | 6))),
+            _ => None,
+        }
+    }
+
+    fn innermost(&self, packet: &[u8]) -> Option<bool> {
+        let (source, destination, protocol, payload) = parts(packet)?;
+        if let Some(inner) = self.inner(protocol, payload) {
+            return self.innermost(inner);
+        }
+        let pseudo_header = u32::from(sum(source, 0))
+            + u32::from(sum(destination, 0))
+            + u32::from(protocol)
+            + u32::try_from(payload.len()).ok()?;
+        let (covered, start) = match protocol {
+            1 if source.len() == 4 && payload.len() >= 4 => (payload, 0),
+            58 if source.len() == 16 && payload.len() >= 4 => (payload, pseudo_header),
+            6 if payload.len() >= 20 => (payload, pseudo_header),
+            17 if payload.len() >= 8 && be16(payload, 6) != 0 => {
+                // What follows the datagram within its packet is no part of it, and its length stands in
+                // the pseudo header (RFC 768).
+                let length = be16(payload, 4);
+                let start = pseudo_header - u32::try_from(payload.len()).ok()? + u32::from(length);
+                (payload.get(..usize::from(length))?, start)
+            }
+            _ => return None,
+        };
+        Some(sum(covered, start) == 0xffff)
+    }
+
     fn packet(&self, packet: &[u8], ttl_min: u8) -> Result<(), String> {
         let (source, ttl, protocol, payload) = match packet.first().map(|byte| byte >> 4) {
             Some(4) => ipv4(packet, ttl_min)?,
@@ -43,7 +134,7 @@ impl Judge {
             version => return Err(format!("IP version {version:?}")),
         };
         // What the router makes leaves with TTL 64; what it forwards under its own address is spoofed.
-        if ttl != 64 || !self.own.contains(&source) {
+        if ttl != 64 || self.is_fooled || !self.own.contains(&source) {
             return Ok(());
         }
         match protocol {
@@ -147,6 +238,28 @@ fn ipv6(packet: &[u8], hop_limit_min: u8) -> Result<Parts<'_>, String> {
         return Err(format!("{source} to {destination}"));
     }
     Ok((source.into(), packet[7], packet[6], &packet[40..]))
+}
+
+/// Source, destination, protocol and payload.
+type Ends<'a> = (&'a [u8], &'a [u8], u8, &'a [u8]);
+
+/// What a packet says that is no fragment, whatever else is wrong with it.
+fn parts(packet: &[u8]) -> Option<Ends<'_>> {
+    match packet.first()? >> 4 {
+        4 => {
+            let header_len = usize::from(packet[0] & 15) * 4;
+            if header_len < 20 || packet.len() < header_len || be16(packet, 6) & 0x3fff != 0 {
+                return None;
+            }
+            let payload = packet.get(header_len..usize::from(be16(packet, 2)))?;
+            Some((&packet[12..16], &packet[16..20], packet[9], payload))
+        }
+        6 if packet.len() >= 40 => {
+            let payload = packet.get(40..40 + usize::from(be16(packet, 4)))?;
+            Some((&packet[8..24], &packet[24..40], packet[6], payload))
+        }
+        _ => None,
+    }
 }
 
 fn be16(bytes: &[u8], at: usize) -> u16 {
