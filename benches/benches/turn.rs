@@ -18,7 +18,7 @@ use control::publication::{Changes, HostView, InterfaceView, NeighborView, Publi
 use core_affinity::CoreId;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::channel::bounded;
-use forward::{Worker, WorkerCounters, WorkerParts};
+use forward::{Sampler, Worker, WorkerCounters, WorkerParts};
 use frame::{Hook, HookPoint, Nanos, NoHook};
 use policy::{HostOptions, PluginConfig, PluginHost, PluginSpec};
 use sim::{HeaderTemplate, LoopQueue, Rewrite, Vary, memory_pool};
@@ -239,7 +239,7 @@ fn worker<H: Hook>(
     }
     let queues =
         vec![ingress, LoopQueue::new(InterfaceId(1), ring_frames, Vec::new(), Rewrite::OnPrepare)];
-    Worker::new(WorkerParts {
+    let mut worker = Worker::new(WorkerParts {
         id: 0,
         queues,
         // The second interface receives nothing, so that its ring keeps its chunks for ever.
@@ -251,7 +251,9 @@ fn worker<H: Hook>(
         handoff: None,
         wanted: bounded(16).0,
         batch_frames,
-    })
+    });
+    worker.set_sampler(Sampler::new(Arc::default()));
+    worker
 }
 
 /// Measures turns, after making sure that every packet of one is sent.
