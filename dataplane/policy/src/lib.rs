@@ -51,7 +51,7 @@ mod watch;
 
 pub use chain::WorkerChain;
 pub use error::{LayoutFault, PluginFault, PolicyError};
-pub use host::{PluginHost, PreparedSet, ReloadReport};
+pub use host::{Checkpoint, PluginHost, PreparedSet, ReloadReport};
 pub use manifest::{CounterDeclaration, Manifest};
 pub use meters::MeterStatus;
 pub use shadow::{Asked, ListedPlugin, Shadow, ShadowTraps};
