@@ -18,7 +18,7 @@ use control::publication::{Changes, HostView, InterfaceView, NeighborView, Publi
 use core_affinity::CoreId;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::channel::bounded;
-use forward::{Worker, WorkerCounters, WorkerParts};
+use forward::{Sampler, Worker, WorkerCounters, WorkerParts};
 use frame::{DropReason, Hook, HookPoint, Nanos, NoHook};
 use policy::{HostOptions, PluginConfig, PluginHost, PluginSpec};
 use sim::{HeaderTemplate, LoopQueue, Rewrite, Vary, memory_pool};
@@ -255,7 +255,7 @@ fn worker<H: Hook>(
     }
     let queues =
         vec![ingress, LoopQueue::new(InterfaceId(1), ring_frames, Vec::new(), Rewrite::OnPrepare)];
-    Worker::new(WorkerParts {
+    let mut worker = Worker::new(WorkerParts {
         id: 0,
         queues,
         // The second interface receives nothing, so that its ring keeps its chunks for ever.
@@ -267,7 +267,9 @@ fn worker<H: Hook>(
         handoff: None,
         wanted: bounded(16).0,
         batch_frames,
-    })
+    });
+    worker.set_sampler(Sampler::new(Arc::default()));
+    worker
 }
 
 fn prepare<H: Hook>(worker: &mut Worker<LoopQueue, H>) {

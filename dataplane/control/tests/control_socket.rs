@@ -64,7 +64,8 @@ fn requests_are_answered_in_order() {
         let error = client.call(&reload("none")).expect_err("refused");
         assert!(matches!(error, ClientError::Refused(_)), "{error:?}");
         assert_eq!(error.to_string(), "no plugin \"none\"");
-        let error = client.call(&Request::Reload).expect_err("no answer");
+        let reload = Request::Reload { max_changed: None, confirm_s: None };
+        let error = client.call(&reload).expect_err("no answer");
         assert_eq!(error.to_string(), "the router gave no answer to this request");
     }
     drop(server);

@@ -42,6 +42,7 @@ mod path;
 mod punt;
 mod record;
 mod rewrite;
+mod sample;
 mod sources;
 mod split;
 mod stages;
@@ -57,6 +58,7 @@ pub use hold::Neighbor;
 pub use path::{Next, Path};
 pub use punt::{PuntReceiver, PuntSender, punt_channel};
 pub use record::{ComplaintRecord, PacketRecord, SliceRecord, StageRecord};
+pub use sample::{SAMPLE_HEAD_BYTES, SAMPLE_RECORDS, Sample, SampleRing, Sampler};
 pub use stages::{Stage, StageCounters};
 pub use tap::{
     Captured, SNAP_BYTES_MAX, TAPS_MAX, Tap, TapBoard, TapDirection, TapReader, TapScope,

@@ -23,7 +23,7 @@ use crate::punt::PuntSender;
 use crate::sources::Sources;
 use crate::stages::{Stage, Stopwatch};
 use crate::witness::Witness;
-use crate::{Neighbor, PacketRecord, TapReader, decap, icmp_errors, parse, rewrite};
+use crate::{Neighbor, PacketRecord, Sampler, TapReader, decap, icmp_errors, parse, rewrite};
 
 /// How often, in turns, the levels (free frames and the like) are written for readers. More often
 /// costs the packet path, less often makes a status stale; at a million turns a second, 1024 is a
@@ -74,6 +74,7 @@ pub struct Worker<Q, H> {
     icmp: IcmpErrors,
     watch: Stopwatch,
     witness: Witness,
+    sampler: Option<Sampler>,
     turns: u64,
     first_queue: usize,
     batch_frames: usize,
@@ -123,6 +124,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             icmp: IcmpErrors::new(interfaces),
             watch: Stopwatch::default(),
             witness: Witness::default(),
+            sampler: None,
             turns: 0,
             first_queue: 0,
             batch_frames: parts.batch_frames.clamp(1, BATCH_MAX),
@@ -132,6 +134,11 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     /// Has the worker's frames looked at through taps.
     pub fn set_taps(&mut self, taps: TapReader) {
         self.witness.set_taps(taps);
+    }
+
+    /// Has a sample of what the worker receives remembered.
+    pub fn set_sampler(&mut self, sampler: Sampler) {
+        self.sampler = Some(sampler);
     }
 
     /// From now on writes down what becomes of each packet: for a worker that carries no traffic.
@@ -170,6 +177,9 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         let received = self.receive();
         self.watch.lap(Stage::Receive);
         if received > 0 {
+            if let Some(sampler) = &mut self.sampler {
+                sampler.received(&self.batch.frames, now);
+            }
             self.process(Arrival::Received, &snapshot, now);
         }
         let taken_over = if self.io.has_mail() { self.take_over(&snapshot, now) } else { 0 };

@@ -21,7 +21,7 @@ use crate::{
     engine::engine,
     imports::{HostState, LogQueue, linker},
     instance::{Instance, Recipe, reason},
-    manifest::hook_name,
+    manifest::{Manifest, hook_name},
     meters::MeterRegistry,
     module::{CheckedModule, MODULE_BYTES_MAX, hex, inspect, read_file, sha256},
     publish::{Mailbox, Retired, TrapReport, Update},
@@ -104,6 +104,56 @@ struct Instances {
     spare: Box<Instance>,
 }
 
+/// What a plugin's files hold.
+struct Files {
+    stamp: Stamp,
+    bytes: Vec<u8>,
+    config: Vec<u8>,
+    inspected: ([u8; 32], Manifest, usize),
+}
+
+impl Files {
+    fn read(spec: &PluginSpec) -> Result<Self, PluginFault> {
+        if spec.name.is_empty() || spec.name.len() > 64 {
+            return Err(PluginFault::Name);
+        }
+        // Taken before the files are read: a change in between is then seen by the next look.
+        let stamp = Stamp::of(spec);
+        let bytes = read_file(&spec.path, MODULE_BYTES_MAX)?;
+        let config = config_json(&spec.config)?;
+        let inspected = inspect(&bytes, spec)?;
+        Ok(Self { stamp, bytes, config, inspected })
+    }
+}
+
+/// What a version of a plugin is known by.
+struct Numbers {
+    plugin: u32,
+    generation: u64,
+    number: u64,
+}
+
+/// A version of a plugin for instances aside.
+pub(crate) enum Aside<'a> {
+    /// It runs.
+    Running(&'a Loaded),
+    /// It would be loaded.
+    New(Box<Loaded>),
+}
+
+/// A set of plugins to go back to.
+#[derive(Clone)]
+pub struct Checkpoint {
+    plugins: Vec<KeptPlugin>,
+}
+
+#[derive(Clone)]
+struct KeptPlugin {
+    spec: PluginSpec,
+    module: CheckedModule,
+    config: Vec<u8>,
+}
+
 /// Plugins that are ready to run on every worker: compiled, instantiated and configured.
 pub struct PreparedSet {
     plugins: Vec<Prepared>,
@@ -133,6 +183,8 @@ pub struct PluginHost {
     beat: Beat,
     /// For calls of instances aside.
     shadow_beat: Beat,
+    /// For calls of the instances of a plan, on a thread of their own.
+    plan_beat: Beat,
     mailboxes: Vec<Arc<Mailbox>>,
     /// Sets and instances handed out to each worker that have not come back.
     out: Vec<usize>,
@@ -162,7 +214,7 @@ impl PluginHost {
         let engine = engine()?;
         let linker = linker(&engine)?;
         let tick = Duration::from_micros(u64::from(options.tick_us.max(1)));
-        let ticker = Ticker::start(engine.clone(), options.workers + 2, tick)?;
+        let ticker = Ticker::start(engine.clone(), options.workers + 3, tick)?;
         let traps = Arc::new(ArrayQueue::new(TRAP_REPORTS_MAX));
         let mailboxes: Vec<_> = (0..options.workers).map(|_| Arc::new(Mailbox::new())).collect();
         let chains = mailboxes.iter().enumerate().map(|(worker, mailbox)| {
@@ -173,6 +225,7 @@ impl PluginHost {
         let host = Self {
             beat: ticker.beat(options.workers),
             shadow_beat: ticker.beat(options.workers + 1),
+            plan_beat: ticker.beat(options.workers + 2),
             out: vec![0; options.workers],
             options,
             engine,
@@ -224,52 +277,68 @@ impl PluginHost {
         spec: &PluginSpec,
         may_keep: bool,
     ) -> Result<(Prepared, ReloadReport), PluginFault> {
-        if spec.name.is_empty() || spec.name.len() > 64 {
-            return Err(PluginFault::Name);
-        }
-        // Taken before the files are read: a change in between is then seen by the next look.
-        let stamp = Stamp::of(spec);
-        let bytes = read_file(&spec.path, MODULE_BYTES_MAX)?;
-        let config = config_json(&spec.config)?;
-        let inspected = inspect(&bytes, spec)?;
-        let hash = inspected.0;
+        let files = Files::read(spec)?;
         let mut report = ReloadReport {
             name: spec.name.clone(),
             generation: 0,
-            sha256: hex(&hash),
+            sha256: hex(&files.inspected.0),
             compile_us: 0,
             instantiate_us: 0,
         };
-        if may_keep
-            && let Some(running) = self.loaded.iter_mut().find(|running| running.spec == *spec)
-            && running.module.sha256 == hash
-            && running.config == config
-            && !running.disabled
-        {
-            running.stamp = stamp;
+        if may_keep && let Some(running) = self.same_as(spec, &files.inspected.0, &files.config) {
+            running.stamp = files.stamp;
             report.generation = running.number;
             return Ok((Prepared::Keep(spec.name.clone()), report));
         }
-
+        let (module, compile_us) = self.module(spec, &files)?;
+        report.compile_us = compile_us;
+        let loaded = self.number(spec, module, files.config, files.stamp);
+        report.generation = loaded.number;
         let started = Instant::now();
-        let compiled = self.loaded.iter().find(|running| running.module.sha256 == hash);
-        let module = match compiled {
-            Some(running) => {
-                running.module.recheck(spec)?;
-                running.module.clone()
-            }
-            None => {
-                let Self { engine, linker, .. } = &*self;
-                let compile = || CheckedModule::compile(engine, linker, &bytes, inspected, spec);
-                let module = if self.compiles_when_idle {
-                    background::when_idle(compile)?
-                } else {
-                    compile()?
-                };
-                report.compile_us = micros(started);
-                module
-            }
-        };
+        let prepared = self.instances_of(loaded)?;
+        report.instantiate_us = micros(started);
+        Ok((prepared, report))
+    }
+
+    /// The plugin that runs with this entry, module and configuration.
+    fn same_as(
+        &mut self,
+        spec: &PluginSpec,
+        hash: &[u8; 32],
+        config: &[u8],
+    ) -> Option<&mut Loaded> {
+        let running = self.loaded.iter_mut().find(|running| running.spec == *spec)?;
+        running.is(hash, config).then_some(running)
+    }
+
+    /// The module of a plugin, and how long compiling it took in microseconds.
+    fn module(
+        &self,
+        spec: &PluginSpec,
+        files: &Files,
+    ) -> Result<(CheckedModule, u64), PluginFault> {
+        let hash = files.inspected.0;
+        if let Some(running) = self.loaded.iter().find(|running| running.module.sha256 == hash) {
+            running.module.recheck(spec)?;
+            return Ok((running.module.clone(), 0));
+        }
+        let started = Instant::now();
+        let inspected = files.inspected.clone();
+        let Self { engine, linker, .. } = self;
+        let compile = || CheckedModule::compile(engine, linker, &files.bytes, inspected, spec);
+        let module =
+            if self.compiles_when_idle { background::when_idle(compile)? } else { compile()? };
+        Ok((module, micros(started)))
+    }
+
+    /// A new generation under the plugin's name.
+    fn number(
+        &mut self,
+        spec: &PluginSpec,
+        module: CheckedModule,
+        config: Vec<u8>,
+        stamp: Stamp,
+    ) -> Loaded {
         self.generations += 1;
         let next = u32::try_from(self.history.len()).unwrap_or(u32::MAX);
         let history = self
@@ -277,16 +346,31 @@ impl PluginHost {
             .entry(spec.name.clone())
             .or_insert_with(|| History { plugin: next, ..History::default() });
         history.generations += 1;
-        report.generation = history.generations;
+        let numbers = Numbers {
+            plugin: history.plugin,
+            generation: self.generations,
+            number: history.generations,
+        };
+        self.version(spec, module, config, stamp, numbers)
+    }
+
+    fn version(
+        &self,
+        spec: &PluginSpec,
+        module: CheckedModule,
+        config: Vec<u8>,
+        stamp: Stamp,
+        Numbers { plugin, generation, number }: Numbers,
+    ) -> Loaded {
         let counter_names: Arc<[String]> = module.manifest.counter_names().into();
         let workers = self.options.workers;
         let reasons = module.manifest.reasons.len();
         let tick_us = self.options.tick_us.max(1);
-        let loaded = Loaded {
+        Loaded {
             spec: spec.clone(),
-            plugin: history.plugin,
-            generation: self.generations,
-            number: history.generations,
+            plugin,
+            generation,
+            number,
             name: spec.name.as_str().into(),
             module,
             config,
@@ -299,16 +383,79 @@ impl PluginHost {
             traps_seen: 0,
             traps: Vec::new(),
             disabled: false,
-        };
-        let started = Instant::now();
+        }
+    }
+
+    /// A version with its instances for every worker.
+    fn instances_of(&self, loaded: Loaded) -> Result<Prepared, PluginFault> {
         let mut instances = Vec::new();
-        for _ in 0..workers {
+        for _ in 0..self.options.workers {
             let active = self.instantiate(&loaded)?;
             let spare = self.instantiate(&loaded)?;
             instances.push(Instances { active, spare });
         }
-        report.instantiate_us = micros(started);
-        Ok((Prepared::New(Box::new(loaded), instances), report))
+        Ok(Prepared::New(Box::new(loaded), instances))
+    }
+
+    /// The version of a plugin that [`Self::prepare`] would load, for instances aside: it takes no number
+    /// and leaves no trace. Of plugins that run unchanged, this is the version that runs.
+    pub(crate) fn load_aside(
+        &self,
+        spec: &PluginSpec,
+        position: usize,
+    ) -> Result<Aside<'_>, PluginFault> {
+        let files = Files::read(spec)?;
+        let running = self.loaded.iter().find(|running| running.spec == *spec);
+        if let Some(running) =
+            running.filter(|running| running.is(&files.inspected.0, &files.config))
+        {
+            return Ok(Aside::Running(running));
+        }
+        let (module, _) = self.module(spec, &files)?;
+        // Numbers that nothing else has: generations and plugins count from 0.
+        let numbers = Numbers {
+            plugin: u32::MAX - u32::try_from(position).unwrap_or(0),
+            generation: u64::MAX - position as u64,
+            number: self.history.get(&spec.name).map_or(1, |history| history.generations + 1),
+        };
+        let loaded = self.version(spec, module, files.config, files.stamp, numbers);
+        Ok(Aside::New(Box::new(loaded)))
+    }
+
+    /// The set that runs, to go back to: with its modules and configurations, whatever becomes of their
+    /// files.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        let kept = self.loaded.iter().map(|loaded| KeptPlugin {
+            spec: loaded.spec.clone(),
+            module: loaded.module.clone(),
+            config: loaded.config.clone(),
+        });
+        Checkpoint { plugins: kept.collect() }
+    }
+
+    /// Prepares the set of a checkpoint without reading a file; [`Self::publish`] puts it into force. A
+    /// plugin that runs as it did is kept with its memory; a file that holds something else by now is
+    /// taken for known, and loaded only when it changes again.
+    ///
+    /// # Errors
+    /// [`PolicyError::Plugin`] when an instance cannot be made.
+    pub fn prepare_checkpoint(&mut self, to: &Checkpoint) -> Result<PreparedSet, PolicyError> {
+        let mut plugins = Vec::new();
+        for KeptPlugin { spec, module, config } in &to.plugins {
+            let stamp = Stamp::of(spec);
+            if let Some(running) = self.same_as(spec, &module.sha256, config) {
+                running.stamp = stamp;
+                plugins.push(Prepared::Keep(spec.name.clone()));
+                continue;
+            }
+            let loaded = self.number(spec, module.clone(), config.clone(), stamp);
+            let prepared = self
+                .instances_of(loaded)
+                .map_err(|fault| PolicyError::plugin(&spec.name, fault))?;
+            plugins.push(prepared);
+        }
+        Ok(PreparedSet { plugins })
     }
 
     fn instantiate(&self, loaded: &Loaded) -> Result<Box<Instance>, PluginFault> {
@@ -335,6 +482,10 @@ impl PluginHost {
 
     pub(crate) fn shadow_beat(&self) -> &Beat {
         &self.shadow_beat
+    }
+
+    pub(crate) fn plan_beat(&self) -> &Beat {
+        &self.plan_beat
     }
 
     fn make(
@@ -678,6 +829,11 @@ impl PluginHost {
 }
 
 impl Loaded {
+    /// Whether this is the version with this module and configuration, and in working order.
+    fn is(&self, hash: &[u8; 32], config: &[u8]) -> bool {
+        self.module.sha256 == *hash && self.config == config && !self.disabled
+    }
+
     pub(crate) fn terms(&self) -> Terms {
         let manifest = &self.module.manifest;
         Terms {

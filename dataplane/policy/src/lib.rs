@@ -52,7 +52,7 @@ mod watch;
 
 pub use chain::WorkerChain;
 pub use error::{LayoutFault, PluginFault, PolicyError};
-pub use host::{PluginHost, PreparedSet, ReloadReport};
+pub use host::{Checkpoint, PluginHost, PreparedSet, ReloadReport};
 pub use layout::check_layout;
 pub use manifest::{CounterDeclaration, Manifest};
 pub use meters::MeterStatus;

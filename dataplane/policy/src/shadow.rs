@@ -11,14 +11,15 @@ use crossbeam::queue::ArrayQueue;
 use frame::HookPoint;
 
 use crate::{
-    PluginFault, PluginHost, PolicyError, WorkerChain,
+    PluginFault, PluginHost, PluginSpec, PolicyError, WorkerChain,
     chain::{Place, Slot, WorkerSet},
     counters::GenerationCounters,
-    host::{Loaded, LogSink},
+    host::{Aside, Loaded, LogSink},
     instance::{Instance, reason},
     manifest::hook_name,
     meters::MeterRegistry,
     publish::{Mailbox, TrapReport},
+    ticker::Beat,
 };
 
 /// How a plugin is asked about a packet aside.
@@ -93,9 +94,7 @@ impl PluginHost {
     /// The plugins that run, in the order in which they are called.
     #[must_use]
     pub fn list(&self) -> Vec<ListedPlugin> {
-        let mut plugins: Vec<_> = self.loaded().iter().map(listed).collect();
-        plugins.sort_by_key(|plugin| HookPoint::ALL.iter().position(|at| *at == plugin.hook));
-        plugins
+        list_of(&self.loaded().iter().collect::<Vec<_>>())
     }
 
     /// Makes instances aside of all plugins that run, where they can be asked, for one packet or one
@@ -104,8 +103,40 @@ impl PluginHost {
     /// # Errors
     /// [`PolicyError::Plugin`] when an instance cannot be made.
     pub fn shadow(&self) -> Result<Shadow, PolicyError> {
+        let loaded: Vec<&Loaded> = self.loaded().iter().collect();
+        self.shadow_from(&loaded, self.shadow_beat())
+    }
+
+    /// Two shadows for a plan: of the plugins that run, and of those that `specs` would load, which are
+    /// read, checked and compiled as [`Self::prepare`] does it and leave no trace in what runs. Both may
+    /// be called beside [`Self::shadow`]'s, by one thread, in turns.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn shadows_of_plan(&self, specs: &[PluginSpec]) -> Result<(Shadow, Shadow), PolicyError> {
+        let running: Vec<&Loaded> = self.loaded().iter().collect();
+        let before = self.shadow_from(&running, self.plan_beat())?;
+        let mut asides = Vec::new();
+        for (position, spec) in specs.iter().enumerate() {
+            if specs.iter().take(position).any(|earlier| earlier.name == spec.name) {
+                return Err(PolicyError::Duplicate(spec.name.clone()));
+            }
+            let aside = self.load_aside(spec, position);
+            asides.push(aside.map_err(|fault| PolicyError::plugin(&spec.name, fault))?);
+        }
+        let loaded: Vec<&Loaded> = asides
+            .iter()
+            .map(|aside| match aside {
+                Aside::Running(loaded) => loaded,
+                Aside::New(loaded) => &**loaded,
+            })
+            .collect();
+        Ok((before, self.shadow_from(&loaded, self.plan_beat())?))
+    }
+
+    fn shadow_from(&self, plugins: &[&Loaded], beat: &Beat) -> Result<Shadow, PolicyError> {
         let mut set = Box::<WorkerSet>::default();
-        for loaded in self.loaded() {
+        for loaded in plugins {
             if asked(loaded) == Asked::Not {
                 continue;
             }
@@ -121,14 +152,10 @@ impl PluginHost {
             hook.push(Place { generation: loaded.generation, slot: Some(slot) });
         }
         let traps = Arc::new(ArrayQueue::new(16));
-        let mut chain = WorkerChain::new(
-            0,
-            Arc::new(Mailbox::new()),
-            Arc::clone(&traps),
-            self.shadow_beat().clone(),
-        );
+        let mut chain =
+            WorkerChain::new(0, Arc::new(Mailbox::new()), Arc::clone(&traps), beat.clone());
         chain.adopt(set);
-        Ok(Shadow { chain, traps: ShadowTraps(traps), plugins: self.list() })
+        Ok(Shadow { chain, traps: ShadowTraps(traps), plugins: list_of(plugins) })
     }
 
     fn shadow_slot(&self, loaded: &Loaded) -> Result<Slot, PluginFault> {
@@ -146,6 +173,12 @@ impl PluginHost {
             counters: Arc::new(GenerationCounters::new(1, reasons, loaded.counter_names.len())),
         })
     }
+}
+
+fn list_of(plugins: &[&Loaded]) -> Vec<ListedPlugin> {
+    let mut list: Vec<_> = plugins.iter().map(|loaded| listed(loaded)).collect();
+    list.sort_by_key(|plugin| HookPoint::ALL.iter().position(|at| *at == plugin.hook));
+    list
 }
 
 fn listed(loaded: &Loaded) -> ListedPlugin {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchCommand;
+use crate::plan::MaxChanged;
+use crate::run::CONFIRM_S_MAX;
 
 /// A user-space router on AF_XDP: port slices of shared addresses, longest-prefix match, and
 /// policy in WebAssembly.
@@ -37,10 +39,20 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Make the running router read its configuration again; it is put into force whole or not at all
-    Reload {
+    Reload(ReloadArgs),
+    /// Keep the configuration that was reloaded with --confirm
+    Confirm {
+        /// Go back to the configuration before at once instead
+        #[arg(long)]
+        cancel: bool,
         #[command(flatten)]
         socket: SocketArgs,
     },
+    /// Tell what another configuration would change for the packets that were received last
+    ///
+    /// Exit codes: 0 if it would change nothing for any of them, 3 if it would, 4 if the configuration
+    /// differs and there was no packet to judge by, 1 if it is refused as a reload would refuse it.
+    Plan(PlanArgs),
     /// Plugins of the running router
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -77,6 +89,31 @@ pub(crate) struct SocketArgs {
     /// The router's control socket
     #[arg(long, value_name = "PATH", default_value = "/run/sluice/default.sock")]
     pub(crate) socket: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
+    /// Refuse the configuration if more than this would change: '0.1%' of the packets that were received
+    /// last, or '10 flows' of them. Refused too when there is no packet to judge by
+    #[arg(long, value_name = "N%|N flows")]
+    pub(crate) max_changed: Option<MaxChanged>,
+    /// Go back to the configuration before unless 'sluice confirm' or another reload comes within so many
+    /// seconds. A router that is started anew before that goes back too
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=CONFIRM_S_MAX))]
+    pub(crate) confirm: Option<u64>,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The new configuration, which the router reads; relative paths in it start from its folder
+    pub(crate) file: PathBuf,
+    /// The report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,6 +9,7 @@ mod client;
 mod explain;
 mod filter;
 mod init;
+mod plan;
 mod plugins;
 mod preflight;
 mod replay;
@@ -62,7 +63,9 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Preflight(args) => preflight::run(&Checked::load(&args.config)?)?,
         Command::Init => init::run()?,
         Command::Status { socket, json } => client::status(&socket.socket, json)?,
-        Command::Reload { socket } => client::reload(&socket.socket)?,
+        Command::Reload(args) => client::reload(&args)?,
+        Command::Confirm { cancel, socket } => client::confirm(&socket.socket, cancel)?,
+        Command::Plan(args) => return client::plan(&args),
         Command::Plugin(PluginCommand::List { socket }) => client::plugins(&socket.socket)?,
         Command::Plugin(PluginCommand::Reload { name, socket }) => {
             client::reload_plugin(&socket.socket, name)?;

@@ -26,7 +26,7 @@ const FORWARDED_MIN: u64 = 10_000;
 fn judge() -> Judge {
     let own = ["10.0.0.11", "10.1.0.1", "fd00::11", "fd01::1"];
     let own = own.iter().map(|address| address.parse().expect("an address")).collect();
-    Judge { own, tunnel_port: 6080 }
+    Judge { own, tunnel_port: 6080, is_fooled: false }
 }
 
 /// Every file below `folder`, in order.

@@ -20,6 +20,8 @@ mod client;
 mod lines;
 mod server;
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 pub use client::{ClientError, ControlClient};
@@ -39,7 +41,25 @@ pub enum Request {
     /// The [`StatusReport`](crate::status::StatusReport).
     Status,
     /// Read the configuration again and put it into force.
-    Reload,
+    Reload {
+        /// Refuse it when a plan says that more than this would change: `0.1%` of the packets, `10 flows`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_changed: Option<String>,
+        /// Go back to the configuration before unless [`Request::Confirm`] comes within so many seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm_s: Option<u64>,
+    },
+    /// Keep the configuration that waits for its confirmation.
+    Confirm {
+        /// Go back at once instead.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cancel: bool,
+    },
+    /// Tell what another configuration would change for the packets that were received last.
+    Plan {
+        /// The configuration file, which the router reads.
+        file: PathBuf,
+    },
     /// The plugins that are loaded.
     PluginList,
     /// Load a plugin's file again and swap it in.
@@ -128,7 +148,17 @@ mod tests {
     fn the_wire_format_is_stable() {
         let requests = [
             (Request::Status, r#"{"request":"status"}"#),
-            (Request::Reload, r#"{"request":"reload"}"#),
+            (Request::Reload { max_changed: None, confirm_s: None }, r#"{"request":"reload"}"#),
+            (
+                Request::Reload { max_changed: Some("0.1%".into()), confirm_s: Some(60) },
+                r#"{"request":"reload","max_changed":"0.1%","confirm_s":60}"#,
+            ),
+            (Request::Confirm { cancel: false }, r#"{"request":"confirm"}"#),
+            (Request::Confirm { cancel: true }, r#"{"request":"confirm","cancel":true}"#),
+            (
+                Request::Plan { file: "/etc/sluice/new.toml".into() },
+                r#"{"request":"plan","file":"/etc/sluice/new.toml"}"#,
+            ),
             (Request::PluginList, r#"{"request":"plugin-list"}"#),
             (
                 Request::PluginReload { name: "filter".into() },

@@ -51,6 +51,9 @@ pub struct StatusReport {
     pub plugins: Vec<serde_json::Value>,
     /// Reloads of the configuration since the start.
     pub reloads: ReloadStatus,
+    /// The configuration in force waits for its confirmation; absent when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmation: Option<ConfirmationStatus>,
 }
 
 /// The process as a whole.
@@ -306,5 +309,19 @@ pub struct ReloadStatus {
     /// Those that were refused.
     pub refused: u64,
     /// Why the last one was refused; absent after a reload that came into force.
+    pub last_error: Option<String>,
+    /// Those that were not confirmed, so that the router went back.
+    #[serde(default)]
+    pub gone_back: u64,
+}
+
+/// A configuration that waits for its confirmation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmationStatus {
+    /// Seconds until the router goes back.
+    pub seconds_left: u64,
+    /// Number of the configuration that it goes back to.
+    pub back_to: u64,
+    /// Why going back failed; it is tried again each second.
     pub last_error: Option<String>,
 }

@@ -50,11 +50,25 @@ pub fn render(report: &StatusReport) -> String {
         count(report.routes.v6),
         count(report.routes.unexpressible),
     );
-    let _ =
-        writeln!(out, "reloads    {} ok, {} refused", report.reloads.ok, report.reloads.refused);
+    let reloads = &report.reloads;
+    let _ = write!(out, "reloads    {} ok, {} refused", reloads.ok, reloads.refused);
+    if reloads.gone_back > 0 {
+        let _ = write!(out, ", {} not confirmed", reloads.gone_back);
+    }
+    out.push('\n');
     if let Some(error) = &report.reloads.last_error {
         for (number, line) in error.lines().enumerate() {
             let _ = writeln!(out, "{}{line}", if number == 0 { "  last refusal: " } else { "  " });
+        }
+    }
+    if let Some(pending) = &report.confirmation {
+        let _ = writeln!(
+            out,
+            "confirm    configuration {} waits for 'sluice confirm'; in {} s the router goes back to {}",
+            router.configuration_generation, pending.seconds_left, pending.back_to,
+        );
+        if let Some(error) = &pending.last_error {
+            let _ = writeln!(out, "  going back failed: {error}");
         }
     }
     out
@@ -377,6 +391,7 @@ mod tests {
             "plugins",
             "routes",
             "reloads",
+            "confirm",
         ] {
             assert!(
                 text.lines().any(|line| line.starts_with(title)),

@@ -117,6 +117,8 @@ pub(crate) fn report() -> StatusReport {
             ok: 2,
             refused: 1,
             last_error: Some("sluice.toml: slices.web.ports: overlaps slice api".into()),
+            gone_back: 0,
         },
+        confirmation: Some(ConfirmationStatus { seconds_left: 42, back_to: 2, last_error: None }),
     }
 }

@@ -14,7 +14,7 @@ use wire::{InterfaceId, flow, protocol};
 use super::Names;
 
 /// The address of a descriptor.
-pub(super) fn ip(address: &[u8; 16]) -> IpAddr {
+pub(crate) fn ip(address: &[u8; 16]) -> IpAddr {
     match flow::as_ipv4(address) {
         Some(address) => IpAddr::V4(Ipv4Addr::from(address)),
         None => IpAddr::V6(Ipv6Addr::from(*address)),
@@ -22,7 +22,7 @@ pub(super) fn ip(address: &[u8; 16]) -> IpAddr {
 }
 
 /// A packet in a line.
-pub(super) fn describe(descriptor: &Descriptor, received: &[u8]) -> String {
+pub(crate) fn describe(descriptor: &Descriptor, received: &[u8]) -> String {
     let has_ports = descriptor.flags & flags::PORTS != 0;
     let is_icmp = matches!(descriptor.protocol, protocol::ICMP | protocol::ICMPV6);
     let end = |address: &[u8; 16], port: u16| match ip(address) {
@@ -71,12 +71,12 @@ fn tcp_flags(bits: u8) -> String {
     if set.is_empty() { "no flags".to_owned() } else { set.join(",") }
 }
 
-pub(super) fn interface_name<'a>(id: InterfaceId, names: Names<'a>) -> &'a str {
+pub(crate) fn interface_name<'a>(id: InterfaceId, names: Names<'a>) -> &'a str {
     names.config.interfaces.get(id.index()).map_or("?", |interface| interface.name.as_str())
 }
 
 /// The far end of a tunnel.
-pub(super) fn peer_words(id: PeerId, names: Names<'_>) -> Option<String> {
+pub(crate) fn peer_words(id: PeerId, names: Names<'_>) -> Option<String> {
     let peer = names.snapshot.peer(id)?;
     let remote = peer.remote;
     let position = |list: &[Option<PeerId>]| list.iter().position(|peer| *peer == Some(id));
@@ -90,7 +90,7 @@ pub(super) fn peer_words(id: PeerId, names: Names<'_>) -> Option<String> {
 }
 
 /// Who owns a slice.
-pub(super) fn owner_words(owner: Owner, names: Names<'_>) -> String {
+pub(crate) fn owner_words(owner: Owner, names: Names<'_>) -> String {
     let config = names.config;
     match owner {
         Owner::Local(id) => match config.owners.get(usize::from(id.0)) {

@@ -25,14 +25,17 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use config::Checked;
 use control::publication::{HostView, Publication};
-use crossbeam::channel::bounded;
-use forward::{PacketRecord, Worker, WorkerCounters, WorkerParts, punt_channel};
+use crossbeam::channel::{Receiver, bounded};
+use forward::{
+    Neighbor, PacketRecord, PuntReceiver, Worker, WorkerCounters, WorkerParts, punt_channel,
+};
 use frame::{Hook, Nanos};
 use policy::{ListedPlugin, ShadowTraps};
 use sim::{Faults, MemoryQueue, QueueSizes, memory_pool, reclaim_pool};
 use tables::{Reader, Snapshot};
 use wire::{InterfaceId, MacAddress};
 
+pub(crate) use entries::{describe, interface_name, ip, owner_words, peer_words};
 pub(crate) use report::{Explanation, VerdictReport, verdict_report};
 pub(crate) use text::render;
 
@@ -53,6 +56,77 @@ pub(crate) struct Names<'a> {
     pub(crate) plugins: &'a [ListedPlugin],
 }
 
+/// A worker made aside, which carries no traffic and writes down what becomes of each frame.
+pub(crate) struct Aside<H: Hook> {
+    worker: Worker<MemoryQueue, H>,
+    kernel: PuntReceiver,
+    _wanted: Receiver<Neighbor>,
+}
+
+impl<H: Hook> Aside<H> {
+    /// A worker on the tables of `reader`, with the policy of `hook`.
+    pub(crate) fn new(reader: Reader, hook: H, now: Nanos) -> Self {
+        let interfaces = reader.snapshot().interfaces.len();
+        let sizes = QueueSizes { fill_frames_max: FILL_FRAMES, ..QueueSizes::default() };
+        let (want, wanted) = bounded(4);
+        let (punt, kernel) = punt_channel(4, || {});
+        let mut worker = Worker::new(WorkerParts {
+            id: 0,
+            queues: (0_u8..)
+                .take(interfaces)
+                .map(|at| MemoryQueue::with(InterfaceId(at), sizes, Faults::default()))
+                .collect(),
+            pool: memory_pool(FRAMES * interfaces, 0),
+            hook,
+            reader,
+            counters: Arc::new(WorkerCounters::new(interfaces)),
+            punt: Some(punt),
+            handoff: None,
+            wanted: want,
+            batch_frames: 1,
+        });
+        worker.record();
+        // The first turn puts chunks on the FILL rings.
+        worker.turn(now);
+        Self { worker, kernel, _wanted: wanted }
+    }
+
+    /// Runs one frame through, and returns what was written down about it.
+    pub(crate) fn ask(
+        &mut self,
+        ingress: InterfaceId,
+        frame: &[u8],
+        now: Nanos,
+    ) -> Result<PacketRecord> {
+        let queue =
+            self.worker.queues_mut().get_mut(ingress.index()).context("no such interface")?;
+        ensure!(
+            queue.push_rx(frame),
+            "the frame is longer than a chunk holds: {} bytes",
+            frame.len()
+        );
+        self.worker.turn(now);
+        // What was held before may meet its end in this turn too.
+        let records = self.worker.take_records();
+        let record = records.into_iter().rev().find(|record| !record.was_held);
+        while let Some(frame) = self.kernel.receive() {
+            self.kernel.give_back(frame);
+        }
+        for queue in self.worker.queues_mut() {
+            queue.drain_tx(|_| {});
+        }
+        self.worker.turn(now);
+        record.context("the worker wrote nothing down")
+    }
+
+    /// Takes the worker apart, so that its chunks are freed.
+    pub(crate) fn end(self) {
+        let (queues, pool) = self.worker.into_parts();
+        drop(queues);
+        reclaim_pool(pool);
+    }
+}
+
 /// Runs one frame through a worker made aside, and returns what it wrote down.
 pub(crate) fn ask(
     reader: Reader,
@@ -61,40 +135,10 @@ pub(crate) fn ask(
     frame: &[u8],
     now: Nanos,
 ) -> Result<PacketRecord> {
-    let interfaces = reader.snapshot().interfaces.len();
-    let sizes = QueueSizes { fill_frames_max: FILL_FRAMES, ..QueueSizes::default() };
-    let (want, _wanted) = bounded(4);
-    let (punt, kernel) = punt_channel(4, || {});
-    let mut worker = Worker::new(WorkerParts {
-        id: 0,
-        queues: (0_u8..)
-            .take(interfaces)
-            .map(|at| MemoryQueue::with(InterfaceId(at), sizes, Faults::default()))
-            .collect(),
-        pool: memory_pool(FRAMES * interfaces, 0),
-        hook,
-        reader,
-        counters: Arc::new(WorkerCounters::new(interfaces)),
-        punt: Some(punt),
-        handoff: None,
-        wanted: want,
-        batch_frames: 1,
-    });
-    worker.record();
-    // The first turn puts chunks on the FILL rings.
-    worker.turn(now);
-    let queue = worker.queues_mut().get_mut(ingress.index()).context("no such interface")?;
-    ensure!(queue.push_rx(frame), "the frame is longer than a chunk holds: {} bytes", frame.len());
-    worker.turn(now);
-    let record = worker.take_records().pop();
-    while let Some(frame) = kernel.receive() {
-        kernel.give_back(frame);
-    }
-    worker.turn(now);
-    let (queues, pool) = worker.into_parts();
-    drop(queues);
-    reclaim_pool(pool);
-    record.context("the worker wrote nothing down")
+    let mut aside = Aside::new(reader, hook, now);
+    let record = aside.ask(ingress, frame, now);
+    aside.end();
+    record
 }
 
 /// What went wrong in plugins' calls, by generation.

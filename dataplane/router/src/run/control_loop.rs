@@ -11,19 +11,23 @@ use control::metrics::MetricsServer;
 use control::publication::{Changes, Publication};
 use control::socket::{Request, Responder};
 use control::status::ReloadStatus;
-use crossbeam::channel::{Receiver, select};
-use forward::{Neighbor, WorkerCounters};
-use serde_json::json;
+use crossbeam::channel::{Receiver, Sender, select};
+use forward::{Neighbor, SampleRing, WorkerCounters};
+use policy::Checkpoint;
+use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
 use crate::plugins;
 use crate::run::Asked;
+use crate::run::confirm::Pending;
 use crate::run::datapath::{self, Datapath};
 use crate::run::host_state::HostState;
 use crate::run::neighbors::Kept;
+use crate::run::plans::{Planned, Purpose};
 use crate::run::plugin_thread::PluginThread;
 use crate::run::punt_thread::PuntThread;
 use crate::run::report::Rates;
+use crate::run::source::Source;
 use crate::run::taps::Taps;
 
 /// How often the loop looks at the time when nothing happens: what sets rates and metrics.
@@ -59,6 +63,23 @@ pub(crate) struct ControlLoop {
     pub(crate) tsc_hz: u64,
     pub(crate) reloads: ReloadStatus,
     pub(crate) taps: Taps,
+    /// The text of the configuration in force.
+    pub(crate) text: Arc<str>,
+    /// The configuration in force waits for its confirmation.
+    pub(crate) pending: Option<Pending>,
+    /// What each worker remembers of the packets that it received.
+    pub(crate) samples: Vec<Arc<SampleRing>>,
+    /// Where plans come from their threads.
+    pub(crate) planned: (Sender<Planned>, Receiver<Planned>),
+    pub(crate) is_planning: bool,
+}
+
+/// Where the plugins of a configuration come from.
+pub(crate) enum PluginsFrom {
+    /// From its files.
+    Files,
+    /// As they ran.
+    Checkpoint(Checkpoint),
 }
 
 impl ControlLoop {
@@ -74,9 +95,11 @@ impl ControlLoop {
         let mut gathered = Changes::default();
         let mut gathered_since = Instant::now();
         let mut second = Instant::now();
+        let planned = self.planned.1.clone();
         self.every_second(SECOND);
         loop {
             let tick = if gathered == Changes::default() { IDLE_TICK } else { GATHERING_TICK };
+            let tick = self.confirm_within().map_or(tick, |due| due.min(tick));
             select! {
                 recv(events) -> event => match event {
                     Ok(KernelEvent::Failed(error)) => bail!("{error}"),
@@ -96,14 +119,17 @@ impl ControlLoop {
                     }
                 }
                 recv(signals) -> asked => match asked {
-                    Ok(Asked::Reload) => {
-                        let _ = self.reload();
-                    }
+                    Ok(Asked::Reload) => self.reload_by_signal(),
                     Ok(Asked::Stop) | Err(_) => {
                         info!("stopping");
                         return Ok(());
                     }
                 },
+                recv(planned) -> plan => {
+                    if let Ok(plan) = plan {
+                        self.finish_plan(plan);
+                    }
+                }
                 recv(wanted) -> neighbor => {
                     if let Ok(neighbor) = neighbor {
                         self.neighbors.seek(neighbor, &self.host, &self.mirror);
@@ -117,6 +143,7 @@ impl ControlLoop {
                 self.publish(gathered);
                 gathered = Changes::default();
             }
+            self.look_at_confirmation();
             if second.elapsed() >= SECOND {
                 self.every_second(second.elapsed());
                 second = Instant::now();
@@ -180,12 +207,19 @@ impl ControlLoop {
     fn answer(&mut self, request: Request, responder: Responder) {
         match request {
             Request::Status => responder.reply_with(Ok::<_, String>(self.report())),
-            Request::Reload => {
-                let result = self
-                    .reload()
-                    .map(|actions| json!({ "generation": self.generation, "changed": actions }));
-                responder.reply_with(result.map_err(|error| format!("{error:#}")));
+            Request::Reload { max_changed: None, confirm_s } => {
+                let result = self.reload_from(Source::read(&self.file), confirm_s);
+                reply(responder, result.map(|changed| self.reloaded(&changed, None)));
             }
+            Request::Reload { max_changed: Some(limit), confirm_s } => match limit.parse() {
+                Ok(limit) => {
+                    let purpose = Purpose::Reload { limit, confirm_s };
+                    self.start_plan(self.file.clone(), purpose, responder);
+                }
+                Err(error) => responder.reply_with(Err::<(), String>(error)),
+            },
+            Request::Confirm { cancel } => reply(responder, self.confirm(cancel)),
+            Request::Plan { file } => self.start_plan(file, Purpose::Show, responder),
             Request::PluginList => responder.reply_with(Ok::<_, String>(self.plugins.status())),
             Request::PluginReload { name } => self.plugins.reload(name, responder),
             Request::Explain { interface, packet, has_link_layer, keep_mac } => {
@@ -199,37 +233,41 @@ impl ControlLoop {
         }
     }
 
-    /// Reads the configuration again and puts it into force, whole or not at all. Returns the names
-    /// of what changed.
-    fn reload(&mut self) -> Result<Vec<String>> {
-        let result = self.try_reload();
-        match &result {
-            Ok(changed) => {
-                self.reloads.ok += 1;
-                self.reloads.last_error = None;
-                info!(?changed, generation = self.generation, "configuration reloaded");
-            }
-            Err(error) => {
-                self.reloads.refused += 1;
-                self.reloads.last_error = Some(format!("{error:#}"));
-                warn!("configuration refused, the old one stays in force: {error:#}");
-            }
-        }
-        result
+    /// The answer to a reload.
+    pub(crate) fn reloaded(&self, changed: &[String], foreseen: Option<Value>) -> Value {
+        let seconds = self.confirmation().map(|confirmation| confirmation.seconds_left);
+        json!({
+            "generation": self.generation,
+            "changed": changed,
+            "confirm_within_s": seconds,
+            "foreseen": foreseen,
+        })
     }
 
-    fn try_reload(&mut self) -> Result<Vec<String>> {
-        let new = Arc::new(Checked::load(&self.file)?);
+    /// Puts a configuration into force, whole or not at all. Returns the names of what changed.
+    pub(crate) fn put_into_force(
+        &mut self,
+        source: Source,
+        plugins: PluginsFrom,
+    ) -> Result<Vec<String>> {
+        let Source { config: new, text } = source;
         let actions = config::diff(&self.config, &new)?;
-        if actions.is_empty() {
+        // Plugins may have been replaced by themselves since a checkpoint.
+        let is_going_back = matches!(plugins, PluginsFrom::Checkpoint(_));
+        if actions.is_empty() && !is_going_back {
+            // Comments and the like may differ.
+            self.text = text;
             return Ok(Vec::new());
         }
         // What can fail comes before anything is in force: tables are built and plugins compiled
         // aside.
         let tables = Publication::prepare(Arc::clone(&new), self.host.view())?;
-        let has_plugins = actions.iter().any(|action| matches!(action, Action::Plugins(_)));
-        if has_plugins {
-            self.plugins.prepare(plugins::specs(&new))?;
+        let has_plugins =
+            is_going_back || actions.iter().any(|action| matches!(action, Action::Plugins(_)));
+        match plugins {
+            PluginsFrom::Checkpoint(checkpoint) => self.plugins.prepare_checkpoint(checkpoint)?,
+            PluginsFrom::Files if has_plugins => self.plugins.prepare(plugins::specs(&new))?,
+            PluginsFrom::Files => {}
         }
         // Egress addresses that are new must never be taken for the kernel's, so the classifier
         // learns of them first; those that go are forgotten once no worker steers them any more.
@@ -262,6 +300,7 @@ impl ControlLoop {
         }
         self.publication.config_changed(tables, self.host.view());
         self.config = new;
+        self.text = text;
         self.generation += 1;
         self.update_rules();
         self.neighbors.follow(&self.publication, &self.host, &self.mirror);
@@ -269,11 +308,11 @@ impl ControlLoop {
     }
 }
 
-fn reply(responder: Responder, result: Result<serde_json::Value>) {
+fn reply(responder: Responder, result: Result<Value>) {
     responder.reply_with(result.map_err(|error| format!("{error:#}")));
 }
 
-fn name_of(action: &Action) -> String {
+pub(crate) fn name_of(action: &Action) -> String {
     match action {
         Action::Validation => "validation".to_owned(),
         Action::Icmp => "icmp".to_owned(),

@@ -13,7 +13,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use config::{Checked, OnExit, Poll, TunnelKind, Workers};
 use crossbeam::channel::Sender;
-use forward::{Handoff, Neighbor, PuntSender, TapReader, Worker, WorkerCounters, WorkerParts};
+use forward::{
+    Handoff, Neighbor, PuntSender, Sampler, TapReader, Worker, WorkerCounters, WorkerParts,
+};
 use frame::{Nanos, Pool};
 use policy::WorkerChain;
 use tables::Reader;
@@ -56,6 +58,7 @@ pub(crate) struct WorkerInputs {
     /// `None` where there is only one worker.
     pub(crate) handoff: Option<Handoff>,
     pub(crate) taps: TapReader,
+    pub(crate) sampler: Sampler,
 }
 
 /// What the classifier is to decide by.
@@ -246,7 +249,7 @@ fn assemble(
     wanted: &Sender<Neighbor>,
     counters: &Arc<WorkerCounters>,
 ) -> RouterWorker {
-    let WorkerInputs { hook, reader, punt, handoff, taps } = inputs;
+    let WorkerInputs { hook, reader, punt, handoff, taps, sampler } = inputs;
     let mut worker = Worker::new(WorkerParts {
         id,
         queues,
@@ -260,6 +263,7 @@ fn assemble(
         batch_frames: usize::from(config.router.batch_frames),
     });
     worker.set_taps(taps);
+    worker.set_sampler(sampler);
     worker
 }
 

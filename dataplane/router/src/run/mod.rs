@@ -10,19 +10,22 @@
 //! The loop is one thread, so that changes land one after the other. Workers never wait for it.
 
 mod bell;
+mod confirm;
 mod control_loop;
 mod datapath;
 mod host_state;
 mod neighbors;
+mod plans;
 mod plugin_thread;
 mod privileges;
 mod punt_thread;
 mod report;
+mod source;
 mod taps;
 mod worker_thread;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -35,7 +38,9 @@ use control::metrics::MetricsServer;
 use control::publication::Publication;
 use control::socket::ControlServer;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use forward::{Handoff, TapBoard, Wake, WorkerCounters, handoff_mesh, punt_channel};
+use forward::{
+    Handoff, SampleRing, Sampler, TapBoard, Wake, WorkerCounters, handoff_mesh, punt_channel,
+};
 use policy::{HostOptions, PluginHost, WorkerChain};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -48,7 +53,9 @@ use datapath::{Datapath, WorkerInputs};
 use host_state::HostState;
 use plugin_thread::PluginThread;
 use punt_thread::PuntThread;
+use source::Source;
 
+pub(crate) use confirm::CONFIRM_S_MAX;
 pub(crate) use datapath::{cores as core_list, facts as interface_facts};
 
 /// How long reading the kernel's tables may take at start: a full Internet table takes seconds.
@@ -69,8 +76,8 @@ const WANTED_MAX: usize = 1024;
 const SOCKET_MODE: u32 = 0o660;
 
 /// Runs the router until it is told to stop.
-pub(crate) fn run(file: &PathBuf) -> Result<()> {
-    let config = Arc::new(Checked::load(file)?);
+pub(crate) fn run(file: &Path) -> Result<()> {
+    let Source { config, text } = Source::at_start(file)?;
     preflight::require(&config)?;
     let start = Instant::now();
     let facts = datapath::facts(&config)?;
@@ -98,16 +105,20 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
     let mut inputs = Vec::new();
     let mut punt_ends = Vec::new();
     let taps = TapBoard::default();
+    let mut samples = Vec::new();
     for (id, (hook, handoff)) in (0_u16..).zip(chains.into_iter().zip(handoffs)) {
         let thread = punt.thread();
         let (sender, receiver) = punt_channel(PUNT_FRAMES_MAX, move || thread.unpark());
         punt_ends.push(receiver);
+        let sample = Arc::new(SampleRing::default());
+        samples.push(Arc::clone(&sample));
         inputs.push(WorkerInputs {
             hook,
             reader: publication.reader(),
             punt: sender,
             handoff,
             taps: taps.reader(id),
+            sampler: Sampler::new(sample),
         });
     }
     let (want, wanted) = bounded(WANTED_MAX);
@@ -133,7 +144,7 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
     let taps = taps::Taps::new(taps, counters.len(), start);
     let mut control = ControlLoop {
         taps,
-        file: file.clone(),
+        file: file.to_path_buf(),
         config,
         host,
         publication,
@@ -149,6 +160,11 @@ pub(crate) fn run(file: &PathBuf) -> Result<()> {
         generation: 1,
         tsc_hz: frame::tsc::hertz(),
         reloads: control::status::ReloadStatus::default(),
+        text,
+        pending: None,
+        samples,
+        planned: bounded(1),
+        is_planning: false,
     };
     let outcome = control.run(&events, &requests, &signals, &wanted);
 

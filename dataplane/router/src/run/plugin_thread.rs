@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use control::socket::Responder;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use policy::{ListedPlugin, PluginHost, PluginSpec, PluginStatus, PreparedSet, Shadow};
+use policy::{Checkpoint, ListedPlugin, PluginHost, PluginSpec, PluginStatus, PreparedSet, Shadow};
 use tracing::{info, warn};
 
 /// How often trapped instances are replaced and logs are written.
@@ -20,6 +20,10 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 enum Order {
     /// Compile and configure a whole set; nothing changes yet.
     Prepare(Vec<PluginSpec>, Sender<Result<()>>),
+    /// The set that runs, to go back to.
+    Checkpoint(Sender<Checkpoint>),
+    /// Prepare the set of a checkpoint; nothing changes yet.
+    PrepareCheckpoint(Box<Checkpoint>, Sender<Result<()>>),
     /// Put the set that was prepared last into force.
     Publish(Sender<Result<()>>),
     /// Forget the set that was prepared last.
@@ -32,12 +36,31 @@ enum Order {
     List(Sender<Vec<ListedPlugin>>),
     /// Instances aside, to ask about a packet.
     Shadow(Sender<Result<Box<Shadow>>>),
+    /// The same of those that run and of those of a new configuration, for a plan.
+    ShadowsOfPlan(Vec<PluginSpec>, Sender<Result<Box<(Shadow, Shadow)>>>),
+}
+
+/// Asks the policy host from another thread.
+#[derive(Clone, Debug)]
+pub(crate) struct PluginAsker(Sender<Order>);
+
+impl PluginAsker {
+    /// Instances aside of the plugins that run, and of those that `specs` would load.
+    pub(crate) fn shadows_of_plan(&self, specs: Vec<PluginSpec>) -> Result<(Shadow, Shadow)> {
+        Ok(*self.ask(|reply| Order::ShadowsOfPlan(specs, reply))??)
+    }
+
+    fn ask<T>(&self, order: impl FnOnce(Sender<T>) -> Order) -> Result<T> {
+        let (reply, answer) = bounded(1);
+        self.0.send(order(reply)).map_err(|_| anyhow!("the plugin thread has ended"))?;
+        answer.recv().map_err(|_| anyhow!("the plugin thread has ended"))
+    }
 }
 
 /// The policy host on its thread.
 #[derive(Debug)]
 pub(crate) struct PluginThread {
-    orders: Sender<Order>,
+    orders: PluginAsker,
     handle: Option<JoinHandle<()>>,
 }
 
@@ -49,12 +72,26 @@ impl PluginThread {
             .name("plugins".to_owned())
             .spawn(move || run(host, &received))
             .context("the plugin thread cannot be started")?;
-        Ok(Self { orders, handle: Some(handle) })
+        Ok(Self { orders: PluginAsker(orders), handle: Some(handle) })
     }
 
     /// Compiles and configures a whole set; [`publish`](Self::publish) puts it into force.
     pub(crate) fn prepare(&self, specs: Vec<PluginSpec>) -> Result<()> {
         self.ask(|reply| Order::Prepare(specs, reply))?
+    }
+
+    /// The set that runs, to go back to.
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
+        self.ask(Order::Checkpoint)
+    }
+
+    /// Prepares the set of a checkpoint; [`publish`](Self::publish) puts it into force.
+    pub(crate) fn prepare_checkpoint(&self, to: Checkpoint) -> Result<()> {
+        self.ask(|reply| Order::PrepareCheckpoint(Box::new(to), reply))?
+    }
+
+    pub(crate) fn asker(&self) -> PluginAsker {
+        self.orders.clone()
     }
 
     pub(crate) fn publish(&self) -> Result<()> {
@@ -63,13 +100,13 @@ impl PluginThread {
 
     pub(crate) fn forget(&self) {
         // A thread that has ended has nothing to forget.
-        let _ = self.orders.send(Order::Forget);
+        let _ = self.orders.0.send(Order::Forget);
     }
 
     /// Loads one plugin again and answers the one who asked.
     pub(crate) fn reload(&self, name: String, responder: Responder) {
         // Without the thread the responder is dropped, which is an answer, too.
-        let _ = self.orders.send(Order::Reload(name, responder));
+        let _ = self.orders.0.send(Order::Reload(name, responder));
     }
 
     pub(crate) fn status(&self) -> Vec<PluginStatus> {
@@ -86,16 +123,14 @@ impl PluginThread {
     }
 
     fn ask<T>(&self, order: impl FnOnce(Sender<T>) -> Order) -> Result<T> {
-        let (reply, answer) = bounded(1);
-        self.orders.send(order(reply)).map_err(|_| anyhow!("the plugin thread has ended"))?;
-        answer.recv().map_err(|_| anyhow!("the plugin thread has ended"))
+        self.orders.ask(order)
     }
 }
 
 impl Drop for PluginThread {
     fn drop(&mut self) {
         let (closed, _) = bounded(0);
-        self.orders = closed;
+        self.orders = PluginAsker(closed);
         if let Some(handle) = self.handle.take() {
             // A panic was reported by the thread itself.
             let _ = handle.join();
@@ -110,6 +145,13 @@ fn run(mut host: PluginHost, orders: &Receiver<Order>) {
         match orders.recv_timeout(MAINTAIN_EVERY) {
             Ok(Order::Prepare(specs, reply)) => {
                 let result = host.prepare(&specs).map(|set| prepared = Some(set));
+                let _ = reply.send(result.map_err(Into::into));
+            }
+            Ok(Order::Checkpoint(reply)) => {
+                let _ = reply.send(host.checkpoint());
+            }
+            Ok(Order::PrepareCheckpoint(to, reply)) => {
+                let result = host.prepare_checkpoint(&to).map(|set| prepared = Some(set));
                 let _ = reply.send(result.map_err(Into::into));
             }
             Ok(Order::Publish(reply)) => {
@@ -136,6 +178,10 @@ fn run(mut host: PluginHost, orders: &Receiver<Order>) {
             }
             Ok(Order::Shadow(reply)) => {
                 let _ = reply.send(host.shadow().map(Box::new).map_err(Into::into));
+            }
+            Ok(Order::ShadowsOfPlan(specs, reply)) => {
+                let shadows = host.shadows_of_plan(&specs);
+                let _ = reply.send(shadows.map(Box::new).map_err(Into::into));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,

@@ -160,6 +160,7 @@ impl ControlLoop {
                 .filter_map(|status| serde_json::to_value(status).ok())
                 .collect(),
             reloads: self.reloads.clone(),
+            confirmation: self.confirmation(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// `sluice replay`, with everything but its inputs.
+#[allow(dead_code, reason = "each test file is a program of its own, and not all need it")]
 pub(crate) fn replay(config: &Path, out: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
     command.arg("replay").arg("--config").arg(config).arg("--out-dir").arg(out);

@@ -35,6 +35,19 @@ pub(crate) struct Router {
     folder: tempfile::TempDir,
 }
 
+fn spawn(namespace: &Namespace, folder: &tempfile::TempDir, environment: &[(&str, &str)]) -> Child {
+    let log = File::options().create(true).append(true).open(folder.path().join("log"));
+    let mut command = Command::new(SLUICE);
+    command
+        .args(["run", "--config"])
+        .arg(folder.path().join("sluice.toml"))
+        .env("RUST_LOG", "info")
+        .envs(environment.iter().copied())
+        .stdout(Stdio::null())
+        .stderr(log.expect("a file"));
+    namespace.spawn(&mut command)
+}
+
 impl Router {
     /// Starts a router on these interfaces, with native XDP and one worker, and waits until it
     /// answers. `interfaces` are names and roles; `rest` is put behind them.
@@ -79,24 +92,46 @@ impl Router {
             );
         }
         fs::write(folder.path().join("sluice.toml"), text + rest).expect("a file");
-        let log = File::create(folder.path().join("log")).expect("a file");
-        let mut command = Command::new(SLUICE);
-        command
-            .args(["run", "--config"])
-            .arg(folder.path().join("sluice.toml"))
-            .env("RUST_LOG", "info")
-            .envs(environment.iter().copied())
-            .stdout(Stdio::null())
-            .stderr(log);
-        let child = namespace.spawn(&mut command);
+        let child = spawn(namespace, &folder, environment);
         let mut router = Self { child, pins: pins(namespace.name()), folder };
-        wait_until("the router answers", PATIENCE, || {
-            if let Some(status) = router.child.try_wait().expect("a process") {
-                panic!("the router has ended: {status}\n{}", router.log());
-            }
-            router.ask_status().is_some()
-        });
+        router.wait_for_an_answer();
         router
+    }
+
+    fn wait_for_an_answer(&mut self) {
+        wait_until("the router answers", PATIENCE, || {
+            if let Some(status) = self.child.try_wait().expect("a process") {
+                panic!("the router has ended: {status}\n{}", self.log());
+            }
+            self.ask_status().is_some()
+        });
+    }
+
+    /// Kills it without a warning and starts it again.
+    #[track_caller]
+    pub(crate) fn crash_and_start(&mut self, namespace: &Namespace) {
+        self.child.kill().expect("a process");
+        self.child.wait().expect("a process");
+        self.child = spawn(namespace, &self.folder, &[]);
+        self.wait_for_an_answer();
+    }
+
+    /// Sends it a signal.
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("a process");
+    }
+
+    /// A file beside its configuration, which is `sluice.toml`.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `sluice` with these words, asking this router.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(SLUICE);
+        command.args(words).arg("--socket").arg(self.socket());
+        command
     }
 
     /// What it wrote so far.
