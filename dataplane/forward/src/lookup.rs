@@ -25,6 +25,7 @@ use tables::{
 use wire::{EmbeddedError, Quoted, ethernet, icmp, icmpv6, protocol};
 
 use crate::address::{ip, v4_bits, v6_bits};
+use crate::io::Origin;
 use crate::path::{Next, Path};
 use crate::sources;
 use crate::stages::{Stage, Stopwatch};
@@ -69,20 +70,27 @@ impl Lookup {
         batch: &mut Batch,
         paths: &mut [Path],
         snapshot: &Snapshot,
+        origin: Origin,
         watch: &mut Stopwatch,
     ) {
         self.positions4.clear();
         self.destinations4.clear();
         self.positions6.clear();
         self.destinations6.clear();
-        self.steer(batch, paths, snapshot);
+        self.steer(batch, paths, snapshot, origin);
         watch.lap(Stage::Slices);
         self.route(batch, paths, snapshot);
         watch.lap(Stage::Routes);
     }
 
     /// Slices: who may send, and who owns.
-    fn steer(&mut self, batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
+    fn steer(
+        &mut self,
+        batch: &mut Batch,
+        paths: &mut [Path],
+        snapshot: &Snapshot,
+        origin: Origin,
+    ) {
         let Batch { frames, descriptors, verdicts } = batch;
         let has_slices = !snapshot.slices.is_empty();
         for (position, (((frame, descriptor), verdict), path)) in (0_u16..)
@@ -92,6 +100,14 @@ impl Lookup {
                 continue;
             }
             descriptor.direction = direction::TRANSIT;
+            // RFC 1812 section 5.3.7. It could pass for a packet of a tunnel from here, at the other end.
+            if origin == Origin::Received
+                && snapshot.locals.may_contain(v4_bits(&descriptor.source))
+                && snapshot.locals.contains(&ip(&descriptor.source))
+            {
+                *verdict = Verdict::Drop(DropReason::MartianSource);
+                continue;
+            }
             let steering = if has_slices {
                 steer_one(frame, descriptor, path, snapshot)
             } else {

@@ -284,7 +284,13 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         self.call_hook(HookPoint::Ingress, now);
         self.watch.lap(Stage::Ingress);
         self.seen(Stage::Ingress, snapshot);
-        self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
+        self.lookup.run(
+            &mut self.batch,
+            &mut *self.paths,
+            snapshot,
+            Origin::Received,
+            &mut self.watch,
+        );
         self.seen(Stage::Routes, snapshot);
         self.call_hook(HookPoint::Forward, now);
         self.watch.lap(Stage::Forward);
@@ -450,7 +456,13 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                 io.lose_originated(frame);
             }
         }
-        self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
+        self.lookup.run(
+            &mut self.batch,
+            &mut *self.paths,
+            snapshot,
+            Origin::Originated,
+            &mut self.watch,
+        );
         let Batch { frames, descriptors, .. } = &mut self.batch;
         for ((frame, descriptor), path) in
             frames.iter_mut().zip(descriptors.iter()).zip(&*self.paths)
@@ -470,7 +482,13 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         while self.take_settled(Origin::Received, snapshot, now) > 0 {
             self.witness.received(&self.batch, true);
             // What ingress and forward plugins said of these frames they said before.
-            self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
+            self.lookup.run(
+                &mut self.batch,
+                &mut *self.paths,
+                snapshot,
+                Origin::Received,
+                &mut self.watch,
+            );
             self.seen(Stage::Routes, snapshot);
             rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
             self.seen(Stage::Rewrite, snapshot);
@@ -481,7 +499,13 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             self.send_originated(snapshot, now);
         }
         while self.take_settled(Origin::Originated, snapshot, now) > 0 {
-            self.lookup.run(&mut self.batch, &mut *self.paths, snapshot, &mut self.watch);
+            self.lookup.run(
+                &mut self.batch,
+                &mut *self.paths,
+                snapshot,
+                Origin::Originated,
+                &mut self.watch,
+            );
             rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
             self.dispatch(Origin::Originated, snapshot, now);
         }

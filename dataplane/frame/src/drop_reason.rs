@@ -55,7 +55,7 @@ drop_reasons! {
     FragmentTimeout "fragment-timeout" "The fragment was held, and the first one of its packet did not come in time."
     FragmentFull "fragment-full" "No more fragments are held or followed than the configuration allows, or a packet comes in more than 64."
     HandoffFull "handoff-full" "As many frames as allowed are under way to other workers."
-    MartianSource "martian-source" "The source address must not appear on a wire (RFC 1812 section 5.3.7)."
+    MartianSource "martian-source" "The source address must not appear on a wire, or is one of the router's own (RFC 1812 section 5.3.7)."
     MartianDestination "martian-destination" "The destination address must not be forwarded to (RFC 1812 section 5.3.7)."
     Ipv4LinkLocal "ipv4-link-local" "The source or destination is an IPv4 link-local address, such as a cloud's 169.254.169.254, which no router passes on (RFC 3927 section 2.7)."
     MulticastDestination "multicast-destination" "The destination is a multicast address, which is not routed here."

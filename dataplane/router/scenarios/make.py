@@ -754,6 +754,10 @@ def martians(s):
     for src in ("0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"):
         s.refused("lan0", udp4(src=src, ttl=1), "martian-source")
     s.refused("lan0", udp4(src=WORLD, dst=WORLD), "martian-source")
+    # The router's own, wherever they come from.
+    for interface in ("wan0", "lan0"):
+        for packet in (udp4(src="10.0.0.11", ttl=1), udp4(src="10.1.0.1"), udp6(src="fd00::11"), udp6(src="fd01::1")):
+            s.refused(interface, packet, "martian-source")
     for dst in ("0.0.0.0", "127.0.0.1", "240.0.0.1", "255.255.255.255"):
         s.refused("lan0", udp4(dst=dst, ttl=1), "martian-destination")
     for dst in ("224.0.0.5", "239.255.255.250"):
@@ -1227,6 +1231,8 @@ def tunnel_sender(s):
     for port in (MINE, NOBODY):
         s.refused("wan0", gue_packet(sends(port), NODE_B, NODE_A, 50000), "slice-sender")
         s.count("wan0", "decapsulated")
+    # A workload that plays this node, whose tunnel node b would take it for.
+    s.refused("lan0", gue_packet(sends(NOBODY), NODE_A, NODE_B, 50000), "martian-source")
 
 
 @scenario

@@ -16,6 +16,7 @@ mod fib;
 mod fib4;
 mod fib6;
 mod huge_memory;
+mod own_addresses;
 #[allow(unsafe_code)]
 mod prefetch;
 mod publish;
@@ -28,6 +29,7 @@ pub use encapsulation::{Encapsulation, Gre, Sequence, TunnelKinds};
 pub use fib::{FibError, RouteId};
 pub use fib4::Fib4;
 pub use fib6::Fib6;
+pub use own_addresses::OwnAddresses;
 pub use prefetch::prefetch;
 pub use publish::{Publisher, Reader};
 pub use slices::{

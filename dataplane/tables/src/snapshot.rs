@@ -1,14 +1,14 @@
 //! [`Snapshot`]: everything that a worker looks up, immutable.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use wire::{InterfaceId, MacAddress, ipv4, ipv6};
 
 use crate::{
     Adjacency, AdjacencyId, Encapsulation, Fib4, Fib6, LocalOwnerId, Neighbors, NextHopGroup,
-    NodeId, RouteId, SiteId, SliceTable, TunnelKinds,
+    NodeId, OwnAddresses, RouteId, SiteId, SliceTable, TunnelKinds,
 };
 
 /// Which side of the router an interface is on.
@@ -198,7 +198,7 @@ pub struct Snapshot {
     /// The peer of each site.
     pub sites: Vec<Option<PeerId>>,
     /// Addresses of this machine itself, egress addresses left out.
-    pub locals: HashSet<IpAddr>,
+    pub locals: OwnAddresses,
     /// Which kinds of tunnels `peers` are the far ends of.
     pub tunnel_kinds: TunnelKinds,
     /// How many ICMP errors are originated.

@@ -14,14 +14,14 @@ mod host_view;
 mod provenance;
 mod rib;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::{Checked, MssClamp, SiteId, SourceValidation, Tunnel, TunnelKind};
 use tables::{
     Delivery, Encapsulation, FibError, FragmentLimits, Gre, HeaderRules, HoldLimits, IcmpLimits,
-    Interface, Peer, PeerId, Publisher, Reader, Role, RouteId, Sequence, SliceTable,
+    Interface, OwnAddresses, Peer, PeerId, Publisher, Reader, Role, RouteId, Sequence, SliceTable,
     SliceTableError, Snapshot, TunnelKinds,
 };
 use thiserror::Error;
@@ -194,7 +194,7 @@ fn assemble(
     let (resolved, neighbors) = adjacencies.resolve(config, host);
     let egress =
         |address: &IpAddr| config.egress.iter().any(|egress| egress.prefix.contains(address));
-    let locals: HashSet<IpAddr> =
+    let locals: OwnAddresses =
         host.locals.iter().filter(|address| !egress(address)).copied().collect();
     Snapshot {
         epoch: 1,

@@ -58,6 +58,7 @@ impl Judge {
 
     /// Takes note of a frame that comes in, of which an outer or inner packet has an own address for its
     /// source and would leave with TTL 64: from then on nobody can tell what the router made itself.
+    #[allow(dead_code, reason = "each test file is a program of its own, and not all need it")]
     pub(crate) fn note(&mut self, frame: &[u8]) {
         let mut next = frame.get(14..);
         while let Some(packet) = next {
