@@ -24,7 +24,7 @@ fn ip(text: &str) -> IpAddr {
 
 /// What the route of `prefix` does.
 fn kind<'a>(state: &'a KernelState, prefix: &str) -> Option<&'a RouteKind> {
-    state.routes.get(&net(prefix)).map(|route| route.kind.as_ref())
+    state.routes.get(&net(prefix)).map(|routes| routes[0].kind.as_ref())
 }
 
 fn hops(list: &[(&str, u32, u32)]) -> RouteKind {
@@ -159,7 +159,7 @@ fn routes_of_every_kind_come_and_go() {
         for (prefix, does) in expected(v0) {
             mirror.until(&format!("{prefix} {does:?}"), |state| kind(state, prefix) == Some(&does));
         }
-        assert_eq!(mirror.state.routes[&net("0.0.0.0/0")].metric, 50);
+        assert_eq!(mirror.state.routes[&net("0.0.0.0/0")][0].metric, 50);
         let counts = mirror.mirror.counts();
         assert_eq!(counts.routes_unexpressible, 4, "{counts:?}");
         assert_eq!(
@@ -413,7 +413,7 @@ fn burst_arrives(receive_buffer_bytes: usize) -> Option<u64> {
     while let Ok(event) = mirror.events.recv_timeout(Duration::from_secs(10)) {
         mirror.state.apply(&event);
         match event {
-            KernelEvent::Routes(changes) => told += changes.len(),
+            KernelEvent::Routes { changes, .. } => told += changes.len(),
             KernelEvent::Synchronized(SyncCause::Asked) => break,
             _ => {}
         }
@@ -538,7 +538,7 @@ fn a_full_table_is_read_in_seconds() {
     let mut routes = 0;
     for event in &events {
         match event {
-            KernelEvent::Routes(changes) => routes += changes.len(),
+            KernelEvent::Routes { changes, .. } => routes += changes.len(),
             KernelEvent::Synchronized(_) => break,
             _ => {}
         }
@@ -550,7 +550,7 @@ fn a_full_table_is_read_in_seconds() {
     mirror.resync();
     for event in &events {
         match event {
-            KernelEvent::Routes(changes) => panic!("{} changes", changes.len()),
+            KernelEvent::Routes { changes, .. } => panic!("{} changes", changes.len()),
             KernelEvent::Synchronized(_) => break,
             _ => {}
         }

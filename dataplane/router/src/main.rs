@@ -13,6 +13,7 @@ mod plugins;
 mod preflight;
 mod replay;
 mod run;
+mod show;
 mod tap;
 mod workload;
 
@@ -77,6 +78,8 @@ fn execute(command: Command) -> Result<ExitCode> {
                 println!("removed {what}");
             }
         }
+        Command::Route(command) => show::route(&command)?,
+        Command::Slice(command) => show::slice(&command)?,
         Command::Replay(args) => replay::run(&args)?,
         Command::Explain(args) => ask::explain(&args)?,
         Command::Trace(args) => ask::trace(&args)?,

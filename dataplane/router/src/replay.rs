@@ -373,7 +373,6 @@ impl Bench {
         let snapshot = self.publication.current();
         let names = Names {
             config: &self.config,
-            host: &self.host,
             publication: &self.publication,
             snapshot: &snapshot,
             plugins: &shadow.plugins,
@@ -390,7 +389,6 @@ impl Bench {
         let (snapshot, plugins) = (self.publication.current(), self.plugins.list());
         let names = Names {
             config: &self.config,
-            host: &self.host,
             publication: &self.publication,
             snapshot: &snapshot,
             plugins: &plugins,

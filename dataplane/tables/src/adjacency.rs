@@ -11,6 +11,7 @@
 
 use core::net::IpAddr;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use wire::{InterfaceId, MacAddress};
 
@@ -49,9 +50,9 @@ pub struct Adjacency {
 /// What a route leads to. A FIB value is the position of one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextHopGroup {
-    /// To one of these adjacencies, chosen by the flow's hash. An adjacency stands here as many
-    /// times as its weight says. Never empty.
-    Adjacencies(Box<[AdjacencyId]>),
+    /// To one of these adjacencies, chosen by the flow's hash: the buckets of a table, in each of which one
+    /// stands, or a single one. Never empty.
+    Adjacencies(Arc<[AdjacencyId]>),
     /// To the destination itself, which is on the link of this interface.
     Glean(InterfaceId),
     /// To this machine's kernel.

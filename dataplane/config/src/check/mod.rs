@@ -70,6 +70,7 @@ impl Checker<'_> {
             file: self.file.to_owned(),
             workers: self.workers(raw),
             kernel: self.kernel(raw),
+            route_options: self.route_options(raw),
             icmp: self.icmp(raw),
             punt: self.punt(raw),
             tunnel,

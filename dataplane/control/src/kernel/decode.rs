@@ -156,6 +156,7 @@ pub(super) enum Body {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RouteStatement {
     pub(super) table: u32,
+    pub(super) protocol: u8,
     pub(super) prefix: IpNet,
     pub(super) metric: u32,
     pub(super) selector: Selector,
@@ -261,6 +262,7 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
         .trunc();
     Ok(Some(RouteStatement {
         table,
+        protocol: header.protocol.into(),
         prefix,
         metric,
         selector: Selector { tos: header.tos, source },

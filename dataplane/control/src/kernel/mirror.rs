@@ -110,6 +110,7 @@ pub(super) fn run(
 
 impl<'a> Mirror<'a> {
     fn new(options: MirrorOptions, events: Sender<KernelEvent>, counters: &'a Counters) -> Self {
+        let tables = Tables::new(options.tables.clone());
         Self {
             options,
             counters,
@@ -118,7 +119,7 @@ impl<'a> Mirror<'a> {
             addresses: Stamped::default(),
             locals: Stamped::default(),
             neighbors: Stamped::default(),
-            tables: Tables::default(),
+            tables,
             links_dirty: false,
             addresses_dirty: false,
             neighbors_dirty: BTreeSet::new(),
@@ -151,6 +152,7 @@ impl<'a> Mirror<'a> {
             if told {
                 self.read_news(news, &mut buffer).map_err(broken("reading news"))?;
             }
+            self.tables.heard();
             let now = Instant::now();
             if self.publish_at.is_some_and(|at| at <= now) {
                 self.publish_at = None;
@@ -255,10 +257,11 @@ impl<'a> Mirror<'a> {
         // Links first: neighbors are filtered by them. Objects before the routes that name them.
         let mut dumps = VecDeque::from([Dump::Links, Dump::Addresses]);
         if self.options.routes {
-            let table = self.options.table;
             dumps.push_back(Dump::Nexthops);
-            dumps.push_back(Dump::Routes { v6: false, table });
-            dumps.push_back(Dump::Routes { v6: true, table });
+            for &table in &self.options.tables {
+                dumps.push_back(Dump::Routes { v6: false, table });
+                dumps.push_back(Dump::Routes { v6: true, table });
+            }
         }
         dumps.push_back(Dump::Routes { v6: false, table: TABLE_LOCAL });
         dumps.push_back(Dump::Routes { v6: true, table: TABLE_LOCAL });
@@ -359,7 +362,7 @@ impl<'a> Mirror<'a> {
                     self.addresses_dirty |= !self.locals.finish().is_empty();
                 }
             }
-            Dump::Routes { v6, .. } => self.tables.finish(version(v6)),
+            Dump::Routes { v6, table } => self.tables.finish(version(v6), table),
             Dump::Neighbors => {
                 self.neighbors_dirty
                     .extend(self.neighbors.finish().into_iter().map(|(key, _)| key));
@@ -461,7 +464,7 @@ impl<'a> Mirror<'a> {
                     self.locals.set(key, (), origin)
                 };
             }
-        } else if self.options.routes && route.table == self.options.table {
+        } else if self.options.routes && self.options.tables.contains(&route.table) {
             if deleted {
                 if !self.tables.deleted(route) {
                     self.read_again(SILENT_CHANGE_PAUSE, SyncCause::SilentChange);

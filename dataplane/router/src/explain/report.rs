@@ -387,7 +387,7 @@ impl Builder<'_> {
             Some(peer) => format!("into the tunnel to {peer}, by "),
             None => String::new(),
         };
-        let entry = self.names.publication.route_entry(self.names.host, destination);
+        let entry = self.names.publication.route_entry(destination);
         let group = descriptor
             .next_hop
             .checked_sub(1)
@@ -395,7 +395,7 @@ impl Builder<'_> {
             .map(|group| super::entries::group_words(group, self.names));
         let mut step = match (&entry, &group) {
             (Some(entry), Some(group)) => {
-                let source = super::entries::source_words(entry.source);
+                let source = super::entries::source_words(entry);
                 let words = format!("{tunnel}{} from {source}: {group}{failure}", entry.prefix);
                 Step::new(Stage::Routes, words)
                     .from("routes", format!("{} {group}", entry.prefix))

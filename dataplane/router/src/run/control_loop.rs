@@ -1,10 +1,11 @@
 //! The control loop: one event at a time.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use config::{Action, Checked};
 use control::kernel::{KernelEvent, KernelMirror};
 use control::metrics::MetricsServer;
@@ -24,6 +25,7 @@ use crate::run::neighbors::Kept;
 use crate::run::plugin_thread::PluginThread;
 use crate::run::punt_thread::PuntThread;
 use crate::run::report::Rates;
+use crate::run::tables::RouteQuery;
 use crate::run::taps::Taps;
 
 /// How often the loop looks at the time when nothing happens: what sets rates and metrics.
@@ -32,9 +34,12 @@ const IDLE_TICK: Duration = Duration::from_millis(200);
 /// The same while changes are gathered that are to be published.
 const GATHERING_TICK: Duration = Duration::from_millis(5);
 
-/// How long route changes are gathered before tables are built anew. A full table takes about 150 ms
-/// to build; building it more often than half of the time would starve everything else.
-const ROUTES_GATHERED: Duration = Duration::from_millis(50);
+/// How long route changes are gathered at least before they are published: the mirror has gathered them
+/// for [`COALESCE_MS`](control::kernel::COALESCE_MS) already.
+const GATHERED_MIN: Duration = Duration::from_millis(2);
+
+/// How long they are gathered at most.
+const GATHERED_MAX: Duration = Duration::from_secs(1);
 
 /// How often rates are measured and metrics are set.
 const SECOND: Duration = Duration::from_secs(1);
@@ -111,9 +116,14 @@ impl ControlLoop {
                 }
                 default(tick) => {}
             }
-            let due = gathered.neighbors && !gathered.routes
-                || gathered.routes && gathered_since.elapsed() >= ROUTES_GATHERED;
-            if due && events.is_empty() {
+            if self.publication.tick(Instant::now()) {
+                gathered.routes = true;
+            }
+            // Publishing more often than half of the time would starve everything else.
+            let pause = self.publication.timing().last_build.clamp(GATHERED_MIN, GATHERED_MAX);
+            let waited = gathered_since.elapsed();
+            let due = gathered.neighbors && !gathered.routes || gathered.routes && waited >= pause;
+            if due && (events.is_empty() || waited >= GATHERED_MAX) {
                 self.publish(gathered);
                 gathered = Changes::default();
             }
@@ -129,6 +139,9 @@ impl ControlLoop {
         let down_before = self.host.interfaces_down().len();
         let changes = self.host.apply(event);
         match event {
+            KernelEvent::Routes { changes, since } => {
+                self.publication.kernel_routes(changes, *since);
+            }
             KernelEvent::Addresses(_) => self.update_rules(),
             KernelEvent::Neighbor(change) => {
                 self.neighbors.adopt(change, &self.host, &self.mirror);
@@ -169,7 +182,9 @@ impl ControlLoop {
 
     fn every_second(&mut self, elapsed: Duration) {
         self.neighbors.tidy(&self.host, &self.mirror);
-        self.publication.collect();
+        if self.publication.collect() {
+            self.neighbors.follow(&self.publication, &self.host, &self.mirror);
+        }
         self.taps.tidy();
         self.rates.measure(&self.counters, elapsed);
         if let Some(metrics) = &self.metrics {
@@ -190,6 +205,24 @@ impl ControlLoop {
             Request::PluginReload { name } => self.plugins.reload(name, responder),
             Request::Explain { interface, packet, has_link_layer, keep_mac } => {
                 reply(responder, self.explain(&interface, &packet, has_link_layer, keep_mac));
+            }
+            Request::RouteShow { prefix, longer, source, unexpressible, after } => {
+                let page = || {
+                    let (prefix, after) = (optional(prefix)?, optional(after)?);
+                    self.show_routes(&RouteQuery { prefix, longer, source, unexpressible, after })
+                };
+                reply(responder, page());
+            }
+            Request::RouteGet { address } => {
+                reply(responder, parsed(&address).and_then(|address| self.get_route(address)));
+            }
+            Request::SliceShow { prefix, after } => {
+                let prefix = optional(prefix);
+                reply(responder, prefix.and_then(|prefix| self.show_slices(prefix, after)));
+            }
+            Request::SliceGet { address, port, has_ports } => {
+                let address = parsed(&address);
+                reply(responder, address.and_then(|at| self.get_slice(at, port, has_ports)));
             }
             Request::TapOpen(request) => reply(responder, self.open_tap(request)),
             Request::TapRead { tap, frames_max, explain } => {
@@ -226,7 +259,7 @@ impl ControlLoop {
         }
         // What can fail comes before anything is in force: tables are built and plugins compiled
         // aside.
-        let tables = Publication::prepare(Arc::clone(&new), self.host.view())?;
+        let tables = self.publication.prepare(Arc::clone(&new), self.host.view())?;
         let has_plugins = actions.iter().any(|action| matches!(action, Action::Plugins(_)));
         if has_plugins {
             self.plugins.prepare(plugins::specs(&new))?;
@@ -267,6 +300,15 @@ impl ControlLoop {
         self.neighbors.follow(&self.publication, &self.host, &self.mirror);
         Ok(actions.iter().map(name_of).collect())
     }
+}
+
+/// A prefix or an address from a request.
+fn parsed<T: FromStr>(text: &str) -> Result<T> {
+    text.parse().map_err(|_| anyhow!("\"{text}\" is neither an address nor a prefix"))
+}
+
+fn optional<T: FromStr>(text: Option<String>) -> Result<Option<T>> {
+    text.as_deref().map(parsed).transpose()
 }
 
 fn reply(responder: Responder, result: Result<serde_json::Value>) {

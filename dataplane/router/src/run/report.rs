@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use config::{Checked, Delivery, Owner, Poll};
+use control::publication::RibCounts;
 use control::status::{
-    ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, NeighborStatus, NodeStatus,
-    PuntStatus, RouteCounts, RouterStatus, SliceStatus, StageClocks, StatusReport, WorkerStatus,
-    XdpStatistics,
+    ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, MirrorStatus, NeighborStatus,
+    NodeStatus, PuntStatus, ReasonCount, RouteCounts, RouterStatus, SliceStatus, SourceCount,
+    StageClocks, StatusReport, WorkerStatus, XdpStatistics,
 };
 use forward::{Counter, InterfaceCounters, Stage, WorkerCounters};
 use frame::DropReason;
@@ -147,11 +148,7 @@ impl ControlLoop {
             egress: self.egress(),
             nodes: self.nodes(),
             neighbors: self.neighbor_rows(),
-            routes: RouteCounts {
-                v4: counts.v4 as u64,
-                v6: counts.v6 as u64,
-                unexpressible: counts.unexpressible as u64,
-            },
+            routes: self.routes(&counts),
             punt: self.punted(),
             plugins: self
                 .plugins
@@ -160,6 +157,41 @@ impl ControlLoop {
                 .filter_map(|status| serde_json::to_value(status).ok())
                 .collect(),
             reloads: self.reloads.clone(),
+        }
+    }
+
+    fn routes(&self, counts: &RibCounts) -> RouteCounts {
+        let mirror = self.mirror.counts();
+        let timing = self.publication.timing();
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let reason = |(reason, prefixes): (&&str, &usize)| ReasonCount {
+            reason: (*reason).to_owned(),
+            prefixes: *prefixes as u64,
+        };
+        let source = |(source, [v4, v6]): (&&str, &[usize; 2])| SourceCount {
+            source: (*source).to_owned(),
+            v4: *v4 as u64,
+            v6: *v6 as u64,
+        };
+        RouteCounts {
+            v4: counts.v4 as u64,
+            v6: counts.v6 as u64,
+            unexpressible: counts.unexpressible as u64,
+            unexpressible_by_reason: counts.unexpressible_by_reason.iter().map(reason).collect(),
+            by_source: counts.by_source.iter().map(source).collect(),
+            withdrawn: counts.withdrawn as u64,
+            groups: counts.groups as u64,
+            rib_bytes: counts.bytes as u64,
+            mirror: MirrorStatus {
+                overruns: mirror.overruns,
+                resyncs: mirror.readings,
+                malformed: mirror.malformed,
+                route_changes: timing.route_changes,
+                publications: timing.publications,
+                last_delay_us: us(timing.last_delay),
+                max_delay_us: us(timing.max_delay),
+                last_build_us: us(timing.last_build),
+            },
         }
     }
 
