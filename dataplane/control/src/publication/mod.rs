@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 use config::{Checked, Endpoints, MssClamp, Tunnel, TunnelKind};
 use tables::{
-    Delivery, Encapsulation, FibError, FragmentLimits, Gre, HoldLimits, IcmpLimits, Interface,
-    Peer, PeerId, Publisher, Reader, Role, RouteId, Sequence, SliceTable, SliceTableError,
-    Snapshot, TunnelKinds,
+    Delivery, Encapsulation, FibError, FragmentLimits, Gre, GroupsError, HoldLimits, IcmpLimits,
+    Interface, Peer, PeerId, Publisher, Reader, Role, RouteId, Sequence, SliceTable,
+    SliceTableError, Snapshot, TunnelKinds,
 };
 use thiserror::Error;
 use wire::InterfaceId;
@@ -43,9 +43,9 @@ pub enum PublicationError {
     /// The routes do not fit the FIB.
     #[error("the routes do not fit the forwarding table: {0}")]
     Fib(#[from] FibError),
-    /// More different sets of next hops than a route can name.
-    #[error("the routes name more than {} different sets of next hops", RouteId::MAX.0)]
-    Groups,
+    /// The next hops of the routes do not fit the tables.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
     /// The slices contradict each other.
     #[error("the slices cannot be put into force: {0}")]
     Slices(#[from] SliceTableError),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use config::{Checked, RouteTarget};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use tables::{AdjacencyId, Fib4, Fib6, NextHopGroup, RouteId};
+use tables::{AdjacencyId, Fib4, Fib6, Groups, GroupsError, NextHopGroup, RouteId};
 use wire::InterfaceId;
 
 use super::PublicationError;
@@ -25,7 +25,7 @@ const GROUP_MEMBERS_MAX: usize = 64;
 pub(super) struct Rib {
     pub(super) fib4: Arc<Fib4>,
     pub(super) fib6: Arc<Fib6>,
-    pub(super) groups: Arc<[NextHopGroup]>,
+    pub(super) groups: Arc<Groups>,
     pub(super) counts: RibCounts,
 }
 
@@ -42,17 +42,17 @@ pub struct RibCounts {
 
 /// Groups, each once.
 #[derive(Default)]
-struct Groups {
+struct Interned {
     list: Vec<NextHopGroup>,
     by_target: HashMap<RouteView, RouteId>,
     local: Option<RouteId>,
     broadcast: Option<RouteId>,
 }
 
-impl Groups {
+impl Interned {
     fn push(&mut self, group: NextHopGroup) -> Result<RouteId, PublicationError> {
         let id = u16::try_from(self.list.len()).ok().map(RouteId).filter(|id| *id <= RouteId::MAX);
-        let id = id.ok_or(PublicationError::Groups)?;
+        let id = id.ok_or(GroupsError::TooManyGroups)?;
         self.list.push(group);
         Ok(id)
     }
@@ -134,7 +134,7 @@ pub(super) fn build(
     host: &HostView,
     adjacencies: &mut Adjacencies,
 ) -> Result<Rib, PublicationError> {
-    let mut groups = Groups::default();
+    let mut groups = Interned::default();
     let mut counts = RibCounts::default();
     let mut chosen: HashMap<IpNet, RouteId> = HashMap::with_capacity(host.routes.len());
     for (prefix, target) in &host.routes {
@@ -168,7 +168,7 @@ pub(super) fn build(
     Ok(Rib {
         fib4: Arc::new(Fib4::build(v4)?),
         fib6: Arc::new(Fib6::build(v6)?),
-        groups: groups.list.into(),
+        groups: Arc::new(Groups::from_list(&groups.list)?),
         counts,
     })
 }
