@@ -11,7 +11,6 @@
 
 use core::net::IpAddr;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use wire::{InterfaceId, MacAddress};
 
@@ -52,7 +51,7 @@ pub struct Adjacency {
 pub enum NextHopGroup {
     /// To one of these adjacencies, chosen by the flow's hash: the buckets of a table, in each of which one
     /// stands, or a single one. Never empty.
-    Adjacencies(Arc<[AdjacencyId]>),
+    Adjacencies(Box<[AdjacencyId]>),
     /// To the destination itself, which is on the link of this interface.
     Glean(InterfaceId),
     /// To this machine's kernel.

@@ -272,8 +272,8 @@ impl Route {
 fn collect(routes: impl IntoIterator<Item = (Ipv6Net, RouteId)>) -> Result<Vec<Route>, FibError> {
     let mut collected: Vec<Route> = Vec::new();
     for (prefix, id) in routes {
-        if id.is_none() {
-            return Err(FibError::RouteIdOutOfRange { prefix: prefix.into() });
+        if id > RouteId::MAX {
+            return Err(FibError::RouteIdOutOfRange { prefix: prefix.into(), id });
         }
         if collected.len() == Fib6::ROUTES_MAX {
             return Err(FibError::TooManyRoutes { max: Fib6::ROUTES_MAX });

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 use config::Checked;
-use tables::{Adjacency, AdjacencyId, AdjacencyState, Neighbors};
+use tables::{Adjacency, AdjacencyId, AdjacencyState, Grace, Neighbors, Publisher};
 use wire::{InterfaceId, MacAddress};
 
 use super::host_view::HostView;
@@ -15,14 +15,22 @@ type Key = (InterfaceId, IpAddr, u16);
 
 /// The neighbors that routes, owners and tunnels lead to, each with its position.
 ///
-/// A position is given to somebody else only when nothing names it any more. Adjacencies are published
-/// together with all that names them, in one snapshot, so that it may be so at once.
+/// A position is given to somebody else only when nothing names it any more. Groups change in place, beside
+/// snapshots: a route may lead to a group only when every worker has a snapshot with its adjacencies
+/// ([`are_known`](Self::are_known)), or it would find there whoever had the position before.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Adjacencies {
     positions: HashMap<Key, AdjacencyId>,
     /// How often each is named.
     order: Vec<Option<(Key, u32)>>,
     free: Vec<AdjacencyId>,
+    /// Those that are not in the snapshots of all workers, with the number of their giving out: a position
+    /// may be given back and out again before the first news of it has arrived.
+    unknown: HashMap<AdjacencyId, u64>,
+    given_out: u64,
+    /// Of those, the ones that no snapshot has, and the ones that were published before a time.
+    unpublished: Vec<(AdjacencyId, u64)>,
+    on_the_way: Vec<(Grace, Vec<(AdjacencyId, u64)>)>,
 }
 
 impl Adjacencies {
@@ -47,7 +55,43 @@ impl Adjacencies {
         });
         self.order[id.0 as usize] = Some((key, 1));
         self.positions.insert(key, id);
+        self.given_out += 1;
+        self.unknown.insert(id, self.given_out);
+        self.unpublished.push((id, self.given_out));
         id
+    }
+
+    /// A snapshot with all of them was published before this time.
+    pub(super) fn published(&mut self, grace: Grace) {
+        if !self.unpublished.is_empty() {
+            self.on_the_way.push((grace, std::mem::take(&mut self.unpublished)));
+        }
+    }
+
+    /// Notes which ones every worker has by now.
+    pub(super) fn arrive(&mut self, publisher: &Publisher) {
+        let Self { on_the_way, unknown, .. } = self;
+        on_the_way.retain(|(grace, ids)| {
+            let has_arrived = publisher.has_passed(*grace);
+            if has_arrived {
+                for (id, number) in ids {
+                    if unknown.get(id) == Some(number) {
+                        unknown.remove(id);
+                    }
+                }
+            }
+            !has_arrived
+        });
+    }
+
+    /// Whether every worker has a snapshot with all of them.
+    pub(super) fn are_all_known(&self) -> bool {
+        self.unknown.is_empty()
+    }
+
+    /// Whether every worker has a snapshot with these.
+    pub(super) fn are_known(&self, ids: &[AdjacencyId]) -> bool {
+        self.unknown.is_empty() || !ids.iter().any(|id| self.unknown.contains_key(id))
     }
 
     /// Ends one use.
@@ -58,6 +102,7 @@ impl Adjacencies {
         if *uses == 0 {
             self.positions.remove(key);
             *place = None;
+            self.unknown.remove(&id);
             self.free.push(id);
         }
     }

@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 use config::{Checked, Endpoints, MssClamp, Tunnel, TunnelKind};
 use ipnet::IpNet;
 use tables::{
-    Delivery, Encapsulation, FibError, FragmentLimits, Gre, HoldLimits, IcmpLimits, Interface,
-    Peer, PeerId, Publisher, Reader, Role, RouteId, Sequence, SliceTable, SliceTableError,
+    Delivery, Encapsulation, FibError, FragmentLimits, Gre, GroupsError, HoldLimits, IcmpLimits,
+    Interface, Peer, PeerId, Publisher, Reader, Role, Sequence, SliceTable, SliceTableError,
     Snapshot, TunnelKinds,
 };
 use thiserror::Error;
@@ -51,9 +51,9 @@ pub enum PublicationError {
     /// The routes do not fit the FIB.
     #[error("the routes do not fit the forwarding table: {0}")]
     Fib(#[from] FibError),
-    /// More different sets of next hops than a route can name.
-    #[error("the routes name more than {} different sets of next hops", RouteId::MAX.0)]
-    Groups,
+    /// The next hops of the routes do not fit the tables.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
     /// The slices contradict each other.
     #[error("the slices cannot be put into force: {0}")]
     Slices(#[from] SliceTableError),
@@ -107,6 +107,8 @@ pub struct Publication {
     timing: Timing,
     /// When the oldest route change was heard of that is not published.
     waiting_since: Option<Instant>,
+    /// The IPv4 table was built anew, and no snapshot has it yet.
+    is_table_new: bool,
 }
 
 /// The sequence numbers of tunnels, by their outer addresses: they go on when all else is built anew.
@@ -122,14 +124,15 @@ impl Publication {
         host: &HostView,
         workers: u32,
     ) -> Result<Self, PublicationError> {
-        let mut rib = Rib::new(&config, host);
+        let mut rib = Rib::new(&config, host)?;
         let fibs = build(&mut rib)?;
         let slices = Arc::new(SliceTable::build(config.slice_blocks())?);
         let owners = owners(&config, &mut rib.adjacencies);
         let mut sequences = Sequences::new();
         let parts = Parts { rib: &mut rib, fibs: &fibs, slices: &slices, owners: &owners };
         let snapshot = assemble(&config, host, workers, parts, &mut sequences);
-        let publisher = Publisher::new(snapshot);
+        let mut publisher = Publisher::new(snapshot);
+        rib.published(publisher.begin_grace());
         let (timing, waiting_since) = (Timing::default(), None);
         Ok(Self {
             config,
@@ -142,6 +145,7 @@ impl Publication {
             publisher,
             timing,
             waiting_since,
+            is_table_new: false,
         })
     }
 
@@ -185,9 +189,9 @@ impl Publication {
     }
 
     /// Ends what lasts for a time only: routes that are held after they were withdrawn. True if a
-    /// publication is due because of it.
+    /// publication is due.
     pub fn tick(&mut self, now: Instant) -> bool {
-        self.rib.tick(now)
+        self.rib.tick(now) || self.is_table_new
     }
 
     /// Publishes what changed on the machine.
@@ -227,7 +231,7 @@ impl Publication {
         let routes = if is_same {
             None
         } else {
-            let mut rib = self.rib.clone();
+            let mut rib = self.rib.aside()?;
             rib.follow_config(&config, host);
             let fibs = build(&mut rib)?;
             Some((rib, fibs))
@@ -257,31 +261,60 @@ impl Publication {
         }
     }
 
-    /// Frees what no worker uses any more. True if that lets neighbors go.
+    /// Frees what no worker uses any more, and lets into force what waited for workers. True if neighbors
+    /// are required no more.
     pub fn collect(&mut self) -> bool {
         let before = self.rib.adjacencies.len();
-        let epoch = self.publisher.current().epoch;
-        if self.publisher.collect() == 0 {
-            self.rib.reclaim(epoch);
+        self.publisher.collect();
+        if self.is_waiting() {
+            // An error is told by the next publication, which tries again.
+            let _ = self.settle();
+        } else {
+            self.rib.reclaim(&mut self.publisher);
         }
-        self.rib.adjacencies.len() != before
+        self.rib.adjacencies.len() < before
+    }
+
+    /// Whether a route waits until all workers know the next hop that it leads to: [`collect`](Self::collect)
+    /// is to be called soon.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.rib.has_changes()
     }
 
     fn publish(&mut self, host: &HostView) -> Result<(), PublicationError> {
         let start = Instant::now();
         let has_changes = self.rib.has_changes();
-        // What cannot be built leaves the old FIBs in force, whose ids keep their meaning.
-        let followed = self.fibs.follow(&mut self.rib);
+        // What cannot be built leaves the old table in force, whose ids keep their meaning.
+        let followed = self.fibs.follow6(&mut self.rib);
+        let rebuilt = self.fibs.follow4(&mut self.rib, &mut self.publisher);
         let Self { config, workers, rib, fibs, slices, owners, sequences, publisher, .. } = self;
         let parts = Parts { rib, fibs, slices, owners };
-        let epoch = publisher.publish(assemble(config, host, *workers, parts, sequences));
+        publisher.publish(assemble(config, host, *workers, parts, sequences));
+        self.is_table_new = false;
         self.timing.publications += 1;
-        followed?;
-        self.rib.published(epoch);
+        self.rib.published(self.publisher.begin_grace());
         if has_changes {
             self.timing.last_build = start.elapsed();
         }
-        if let Some(since) = self.waiting_since.take() {
+        followed?;
+        rebuilt?;
+        self.settle()
+    }
+
+    /// Lets into the IPv4 table what waited until all workers know the adjacencies that it leads to.
+    fn settle(&mut self) -> Result<(), PublicationError> {
+        if self.rib.reclaim(&mut self.publisher) {
+            self.is_table_new |= self.fibs.follow4(&mut self.rib, &mut self.publisher)?;
+            // Until the next snapshot the old table is in force, and names what was released.
+            if !self.is_table_new {
+                self.rib.published(self.publisher.begin_grace());
+            }
+        }
+        if !self.rib.has_changes()
+            && !self.is_table_new
+            && let Some(since) = self.waiting_since.take()
+        {
             self.timing.last_delay = since.elapsed();
             self.timing.max_delay = self.timing.max_delay.max(self.timing.last_delay);
         }
@@ -292,7 +325,7 @@ impl Publication {
 /// The FIBs, if there are ids for all groups.
 fn build(rib: &mut Rib) -> Result<Fibs, PublicationError> {
     if rib.counts().unexpressible_by_reason.contains_key(Unexpressible::TooManyGroups.label()) {
-        return Err(PublicationError::Groups);
+        return Err(GroupsError::TooManyGroups.into());
     }
     Fibs::build(rib)
 }
@@ -323,7 +356,7 @@ fn assemble(
     Snapshot {
         epoch: 1,
         interfaces: interfaces(config, host, &peers),
-        fib4: Arc::clone(&fibs.v4),
+        fib4: fibs.v4(),
         fib6: Arc::clone(&fibs.v6),
         groups: rib.groups(),
         adjacencies: resolved,

@@ -133,7 +133,7 @@ pub(super) fn group_words(group: &NextHopGroup, names: Names<'_>) -> String {
     match group {
         NextHopGroup::Adjacencies(members) => {
             let mut seen: Vec<(AdjacencyId, usize)> = Vec::new();
-            for member in members.iter() {
+            for member in members {
                 match seen.iter_mut().find(|(id, _)| id == member) {
                     Some((_, count)) => *count += 1,
                     None => seen.push((*member, 1)),

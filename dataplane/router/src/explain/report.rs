@@ -9,7 +9,7 @@ use policy::{Asked, ListedPlugin};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sluice_abi::{Descriptor, flags};
-use tables::{Owner, Role};
+use tables::{Owner, Role, RouteId};
 
 use super::Names;
 use super::entries::{
@@ -391,8 +391,8 @@ impl Builder<'_> {
         let group = descriptor
             .next_hop
             .checked_sub(1)
-            .and_then(|group| snapshot.groups.get(usize::from(group)))
-            .map(|group| super::entries::group_words(group, self.names));
+            .and_then(|group| snapshot.groups.copy(RouteId(group)))
+            .map(|group| super::entries::group_words(&group, self.names));
         let mut step = match (&entry, &group) {
             (Some(entry), Some(group)) => {
                 let source = super::entries::source_words(entry);

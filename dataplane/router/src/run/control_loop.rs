@@ -34,6 +34,9 @@ const IDLE_TICK: Duration = Duration::from_millis(200);
 /// The same while changes are gathered that are to be published.
 const GATHERING_TICK: Duration = Duration::from_millis(5);
 
+/// The same while a route waits for workers to learn of its next hop: they take a turn for that.
+const WAITING_TICK: Duration = Duration::from_millis(1);
+
 /// How long route changes are gathered at least before they are published: the mirror has gathered them
 /// for [`COALESCE_MS`](control::kernel::COALESCE_MS) already.
 const GATHERED_MIN: Duration = Duration::from_millis(2);
@@ -81,7 +84,11 @@ impl ControlLoop {
         let mut second = Instant::now();
         self.every_second(SECOND);
         loop {
-            let tick = if gathered == Changes::default() { IDLE_TICK } else { GATHERING_TICK };
+            let tick = match gathered == Changes::default() {
+                true if self.publication.is_waiting() => WAITING_TICK,
+                true => IDLE_TICK,
+                false => GATHERING_TICK,
+            };
             select! {
                 recv(events) -> event => match event {
                     Ok(KernelEvent::Failed(error)) => bail!("{error}"),
@@ -118,6 +125,9 @@ impl ControlLoop {
             }
             if self.publication.tick(Instant::now()) {
                 gathered.routes = true;
+            }
+            if self.publication.is_waiting() && gathered == Changes::default() {
+                self.publication.collect();
             }
             // Publishing more often than half of the time would starve everything else.
             let pause = self.publication.timing().last_build.clamp(GATHERED_MIN, GATHERED_MAX);

@@ -387,7 +387,7 @@ impl ControlLoop {
                 } else {
                     match peer.and_then(|id| snapshot.peer(id)) {
                         None => "no tunnel",
-                        Some(peer) => match snapshot.group(peer.route) {
+                        Some(peer) => match snapshot.groups.copy(peer.route) {
                             Some(NextHopGroup::Adjacencies(members)) => {
                                 let resolved = members.iter().any(|id| {
                                     snapshot.adjacency(*id).is_some_and(|adjacency| {
@@ -399,7 +399,7 @@ impl ControlLoop {
                             Some(NextHopGroup::Glean(interface)) => {
                                 let adjacency = snapshot
                                     .neighbors
-                                    .get(*interface, peer.remote)
+                                    .get(interface, peer.remote)
                                     .and_then(|id| snapshot.adjacency(id));
                                 match adjacency.map(|adjacency| adjacency.state) {
                                     Some(AdjacencyState::Resolved) => "resolved",

@@ -207,7 +207,7 @@ impl ControlLoop {
     /// What a route leads to: what workers read.
     fn group_json(&self, route: RouteId, address: IpAddr, snapshot: &Snapshot) -> Value {
         let kind = |kind: &str| json!({ "kind": kind, "group": route.0 });
-        match snapshot.group(route) {
+        match snapshot.groups.copy(route) {
             None => json!({ "kind": "no-route" }),
             Some(NextHopGroup::Local) => kind("kernel"),
             Some(NextHopGroup::Blackhole) => kind("blackhole"),
@@ -217,10 +217,10 @@ impl ControlLoop {
             Some(NextHopGroup::Glean(interface)) => json!({
                 "kind": "on-link",
                 "group": route.0,
-                "interface": self.interface_name(*interface),
+                "interface": self.interface_name(interface),
                 "neighbor": snapshot
                     .neighbors
-                    .get(*interface, address)
+                    .get(interface, address)
                     .map(|id| self.adjacency_json(id, snapshot)),
             }),
             Some(NextHopGroup::Adjacencies(buckets)) => {

@@ -1,24 +1,22 @@
 //! Next-hop groups and the life of their ids.
 //!
 //! ```text
-//!   free --acquire--> in use --last release--> leaving --published--> retired --no reader is left--> free
-//!                       ^                         |                      |
-//!                       +-------- acquired again -+----------------------+
+//!   acquire --> in use --last release--> leaving --published--> waiting --no worker knows it--> free
+//!                 ^                         |                      |
+//!                 +-------- acquired again -+----------------------+
 //! ```
 //!
-//! A worker reads an id out of a FIB and looks it up in the list of groups. So an id that leaves the FIBs
-//! keeps its group, in this list and in all that are published, until no worker can have read it before:
-//! until every snapshot from before the first FIB without it is out of use. Then it may mean something
-//! else.
+//! A worker reads an id out of a FIB and looks it up among the groups, which change in place. So an id that
+//! leaves the FIBs keeps its group until every worker has been between two turns since: only then is it
+//! taken out of [`GroupsWriter`], which hands it out again after one more such time.
 //!
-//! Invariants: ids in use are as low as they were when they were given out, since the highest id bounds how
-//! many /24 blocks an IPv4 FIB can divide. The list never shrinks while a reader may look.
+//! Invariant: a group names adjacencies, so their positions stay taken as long as it does.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tables::{AdjacencyId, NextHopGroup, RouteId};
+use tables::{AdjacencyId, Grace, GroupsError, GroupsWriter, NextHopGroup, Publisher, RouteId};
 use wire::InterfaceId;
 
 use super::super::adjacencies::Adjacencies;
@@ -32,126 +30,159 @@ pub(super) enum Content {
     Broadcast,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Slot {
     content: Content,
-    group: NextHopGroup,
     /// What the group keeps from being forgotten.
     adjacencies: Vec<AdjacencyId>,
     references: u32,
-    /// While it is retired: the first publication without it.
-    gone_since: Option<u64>,
+    /// While it waits: when FIBs without it were published.
+    gone_since: Option<Grace>,
 }
 
 /// All groups.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Groups {
+    writer: GroupsWriter,
     ids: HashMap<Content, RouteId>,
-    slots: Vec<Option<Slot>>,
-    free: BTreeSet<RouteId>,
+    slots: HashMap<RouteId, Slot>,
     leaving: Vec<RouteId>,
-    retired: VecDeque<(u64, RouteId)>,
-    /// What was made of `slots` last; none after a change.
-    list: Option<Arc<[NextHopGroup]>>,
+    waiting: VecDeque<(Grace, RouteId)>,
 }
 
 impl Groups {
-    /// The id of a group that does this. None if no id is left.
+    pub(super) fn new() -> Result<Self, GroupsError> {
+        Ok(Self {
+            writer: GroupsWriter::new()?,
+            ids: HashMap::new(),
+            slots: HashMap::new(),
+            leaving: Vec::new(),
+            waiting: VecDeque::new(),
+        })
+    }
+
+    /// The same groups under ids of their own, with what each id has become. Those that are not in use
+    /// stay behind, and give `adjacencies` back what they took.
+    pub(super) fn aside(
+        &self,
+        adjacencies: &mut Adjacencies,
+    ) -> Result<(Self, HashMap<RouteId, RouteId>), GroupsError> {
+        let mut aside = Self::new()?;
+        let mut renamed = HashMap::new();
+        for (id, slot) in &self.slots {
+            if slot.references == 0 {
+                slot.adjacencies.iter().for_each(|id| adjacencies.release(*id));
+                continue;
+            }
+            let Some(group) = self.writer.groups().copy(*id) else { continue };
+            let new = aside.writer.insert(&group)?;
+            aside.ids.insert(slot.content.clone(), new);
+            let slot = Slot {
+                content: slot.content.clone(),
+                adjacencies: slot.adjacencies.clone(),
+                references: slot.references,
+                gone_since: None,
+            };
+            aside.slots.insert(new, slot);
+            renamed.insert(*id, new);
+        }
+        Ok((aside, renamed))
+    }
+
+    /// The id of a group that does this. None if there is no room for another.
     pub(super) fn acquire(
         &mut self,
         content: &Content,
         adjacencies: &mut Adjacencies,
     ) -> Option<RouteId> {
-        if let Some(&id) = self.ids.get(content)
-            && let Some(slot) = self.slots[id.index()].as_mut()
+        if let Some(id) = self.ids.get(content)
+            && let Some(slot) = self.slots.get_mut(id)
         {
             slot.references += 1;
             slot.gone_since = None;
-            return Some(id);
+            return Some(*id);
         }
-        let id = match self.free.pop_first() {
-            Some(id) => id,
-            None => {
-                let id = u16::try_from(self.slots.len()).ok().map(RouteId);
-                let id = id.filter(|id| *id <= RouteId::MAX)?;
-                self.slots.push(None);
-                id
-            }
-        };
         let (group, required) = make(content, adjacencies);
-        self.slots[id.index()] = Some(Slot {
+        let Ok(id) = self.writer.insert(&group) else {
+            required.iter().for_each(|id| adjacencies.release(*id));
+            return None;
+        };
+        let slot = Slot {
             content: content.clone(),
-            group,
             adjacencies: required,
             references: 1,
             gone_since: None,
-        });
+        };
+        self.slots.insert(id, slot);
         self.ids.insert(content.clone(), id);
-        self.list = None;
         Some(id)
     }
 
     /// Ends one use.
     pub(super) fn release(&mut self, id: RouteId) {
-        let slot = self.slots.get_mut(id.index()).and_then(Option::as_mut);
-        let Some(slot) = slot else { return };
+        let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.references -= 1;
         if slot.references == 0 {
             self.leaving.push(id);
         }
     }
 
-    /// FIBs that name none of the ids that were released were published under this number.
-    pub(super) fn published(&mut self, epoch: u64) {
+    /// Whether every worker can follow a route to this group: all of them know its adjacencies.
+    pub(super) fn is_known(&self, id: RouteId, adjacencies: &Adjacencies) -> bool {
+        self.slots.get(&id).is_none_or(|slot| adjacencies.are_known(&slot.adjacencies))
+    }
+
+    /// FIBs that name none of the ids that were released were published before this time.
+    pub(super) fn published(&mut self, grace: Grace) {
         for id in self.leaving.drain(..) {
-            if let Some(Some(slot)) = self.slots.get_mut(id.index())
+            if let Some(slot) = self.slots.get_mut(&id)
                 && slot.references == 0
             {
-                slot.gone_since = Some(epoch);
-                self.retired.push_back((epoch, id));
+                slot.gone_since = Some(grace);
+                self.waiting.push_back((grace, id));
             }
         }
     }
 
-    /// Frees ids, given that no snapshot older than `oldest` is in use.
-    pub(super) fn reclaim(&mut self, oldest: u64, adjacencies: &mut Adjacencies) {
-        while let Some((_, id)) = self.retired.pop_front_if(|(epoch, _)| *epoch <= oldest) {
-            let Some(place) = self.slots.get_mut(id.index()) else { continue };
+    /// Takes out what no worker can know any more.
+    pub(super) fn reclaim(&mut self, publisher: &mut Publisher, adjacencies: &mut Adjacencies) {
+        while let Some((grace, id)) =
+            self.waiting.pop_front_if(|(grace, _)| publisher.has_passed(*grace))
+        {
             // It may have come back meanwhile, and gone again: then it stands in the queue once more.
-            let Some(slot) =
-                place.take_if(|slot| slot.gone_since.is_some_and(|epoch| epoch <= oldest))
-            else {
+            if self.slots.get(&id).is_none_or(|slot| slot.gone_since != Some(grace)) {
                 continue;
-            };
-            self.ids.remove(&slot.content);
-            slot.adjacencies.iter().for_each(|id| adjacencies.release(*id));
-            self.free.insert(id);
-            self.list = None;
+            }
+            if let Some(slot) = self.slots.remove(&id) {
+                self.ids.remove(&slot.content);
+                slot.adjacencies.iter().for_each(|id| adjacencies.release(*id));
+            }
+            // It is there: this is the only place that takes one out.
+            let _ = self.writer.remove(id);
         }
+        self.writer.reclaim(publisher);
     }
 
-    /// What workers read, by id.
-    pub(super) fn list(&mut self) -> Arc<[NextHopGroup]> {
-        let Self { list, slots, .. } = self;
-        let made = list.get_or_insert_with(|| {
-            // Nobody reads an id that is free.
-            let group = |slot: &Option<Slot>| {
-                slot.as_ref().map_or(NextHopGroup::Unreachable, |slot| slot.group.clone())
-            };
-            slots.iter().map(group).collect()
-        });
-        Arc::clone(made)
+    /// What workers read.
+    pub(super) fn groups(&self) -> Arc<tables::Groups> {
+        self.writer.groups()
     }
 
     /// Groups that something leads to.
     pub(super) fn in_use(&self) -> usize {
-        self.slots.iter().flatten().filter(|slot| slot.references > 0).count()
+        self.slots.values().filter(|slot| slot.references > 0).count()
     }
 
-    /// Ids that are out of use and wait for readers.
+    /// What a group does.
+    #[cfg(test)]
+    pub(super) fn content(&self, id: RouteId) -> Option<&Content> {
+        self.slots.get(&id).map(|slot| &slot.content)
+    }
+
+    /// Ids that are out of use and wait for workers.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
-        self.slots.iter().flatten().filter(|slot| slot.references == 0).count()
+        self.slots.len() - self.in_use()
     }
 }
 

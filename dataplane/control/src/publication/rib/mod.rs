@@ -13,7 +13,7 @@
 //!
 //! Invariants:
 //! - A change of one prefix costs one prefix, whatever the size of the tables.
-//! - `changed` holds every prefix whose best differs from what the FIBs were last told.
+//! - `changed4` and `changed6` hold every prefix whose group differs from what the FIB has, and that.
 //! - A target counts its candidates, and of those the chosen ones; a group counts its targets. What nobody
 //!   counts any more is gone.
 //!
@@ -39,7 +39,7 @@ use config::Checked;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::{Prefix, PrefixMap};
 use smallvec::SmallVec;
-use tables::{NextHopGroup, RouteId};
+use tables::{Grace, GroupsError, Publisher, RouteId};
 use wire::InterfaceId;
 
 use super::adjacencies::Adjacencies;
@@ -150,7 +150,7 @@ pub struct PrefixView {
 type Tally<const N: usize> = HashMap<&'static str, [usize; N]>;
 
 /// All routes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Rib {
     v4: PrefixMap<Ipv4Net, Entry>,
     v6: PrefixMap<Ipv6Net, Entry>,
@@ -172,20 +172,24 @@ pub(super) struct Rib {
     subnets: Vec<Vec<IpNet>>,
     statics: HashSet<IpNet>,
     machine: HashMap<IpNet, Arc<RouteView>>,
-    changed4: HashSet<Ipv4Net>,
-    changed6: HashSet<Ipv6Net>,
+    /// Prefixes whose group may differ from what the FIB has for them, and that group.
+    changed4: HashMap<Ipv4Net, RouteId>,
+    changed6: HashMap<Ipv6Net, RouteId>,
     by_source: Tally<2>,
     by_reason: Tally<1>,
 }
 
 impl Rib {
     /// The routes that follow from the configuration and the machine.
-    pub(super) fn new(config: &Checked, host: &HostView) -> Self {
+    ///
+    /// # Errors
+    /// [`GroupsError::Memory`].
+    pub(super) fn new(config: &Checked, host: &HostView) -> Result<Self, GroupsError> {
         let mut rib = Self {
             v4: PrefixMap::new(),
             v6: PrefixMap::new(),
             targets: Targets::default(),
-            groups: Groups::default(),
+            groups: Groups::new()?,
             adjacencies: Adjacencies::default(),
             preference: Preference::new(&config.route_options.preference),
             tables: config.kernel.tables.clone(),
@@ -199,13 +203,47 @@ impl Rib {
             subnets: Vec::new(),
             statics: HashSet::new(),
             machine: HashMap::new(),
-            changed4: HashSet::new(),
-            changed6: HashSet::new(),
+            changed4: HashMap::new(),
+            changed6: HashMap::new(),
             by_source: HashMap::new(),
             by_reason: HashMap::new(),
         };
         rib.follow_host(config, host, true);
-        rib
+        Ok(rib)
+    }
+
+    /// A copy whose groups are its own, for FIBs of its own.
+    ///
+    /// # Errors
+    /// [`GroupsError`].
+    pub(super) fn aside(&self) -> Result<Self, GroupsError> {
+        let mut adjacencies = self.adjacencies.clone();
+        let (groups, renamed) = self.groups.aside(&mut adjacencies)?;
+        let mut targets = self.targets.clone();
+        targets.rename(&renamed);
+        Ok(Self {
+            v4: self.v4.clone(),
+            v6: self.v6.clone(),
+            targets,
+            groups,
+            adjacencies,
+            preference: self.preference.clone(),
+            tables: self.tables.clone(),
+            hold: self.hold,
+            withdrawn: self.withdrawn.clone(),
+            now: self.now,
+            links: self.links.clone(),
+            down: self.down.clone(),
+            own: self.own.clone(),
+            broadcasts: self.broadcasts.clone(),
+            subnets: self.subnets.clone(),
+            statics: self.statics.clone(),
+            machine: self.machine.clone(),
+            changed4: HashMap::new(),
+            changed6: HashMap::new(),
+            by_source: self.by_source.clone(),
+            by_reason: self.by_reason.clone(),
+        })
     }
 
     /// Takes over what a new configuration says about routes.
@@ -214,7 +252,7 @@ impl Rib {
         let preference = Preference::new(&config.route_options.preference);
         if preference != self.preference {
             self.preference = preference;
-            self.choose_anew(|_| true);
+            self.choose_anew(|_| true, &HashMap::new());
         }
         self.follow_host(config, host, true);
     }
@@ -243,8 +281,7 @@ impl Rib {
             let Self { targets, groups, adjacencies, links, .. } = self;
             let changed = targets.express_anew(links, groups, adjacencies);
             if !changed.is_empty() {
-                let changed: HashSet<TargetId> = changed.into_iter().collect();
-                self.choose_anew(|chosen| changed.contains(&chosen));
+                self.choose_anew(|chosen| changed.contains_key(&chosen), &changed);
             }
         }
         if host.down != self.down {
@@ -404,7 +441,7 @@ impl Rib {
             self.targets.unchoose(old, &mut self.groups);
         }
         if was != is {
-            self.note_change(prefix);
+            self.note_change(prefix, was);
         }
         match (prefix, Candidates::of(candidates)) {
             (IpNet::V4(prefix), Some(candidates)) => {
@@ -429,10 +466,11 @@ impl Rib {
         }
     }
 
-    fn note_change(&mut self, prefix: IpNet) {
+    /// Notes that the FIB has to be told of a prefix, for which it has `known` unless it was noted before.
+    fn note_change(&mut self, prefix: IpNet, known: RouteId) {
         match prefix {
-            IpNet::V4(prefix) => self.changed4.insert(prefix),
-            IpNet::V6(prefix) => self.changed6.insert(prefix),
+            IpNet::V4(prefix) => self.changed4.entry(prefix).or_insert(known),
+            IpNet::V6(prefix) => self.changed6.entry(prefix).or_insert(known),
         };
     }
 
@@ -448,7 +486,12 @@ impl Rib {
 
     /// Orders the candidates of all prefixes anew whose chosen target is one of `which`. Costs a pass over
     /// all prefixes.
-    fn choose_anew(&mut self, which: impl Fn(TargetId) -> bool) {
+    /// `before` are the groups that targets had, of those that have another one now.
+    fn choose_anew(
+        &mut self,
+        which: impl Fn(TargetId) -> bool,
+        before: &HashMap<TargetId, RouteId>,
+    ) {
         fn of<P: Prefix + Into<IpNet>>(
             map: &PrefixMap<P, Entry>,
             which: &impl Fn(TargetId) -> bool,
@@ -461,9 +504,11 @@ impl Rib {
         for prefix in all {
             let Some(entry) = self.entry(prefix) else { continue };
             let mut candidates = entry.candidates.as_slice().to_vec();
+            if let Some(known) = before.get(&entry.chosen) {
+                // The target is the same and its group is not.
+                self.note_change(prefix, *known);
+            }
             self.put(prefix, &mut candidates);
-            // The target is the same and its group is not.
-            self.note_change(prefix);
         }
         self.recount_reasons();
     }
@@ -508,43 +553,82 @@ impl Rib {
         self.v6.iter().map(|(prefix, entry)| (prefix, self.targets.route(entry.chosen)))
     }
 
-    /// The prefixes whose group has changed since the last [`settle`](Self::settle), IPv4.
-    pub(super) fn changed4(&self) -> &HashSet<Ipv4Net> {
-        &self.changed4
-    }
-
-    /// The same, IPv6.
-    pub(super) fn changed6(&self) -> &HashSet<Ipv6Net> {
-        &self.changed6
-    }
-
     /// Whether the FIBs have to be told something.
     pub(super) fn has_changes(&self) -> bool {
         !self.changed4.is_empty() || !self.changed6.is_empty()
     }
 
-    /// The FIBs know all changes.
-    pub(super) fn settle(&mut self) {
-        self.changed4.clear();
-        self.changed6.clear();
-        // After a full table this is tens of megabytes.
-        self.changed4.shrink_to(4096);
-        self.changed6.shrink_to(4096);
+    /// Whether the IPv6 FIB has to be told something.
+    pub(super) fn has_changes6(&self) -> bool {
+        !self.changed6.is_empty()
+    }
+
+    /// The prefixes that the IPv4 FIB has to be told of, with what it is to have, and the prefixes that it
+    /// has to forget. What leads to adjacencies that not every worker knows is left for later.
+    pub(super) fn due4(&self) -> (Vec<(Ipv4Net, RouteId)>, Vec<Ipv4Net>) {
+        let (mut told, mut gone) = (Vec::new(), Vec::new());
+        for prefix in self.changed4.keys() {
+            match self.v4.get(prefix).map(|entry| self.targets.route(entry.chosen)) {
+                Some(route) if self.groups.is_known(route, &self.adjacencies) => {
+                    told.push((*prefix, route));
+                }
+                Some(_) => {}
+                None => gone.push(*prefix),
+            }
+        }
+        (told, gone)
+    }
+
+    /// The longest prefix around this one that the IPv4 FIB has, and its group there.
+    pub(super) fn parent4(&self, prefix: Ipv4Net) -> Option<(u8, RouteId)> {
+        let around = self.v4.cover(&prefix).filter(|(around, _)| *around != prefix);
+        let in_fib = around.filter_map(|(around, entry)| {
+            let known = self.changed4.get(&around).copied();
+            let route = known.unwrap_or_else(|| self.targets.route(entry.chosen));
+            (!route.is_none()).then_some((around.prefix_len(), route))
+        });
+        in_fib.last()
+    }
+
+    /// The IPv4 FIB has what it is to have for this prefix.
+    pub(super) fn settle4(&mut self, prefix: Ipv4Net) {
+        self.changed4.remove(&prefix);
+        if self.changed4.is_empty() {
+            // After a full table this is tens of megabytes.
+            self.changed4.shrink_to(4096);
+        }
+    }
+
+    /// The IPv4 FIB has all routes.
+    pub(super) fn settle_all4(&mut self) {
+        self.changed4 = HashMap::new();
+    }
+
+    /// The IPv6 FIB has all routes.
+    pub(super) fn settle_all6(&mut self) {
+        self.changed6 = HashMap::new();
     }
 
     /// What workers read, by [`RouteId`].
-    pub(super) fn groups(&mut self) -> Arc<[NextHopGroup]> {
-        self.groups.list()
+    pub(super) fn groups(&self) -> Arc<tables::Groups> {
+        self.groups.groups()
     }
 
-    /// FIBs with all changes were published under this number.
-    pub(super) fn published(&mut self, epoch: u64) {
-        self.groups.published(epoch);
+    /// A snapshot was published before this time.
+    pub(super) fn published(&mut self, grace: Grace) {
+        self.adjacencies.published(grace);
+        // Until the FIBs have all changes, they may name what was released.
+        if !self.has_changes() {
+            self.groups.published(grace);
+        }
     }
 
-    /// No snapshot older than `oldest` is in use.
-    pub(super) fn reclaim(&mut self, oldest: u64) {
-        self.groups.reclaim(oldest, &mut self.adjacencies);
+    /// Frees what no worker can know any more. True if that lets more changes into the IPv4 FIB.
+    pub(super) fn reclaim(&mut self, publisher: &mut Publisher) -> bool {
+        let waited = !self.adjacencies.are_all_known();
+        self.adjacencies.arrive(publisher);
+        self.groups.reclaim(publisher, &mut self.adjacencies);
+        waited && self.adjacencies.are_all_known() && !self.changed4.is_empty()
     }
 
     // ---- for people, and for tunnels ----

@@ -149,15 +149,15 @@ impl Targets {
     }
 
     /// Expresses all targets anew, after numbers of interfaces have changed, and tells which ones have
-    /// changed. Those that are chosen have the right group afterwards; the prefixes that chose them have
-    /// to be told.
+    /// changed and which groups they had. Those that are chosen have the right group afterwards; the
+    /// prefixes that chose them have to be told.
     pub(super) fn express_anew(
         &mut self,
         links: &HashMap<u32, InterfaceId>,
         groups: &mut Groups,
         adjacencies: &mut Adjacencies,
-    ) -> Vec<TargetId> {
-        let mut changed = Vec::new();
+    ) -> HashMap<TargetId, RouteId> {
+        let mut changed = HashMap::new();
         for (target, position) in self.list.iter_mut().zip(0..) {
             let Some(target) = target else { continue };
             let (content, unexpressible) = express(&target.said, links);
@@ -165,13 +165,23 @@ impl Targets {
                 continue;
             }
             (target.content, target.unexpressible) = (content, unexpressible);
+            let before = target.route;
             if target.chosen > 0 {
                 groups.release(target.route);
                 target.attach(groups, adjacencies);
             }
-            changed.push(TargetId(position));
+            changed.insert(TargetId(position), before);
         }
         changed
+    }
+
+    /// The groups have these ids instead.
+    pub(super) fn rename(&mut self, renamed: &HashMap<RouteId, RouteId>) {
+        for target in self.list.iter_mut().flatten() {
+            if !target.route.is_none() {
+                target.route = renamed.get(&target.route).copied().unwrap_or(RouteId::NONE);
+            }
+        }
     }
 
     /// How many different targets there are.

@@ -90,7 +90,16 @@ impl Router {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Kilobytes of memory that it holds.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or_default()
+    }
+
+    /// Its control socket.
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("control.sock")
     }
 

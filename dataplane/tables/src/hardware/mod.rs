@@ -1,0 +1,10 @@
+//! What the tables ask of the machine beyond safe Rust; the one module of this crate that holds
+//! `unsafe`.
+//!
+//! Each part states what it is worth, by `cargo bench -p benches --bench tables`.
+
+mod memory;
+mod prefetch;
+
+pub(crate) use memory::Memory;
+pub use prefetch::prefetch;
