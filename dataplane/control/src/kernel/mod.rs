@@ -43,6 +43,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam::channel::Receiver;
 use thiserror::Error;
+use thread_priority::ThreadPriority;
 
 pub use model::{
     Address, Addresses, KernelEvent, KernelState, Link, LocalKind, Mac, Neighbor, NeighborChange,
@@ -209,7 +210,10 @@ impl KernelMirror {
             .name("kernel-mirror".into())
             .spawn({
                 let counters = Arc::clone(&counters);
-                move || mirror::run(options, &news, &dumps, &received, sender, &counters)
+                move || {
+                    give_way();
+                    mirror::run(options, &news, &dumps, &received, sender, &counters);
+                }
             })
             .map_err(start("starting a thread"))?;
         let mirror = Self {
@@ -289,6 +293,17 @@ impl KernelMirror {
 
     fn requests(&self) -> std::sync::MutexGuard<'_, requests::Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes this thread wait for others where cores are shared: reading a million routes again takes seconds
+/// of a core, which belong to the workers first.
+fn give_way() {
+    // Nice 10 on the crate's scale, where 0 is nice 20 and 99 nice -20: a tenth of a core in full use.
+    const PRIORITY: u8 = 25;
+    let lowered = ThreadPriority::try_from(PRIORITY).map(ThreadPriority::set_for_current);
+    if !matches!(lowered, Ok(Ok(()))) {
+        tracing::warn!("the kernel mirror's thread keeps its priority");
     }
 }
 

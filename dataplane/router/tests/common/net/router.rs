@@ -98,6 +98,17 @@ impl Router {
         line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or_default()
     }
 
+    /// Milliseconds of processor time that it has used.
+    pub(crate) fn cpu_ms(&self) -> u64 {
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields = stat.rsplit(") ").next().unwrap_or_default();
+        let ticks =
+            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+        // USER_HZ is 100 on every architecture that this runs on.
+        10 * ticks.sum::<u64>()
+    }
+
     /// Its control socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("control.sock")
