@@ -85,7 +85,7 @@ impl Default for MirrorOptions {
             routes: true,
             neighbors: true,
             interfaces: Vec::new(),
-            receive_buffer_bytes: 32 << 20,
+            receive_buffer_bytes: 128 << 20,
         }
     }
 }
@@ -299,8 +299,9 @@ impl KernelMirror {
 /// Makes this thread wait for others where cores are shared: reading a million routes again takes seconds
 /// of a core, which belong to the workers first.
 fn give_way() {
-    // Nice 10 on the crate's scale, where 0 is nice 20 and 99 nice -20: a tenth of a core in full use.
-    const PRIORITY: u8 = 25;
+    // Nice 5 on the crate's scale, where 0 is nice 20 and 99 nice -20: a quarter of a core that a worker
+    // keeps busy. With much less, a reading would take so long that its end is out of date.
+    const PRIORITY: u8 = 37;
     let lowered = ThreadPriority::try_from(PRIORITY).map(ThreadPriority::set_for_current);
     if !matches!(lowered, Ok(Ok(()))) {
         tracing::warn!("the kernel mirror's thread keeps its priority");

@@ -32,6 +32,7 @@ pub(super) fn pins(namespace: &str) -> PathBuf {
 pub(crate) struct Router {
     child: Child,
     pins: PathBuf,
+    keeps_pins: bool,
     folder: tempfile::TempDir,
 }
 
@@ -75,7 +76,7 @@ impl Router {
             .stdout(Stdio::null())
             .stderr(log);
         let child = namespace.spawn(&mut command);
-        let mut router = Self { child, pins: pins(namespace.name()), folder };
+        let mut router = Self { child, pins: pins(namespace.name()), keeps_pins: false, folder };
         wait_until("the router answers", PATIENCE, || {
             if let Some(status) = router.child.try_wait().expect("a process") {
                 panic!("the router has ended: {status}\n{}", router.log());
@@ -83,6 +84,11 @@ impl Router {
             router.ask_status().is_some()
         });
         router
+    }
+
+    /// Stops it as an operator would who starts it again: the classifier stays.
+    pub(crate) fn stop(mut self) {
+        self.keeps_pins = true;
     }
 
     /// What it wrote so far.
@@ -107,6 +113,30 @@ impl Router {
             fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
         // USER_HZ is 100 on every architecture that this runs on.
         10 * ticks.sum::<u64>()
+    }
+
+    /// Its threads with their state, nice value and ticks of processor time.
+    pub(crate) fn threads(&self) -> String {
+        let folder = format!("/proc/{}/task", self.child.id());
+        let tasks = fs::read_dir(folder).into_iter().flatten().flatten();
+        let line = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            let name = stat.split(['(', ')']).nth(1).unwrap_or_default().to_owned();
+            let fields: Vec<&str> =
+                stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+            let field = |at: usize| fields.get(at).copied().unwrap_or_default().to_owned();
+            format!("{name} {} nice {} ticks {}+{}", field(0), field(16), field(11), field(12))
+        };
+        tasks.map(line).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a command of `sluice` says about it.
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        let mut command = Command::new(SLUICE);
+        command.args(words).arg("--socket").arg(self.socket());
+        let output = command.output().expect("sluice runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text + &String::from_utf8_lossy(&output.stderr)
     }
 
     /// Its control socket.
@@ -179,7 +209,9 @@ impl Drop for Router {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let _ = fs::remove_dir_all(&self.pins);
+        if !self.keeps_pins {
+            let _ = fs::remove_dir_all(&self.pins);
+        }
         if std::thread::panicking() {
             eprintln!("the router wrote:\n{}", self.log());
         }
