@@ -84,7 +84,7 @@ const fn permute(bucket: u32, keys: &[u32; ROUNDS]) -> u32 {
 /// Keys for the rounds, from the next hop's address and link.
 fn round_keys(member: &Member) -> [u32; ROUNDS] {
     let address = match member.address {
-        IpAddr::V4(address) => u128::from(address.to_ipv6_mapped().to_bits()),
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits(),
     };
     let mut state = (address >> 64) as u64;
