@@ -156,7 +156,7 @@ config_file = "meter.toml"
     assert_eq!(router.pin_directory(), Path::new("/bpf/sluice/node-a"));
     assert_eq!(router.punt_device, "tun9");
     assert_eq!(checked.workers, Workers::Cores(vec![2, 4]));
-    let kernel = checked.kernel;
+    let kernel = &checked.kernel;
     assert_eq!((kernel.routes, &*kernel.tables, kernel.neighbors), (false, &[100][..], false));
     let icmp = Icmp { errors_per_s: 0, per_source_prefix_per_s: 2 };
     assert_eq!(checked.icmp, icmp);
