@@ -300,7 +300,7 @@ impl Shared {
                 }
                 number = self.sent.fetch_add(1, Ordering::SeqCst);
                 sender.send(0, &frame(*address, number, position));
-                if number % 16 == 0 {
+                if number.is_multiple_of(16) {
                     self.steady_sent.fetch_add(1, Ordering::SeqCst);
                     sender.send(0, &frame(steady, number, u32::MAX));
                     std::thread::sleep(Duration::from_millis(2));
