@@ -600,6 +600,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     /// Publishes the levels of a worker that is about to sleep or to be looked at.
     pub fn rest(&mut self) {
         self.publish_levels();
+        self.reader.park();
     }
 
     /// Chunks that are in no place that the worker knows of: 0 between turns, whatever happened. Chunks

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
-use super::egress_index::EgressIndex;
 use super::partition::Partition;
 use super::{
     DEPTH_MAX, Egress, EgressBlock, EgressId, Owner, RelativeHit, SliceHit, SliceTable,
     SliceTableError, position,
 };
+use crate::exact_index::ExactIndex;
 use crate::rank_tree::RankTree;
 
 /// A table in the making, with what is needed to store equal things once.
@@ -66,7 +66,7 @@ impl Builder {
             IpNet::V4(_) => None,
         });
         let (index4, index6) =
-            (EgressIndex::new(entries4.collect()), EgressIndex::new(entries6.collect()));
+            (ExactIndex::new(entries4.collect()), ExactIndex::new(entries6.collect()));
         (table.index4, table.index6) = (index4, index6);
         Ok(table)
     }

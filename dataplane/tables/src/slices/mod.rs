@@ -1,7 +1,7 @@
 //! Who owns an (egress address, port).
 //!
 //! ```text
-//!   address --EgressIndex--> EgressId --> Egress { partition, hits, .. }
+//!   address --ExactIndex--> EgressId --> Egress { partition, hits, .. }
 //!                                            |          |
 //!   port ------------------------------> last ports     |
 //!                                        [2047|4095|..] |
@@ -31,15 +31,14 @@
 //! Absent: state of a slice other than its owner, and any per-flow state.
 
 mod build;
-mod egress_index;
 mod partition;
 
 use std::fmt;
 
 use ipnet::IpNet;
 
+use crate::exact_index::ExactIndex;
 use crate::rank_tree::{Node, RankTree};
-use egress_index::EgressIndex;
 
 /// Position of a slice in the configuration's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -223,8 +222,8 @@ impl RelativeHit {
 ///
 /// Addresses are integers in host order: 192.0.2.1 is `0xc000_0201`.
 pub struct SliceTable {
-    index4: EgressIndex<u32>,
-    index6: EgressIndex<u128>,
+    index4: ExactIndex<u32>,
+    index6: ExactIndex<u128>,
     egresses: Vec<Egress>,
     nodes: Vec<PortNode>,
     hits: Vec<RelativeHit>,
@@ -350,8 +349,8 @@ impl Egress {
 impl Default for SliceTable {
     fn default() -> Self {
         Self {
-            index4: EgressIndex::new(Vec::new()),
-            index6: EgressIndex::new(Vec::new()),
+            index4: ExactIndex::new(Vec::new()),
+            index6: ExactIndex::new(Vec::new()),
             egresses: Vec::new(),
             nodes: Vec::new(),
             hits: Vec::new(),
