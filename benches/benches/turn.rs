@@ -9,13 +9,11 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
+use benches::polluter::Polluter;
 use benches::tsc::Tsc;
 use config::Checked;
 use control::publication::{Changes, HostView, InterfaceView, NeighborView, Publication};
-use core_affinity::CoreId;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::channel::bounded;
 use forward::{Worker, WorkerCounters, WorkerParts};
@@ -186,41 +184,6 @@ fn spread<const FLOWS: u64>(bytes: &mut [u8], packet: u64) {
     ip[10..12].fill(0);
     let sum = checksum::internet_checksum(&ip[..ipv4::HEADER_LEN]);
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
-}
-
-/// Reads and writes 64 MiB over and over on another core for as long as it lives, as a neighbour does
-/// who shares the last cache level.
-struct Polluter {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Polluter {
-    /// On the core `theirs`.
-    fn start(theirs: CoreId) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            core_affinity::set_for_current(theirs);
-            let mut memory = vec![0_u64; 8 << 20];
-            while !stopped.load(Ordering::Relaxed) {
-                for line in memory.chunks_mut(8) {
-                    line[0] = line[0].wrapping_add(1);
-                }
-                std::hint::black_box(&mut memory);
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Polluter {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 fn worker<H: Hook>(

@@ -32,11 +32,11 @@ use std::sync::Arc;
 use ipnet::Ipv6Net;
 
 use crate::exact_index::ExactIndex;
-use crate::hardware::{Instructions, Work, run};
+use crate::hardware::{Count, Instructions, Work, run};
 use crate::rank_tree::{Node, RankTree};
 use crate::{FibError, RouteId};
 
-type UpperNode = Node<[u64; 8]>;
+type UpperNode = Node<[i64; 8]>;
 /// Levels for [`Fib6::ROUTES_MAX`] routes: each adds two ends of intervals, or four when it splits a
 /// /64, and 9^8 is 43 million.
 const DEPTH_MAX: usize = 8;
@@ -184,8 +184,7 @@ impl Fib6 {
     #[inline]
     #[must_use]
     pub fn lookup(&self, destination: u128) -> RouteId {
-        let (upper, _) = halves(destination);
-        let position = self.tree.tree.rank(&self.tree.nodes, upper);
+        let position = self.tree.tree.rank(&self.tree.nodes, key(halves(destination).0));
         if self.patch_list.is_empty() {
             self.tree.resolve(position, destination).0
         } else {
@@ -256,15 +255,14 @@ struct LookUp<'a, const PATCHED: bool> {
 
 impl<const PATCHED: bool> LookUp<'_, PATCHED> {
     #[inline(always)]
-    fn stage<const WIDE: bool>(fib: &Fib6, destinations: &[u128; STAGE]) -> [RouteId; STAGE] {
+    fn stage<C: Count>(fib: &Fib6, destinations: &[u128; STAGE]) -> [RouteId; STAGE] {
         let tree = &*fib.tree;
-        let uppers = destinations.map(|destination| halves(destination).0);
+        let keys = destinations.map(|destination| key(halves(destination).0));
         let mut positions = [0_usize; STAGE];
         for first in tree.tree.levels() {
             let nodes = &tree.nodes[first..];
             for n in 0..STAGE {
-                let node = &nodes[positions[n]];
-                let child = if WIDE { node.child(uppers[n]) } else { node.child_narrow(uppers[n]) };
+                let child = C::below(nodes[positions[n]].keys(), keys[n]);
                 positions[n] = positions[n] * UpperNode::CHILDREN + child;
             }
         }
@@ -280,17 +278,17 @@ impl<const PATCHED: bool> LookUp<'_, PATCHED> {
 
 impl<const PATCHED: bool> Work for LookUp<'_, PATCHED> {
     #[inline(always)]
-    fn run<const WIDE: bool>(self) {
+    fn run<C: Count>(self) {
         let Self { fib, destinations, results } = self;
         let (stages, last) = destinations.as_chunks::<STAGE>();
         let (stages_out, last_out) = results.as_chunks_mut::<STAGE>();
         for (destinations, results) in stages.iter().zip(stages_out) {
-            *results = Self::stage::<WIDE>(fib, destinations);
+            *results = Self::stage::<C>(fib, destinations);
         }
         if !last.is_empty() {
             let mut destinations = [0; STAGE];
             destinations[..last.len()].copy_from_slice(last);
-            let results = Self::stage::<WIDE>(fib, &destinations);
+            let results = Self::stage::<C>(fib, &destinations);
             last_out.copy_from_slice(&results[..last.len()]);
         }
     }
@@ -300,7 +298,7 @@ impl Tree {
     fn build(routes: &[Route]) -> Self {
         let mut tree = Self {
             nodes: Vec::new(),
-            tree: RankTree::append(&mut Vec::<UpperNode>::new(), &[u64::MAX]),
+            tree: RankTree::append(&mut Vec::<UpperNode>::new(), &[i64::MAX]),
             targets: Vec::new(),
             split_uppers: Vec::new(),
             splits: Vec::new(),
@@ -316,7 +314,7 @@ impl Tree {
 
     /// Divides intervals of whole addresses into those of upper halves, whose last keys it returns,
     /// and lists for each /64 in which an interval ends before the /64 does.
-    fn split_halves(&mut self, intervals: &[Interval]) -> Vec<u64> {
+    fn split_halves(&mut self, intervals: &[Interval]) -> Vec<i64> {
         let mut lasts = Vec::with_capacity(intervals.len());
         // The first /64 that no target covers yet, and whether some of its intervals are listed.
         let (mut next, mut open) = (0_u64, false);
@@ -364,9 +362,9 @@ impl Tree {
         lasts
     }
 
-    fn push_upper(&mut self, lasts: &mut Vec<u64>, last: u64, target: RouteId) {
+    fn push_upper(&mut self, lasts: &mut Vec<i64>, last: u64, target: RouteId) {
         self.targets.push(target);
-        lasts.push(last);
+        lasts.push(key(last));
     }
 
     fn push_lower(&mut self, last: u64, interval: &Interval) {
@@ -414,6 +412,12 @@ impl fmt::Debug for Fib6 {
             .field("splits", &self.splits())
             .finish_non_exhaustive()
     }
+}
+
+/// An upper half as a key of the tree: signed, in the same order.
+#[inline(always)]
+const fn key(upper: u64) -> i64 {
+    (upper ^ 1 << 63) as i64
 }
 
 #[inline(always)]
@@ -476,11 +480,11 @@ fn collect(routes: impl IntoIterator<Item = (Ipv6Net, RouteId)>) -> Result<Vec<R
             id,
         });
     }
-    let key = |route: &Route| (route.first, route.length);
-    collected.sort_by_key(key);
+    let order = |route: &Route| (route.first, route.length);
+    collected.sort_by_key(order);
     // The sort is stable, so the later of two routes for one prefix stands second.
     collected.dedup_by(|later, earlier| {
-        let same = key(later) == key(earlier);
+        let same = order(later) == order(earlier);
         if same {
             earlier.id = later.id;
         }

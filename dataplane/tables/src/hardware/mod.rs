@@ -8,6 +8,6 @@ mod memory;
 mod prefetch;
 
 pub use instructions::Instructions;
-pub(crate) use instructions::{Work, run};
+pub(crate) use instructions::{Count, Work, run};
 pub(crate) use memory::Memory;
 pub use prefetch::prefetch;
