@@ -3,7 +3,7 @@
 //! - `fib4/SPREAD/SIZE/BATCH`, `fib6/..`: batch look-ups, in nanoseconds each; with `+polluted` while
 //!   another core uses the cache, with `+avx2` and `+portable` by fewer instructions.
 //! - `single/N`: one look-up after another, each after N dependent instructions of other work.
-//! - `slices`: whether an address is shared, and whose a port is, with and without the route's look-up.
+//! - `slices`: whether an address is shared, and whose a port is.
 //! - `updates`: changes in place, builds, and what readers lose meanwhile.
 //! - `peers`: the crates prefix-trie and treebitmap; DPDK's tables and the kernel's LPM trie, where
 //!   their harness could be built (`peers/`).
@@ -12,18 +12,27 @@
 //! `cargo bench -p benches --bench tables -- fib6/in-prefix`.
 
 use std::hint::black_box;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use benches::destinations::{self, Spread};
 use benches::polluter::Polluter;
 use benches::random::Random;
 use benches::routes::Routes;
+use core_affinity::CoreId;
 use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
 use ipnet::{Ipv4Net, Ipv6Net};
 use tables::{Fib4, Fib6, Instructions, RouteId};
+
+mod peers;
+mod shared;
+mod updates;
+
+/// The cores of this machine, asked for before this thread is pinned: afterwards there is one.
+static CORES: OnceLock<Vec<CoreId>> = OnceLock::new();
 
 /// Routes of the tables; the last stands for all there are.
 const SIZES: [usize; 6] = [1, 1_000, 10_000, 80_000, 100_000, 1_000_000];
@@ -77,7 +86,7 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, Wal
 /// Runs `bench` alone and beside a neighbour that uses the cache.
 fn polluted_too(mut bench: impl FnMut(&str)) {
     bench("");
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let cores = CORES.get().map_or(&[][..], |cores| cores);
     match cores.first() {
         Some(&theirs)
             if std::thread::available_parallelism().is_ok_and(|n| n.get() > 1)
@@ -229,10 +238,22 @@ fn single(criterion: &mut Criterion) {
 
 /// The last core is the bench's own, as a worker's is.
 fn pin(_: &mut Criterion) {
-    if let Some(&ours) = core_affinity::get_core_ids().unwrap_or_default().last() {
+    if let Some(&ours) =
+        CORES.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default()).last()
+    {
         core_affinity::set_for_current(ours);
     }
 }
 
-criterion_group!(benches, pin, fib4, fib6, single);
+criterion_group!(
+    benches,
+    pin,
+    fib4,
+    fib6,
+    single,
+    shared::slices,
+    updates::updates,
+    peers::crates,
+    peers::harnesses
+);
 criterion_main!(benches);
