@@ -43,7 +43,7 @@ pub use hardware::{Instructions, prefetch};
 pub use publish::{Publisher, Reader};
 pub use slices::{
     EgressBlock, EgressId, LocalOwnerId, NodeId, Owner, ResolvedRange, SiteId, SliceHit, SliceId,
-    SliceRange, SliceTable, SliceTableError,
+    SliceRange, SliceTable, SliceTableError, SliceWriter,
 };
 pub use snapshot::{
     Delivery, FragmentLimits, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Role, Snapshot,
