@@ -17,14 +17,12 @@ use std::time::Duration;
 
 use benches::destinations::{self, Spread};
 use benches::polluter::Polluter;
-use benches::random::Random;
 use benches::routes::Routes;
 use core_affinity::CoreId;
 use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
-use ipnet::{Ipv4Net, Ipv6Net};
 use tables::{Fib4, Fib6, Instructions, RouteId};
 
 mod peers;
