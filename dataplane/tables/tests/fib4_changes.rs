@@ -70,7 +70,7 @@ fn crowded(random: &mut Random) -> Ipv4Net {
     let address = match random.below(8) {
         0 => random.next() as u32,
         1 => u32::MAX - random.below(1 << 12) as u32,
-        _ => 0x0a00_0000 | random.below(3) as u32 * 0x1_0000 | random.below(1 << 11) as u32 * 32,
+        _ => 0x0a00_0000 + random.below(3) as u32 * 0x1_0000 + random.below(1 << 11) as u32 * 32,
     };
     let length = match random.below(10) {
         0 => random.below(33) as u8,
@@ -196,7 +196,7 @@ fn a_full_region_flaps_without_a_grace_period() {
     }
     pair.turn();
     for round in 0..100 {
-        let block = round % 7 << 8;
+        let block = (round % 7) << 8;
         pair.remove(net4(0x0a00_0000 | block | 1, 32));
         pair.check([0x0a00_0000 | block, 0x0a00_0001 | block]);
         pair.insert(net4(0x0a00_0000 | block | 2, 32), RouteId(2));
