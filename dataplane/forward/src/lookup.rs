@@ -103,8 +103,11 @@ impl Lookup {
                     *verdict = Verdict::Drop(DropReason::MartianSource);
                 }
                 Steering::Route if descriptor.flags & flags::IPV6 == 0 => {
+                    let destination = v4_bits(&descriptor.destination);
+                    // The miss passes while the rest of the batch is steered.
+                    snapshot.fib4.prefetch(destination);
                     self.positions4.push(position);
-                    self.destinations4.push(v4_bits(&descriptor.destination));
+                    self.destinations4.push(destination);
                 }
                 Steering::Route => {
                     self.positions6.push(position);

@@ -81,6 +81,18 @@ pub enum FibError {
         /// The limit, [`Fib6::ROUTES_MAX`](crate::Fib6::ROUTES_MAX).
         max: usize,
     },
+    /// A change of an IPv6 prefix that is shorter than /64 cannot be patched.
+    #[error("{prefix} is shorter than /64: the IPv6 table has to be built anew")]
+    PatchTooShort {
+        /// The prefix.
+        prefix: IpNet,
+    },
+    /// More changes since the IPv6 table was built than it is worth to keep beside it.
+    #[error("more than {max} changes of an IPv6 table: it has to be built anew")]
+    TooManyPatches {
+        /// The limit, [`Fib6::PATCHES_MAX`](crate::Fib6::PATCHES_MAX).
+        max: usize,
+    },
     /// The kernel refused the address space.
     #[error("cannot map {bytes} bytes for the IPv4 table: {source}")]
     Memory {

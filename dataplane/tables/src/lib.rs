@@ -16,6 +16,7 @@
 
 mod adjacency;
 mod encapsulation;
+mod exact_index;
 mod fib;
 mod fib4;
 mod fib6;
@@ -35,14 +36,14 @@ pub use adjacency::{Adjacency, AdjacencyId, AdjacencyState, Neighbors, NextHopGr
 pub use encapsulation::{Encapsulation, Gre, Sequence, TunnelKinds};
 pub use fib::{FibError, RouteId};
 pub use fib4::{Fib4, Fib4Writer};
-pub use fib6::Fib6;
+pub use fib6::{Fib6, Fib6Change};
 pub use grace::Grace;
 pub use groups::{Group, Groups, GroupsError, GroupsWriter, Members};
-pub use hardware::prefetch;
+pub use hardware::{Instructions, prefetch};
 pub use publish::{Publisher, Reader};
 pub use slices::{
     EgressBlock, EgressId, LocalOwnerId, NodeId, Owner, ResolvedRange, SiteId, SliceHit, SliceId,
-    SliceRange, SliceTable, SliceTableError,
+    SliceRange, SliceTable, SliceTableError, SliceWriter,
 };
 pub use snapshot::{
     Delivery, FragmentLimits, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Role, Snapshot,

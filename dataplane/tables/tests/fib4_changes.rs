@@ -70,7 +70,7 @@ fn crowded(random: &mut Random) -> Ipv4Net {
     let address = match random.below(8) {
         0 => random.next() as u32,
         1 => u32::MAX - random.below(1 << 12) as u32,
-        _ => 0x0a00_0000 | random.below(3) as u32 * 0x1_0000 | random.below(1 << 11) as u32 * 32,
+        _ => 0x0a00_0000 + random.below(3) as u32 * 0x1_0000 + random.below(1 << 11) as u32 * 32,
     };
     let length = match random.below(10) {
         0 => random.below(33) as u8,
@@ -196,7 +196,7 @@ fn a_full_region_flaps_without_a_grace_period() {
     }
     pair.turn();
     for round in 0..100 {
-        let block = round % 7 << 8;
+        let block = (round % 7) << 8;
         pair.remove(net4(0x0a00_0000 | block | 1, 32));
         pair.check([0x0a00_0000 | block, 0x0a00_0001 | block]);
         pair.insert(net4(0x0a00_0000 | block | 2, 32), RouteId(2));
@@ -279,12 +279,12 @@ fn running_out_of_slots() {
 fn readers_see_before_or_after() {
     const READERS: u64 = 3;
     let changes = if cfg!(miri) { 60 } else { 300_000 };
-    let (around, rest) = (RouteId(1), RouteId(2));
+    let around = RouteId(1);
     // Ids say for which /24 a route is: a reader that is led into another group would see it.
     let id_of = |address: u32, generation: u16| {
         RouteId(1_000 + (address >> 8 & 0xff) as u16 * 16 + generation)
     };
-    let mut pair = Pair::new([(net4(0x0a00_0000, 14), around), (net4(0, 0), rest)]);
+    let mut pair = Pair::new([(net4(0x0a00_0000, 14), around)]);
     let (stop, reads) = (AtomicBool::new(false), AtomicU64::new(0));
     let readers: Vec<Reader> = (0..READERS).map(|_| pair.publisher.reader()).collect();
     pair.reader.park();
@@ -337,5 +337,5 @@ fn readers_see_before_or_after() {
         stop.store(true, Ordering::Relaxed);
     });
     assert!(cfg!(miri) || reads.load(Ordering::Relaxed) > 1_000);
-    pair.check((0x0a00_0000..0x0a04_0000).step_by(3));
+    pair.check((0x0a00_0000..0x0a04_0000).step_by(if cfg!(miri) { 10_007 } else { 3 }));
 }

@@ -3,8 +3,11 @@
 //!
 //! Each part states what it is worth, by `cargo bench -p benches --bench tables`.
 
+mod instructions;
 mod memory;
 mod prefetch;
 
+pub use instructions::Instructions;
+pub(crate) use instructions::{Count, Work, run};
 pub(crate) use memory::Memory;
 pub use prefetch::prefetch;
