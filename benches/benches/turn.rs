@@ -4,17 +4,23 @@
 //! Headers are freshly written before each turn, outside the measured time, as a card leaves them in
 //! the cache. What is measured is what `sluice run` runs, but for the system calls of the rings.
 //!
+//! `full-table` is a full Internet table (or the synthetic one) and random destinations within its
+//! routes.
+//!
 //! `cargo bench -p benches --bench turn`; with plugins: `cargo xtask plugins` before.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Barrier, OnceLock};
 
+use benches::destinations::{self, Spread};
+use benches::polluter::Polluter;
+use benches::routes::Routes;
 use benches::tsc::Tsc;
 use config::Checked;
-use control::publication::{Changes, HostView, InterfaceView, NeighborView, Publication};
+use control::publication::{
+    Changes, HostView, InterfaceView, NeighborView, NextHopView, Publication, RouteView,
+};
 use core_affinity::CoreId;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::channel::bounded;
@@ -22,7 +28,7 @@ use forward::{Sampler, Worker, WorkerCounters, WorkerParts};
 use frame::{DropReason, Hook, HookPoint, Nanos, NoHook};
 use policy::{HostOptions, PluginConfig, PluginHost, PluginSpec};
 use sim::{HeaderTemplate, LoopQueue, Rewrite, Vary, memory_pool};
-use tables::AdjacencyState;
+use tables::{AdjacencyState, RouteId};
 use wire::{InterfaceId, MacAddress, checksum, ethernet, ipv4, ipv6, protocol, udp};
 
 /// Frames of each ring, written before a turn and then read: with a batch of them they are read from
@@ -164,6 +170,16 @@ fn publication(more: &str) -> Publication {
 
 fn publication_of(text: &str) -> Publication {
     let config = Checked::parse(text, "bench.toml").expect("a valid configuration");
+    let host = host();
+    let mut publication = Publication::new(Arc::new(config), &host, 1).expect("a publication");
+    publication
+        .host_changed(&host, Changes { routes: true, neighbors: true })
+        .expect("a publication");
+    publication
+}
+
+/// A machine with both interfaces and a neighbor of each family.
+fn host() -> HostView {
     let mut host = HostView::default();
     for addresses in [["10.0.0.1/24", "fd00:0::1/64"], ["10.0.1.1/24", "fd00:1::1/64"]] {
         host.interfaces.push(InterfaceView {
@@ -177,11 +193,7 @@ fn publication_of(text: &str) -> Publication {
         let address: IpAddr = address.parse().expect("an address");
         host.neighbors.insert((InterfaceId(1), address), resolved);
     }
-    let mut publication = Publication::new(Arc::new(config), &host, 1).expect("a publication");
-    publication
-        .host_changed(&host, Changes { routes: true, neighbors: true })
-        .expect("a publication");
-    publication
+    host
 }
 
 /// Makes the packet one of `FLOWS`, at random: another destination and other ports for each.
@@ -204,39 +216,70 @@ fn spread<const FLOWS: u64>(bytes: &mut [u8], packet: u64) {
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// Reads and writes 64 MiB over and over on another core for as long as it lives, as a neighbour does
-/// who shares the last cache level.
-struct Polluter {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+/// Next hops that the routes of a full table lead to.
+const NEXT_HOPS: u16 = 64;
+
+/// Destinations within the routes of a full table, of both families.
+struct Inside {
+    v4: Vec<u32>,
+    v6: Vec<u128>,
 }
 
-impl Polluter {
-    /// On the core `theirs`.
-    fn start(theirs: CoreId) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            core_affinity::set_for_current(theirs);
-            let mut memory = vec![0_u64; 8 << 20];
-            while !stopped.load(Ordering::Relaxed) {
-                for line in memory.chunks_mut(8) {
-                    line[0] = line[0].wrapping_add(1);
-                }
-                std::hint::black_box(&mut memory);
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
+static INSIDE: OnceLock<Inside> = OnceLock::new();
 
-impl Drop for Polluter {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+/// A publication with a full Internet table, whose routes lead to `NEXT_HOPS` neighbors; the
+/// destinations within them become those of [`spread_inside4`] and [`spread_inside6`].
+fn full_table() -> Publication {
+    let routes = Routes::full();
+    let config = Checked::parse(CONFIG, "bench.toml").expect("a valid configuration");
+    let mut host = host();
+    let via = |family: &str, hop: u16| -> IpAddr {
+        let text = if family == "4" { format!("10.0.1.{hop}") } else { format!("fd00:1::{hop:x}") };
+        text.parse().expect("an address")
+    };
+    let targets: Vec<[Arc<RouteView>; 2]> = (2..2 + NEXT_HOPS)
+        .map(|hop| {
+            ["4", "6"].map(|family| {
+                let (interface, via) = (InterfaceId(1), via(family, hop));
+                let resolved =
+                    NeighborView { mac: Some(NEXT_HOP_MAC), state: AdjacencyState::Resolved };
+                host.neighbors.insert((interface, via), resolved);
+                let hop = NextHopView { interface, via: Some(via), weight: 1, mtu: 0 };
+                Arc::new(RouteView::NextHops(vec![hop]))
+            })
+        })
+        .collect();
+    let target =
+        |id: RouteId, family: usize| Arc::clone(&targets[usize::from(id.0 % NEXT_HOPS)][family]);
+    host.routes.extend(routes.v4.iter().map(|&(prefix, id)| (prefix.into(), target(id, 0))));
+    host.routes.extend(routes.v6.iter().map(|&(prefix, id)| (prefix.into(), target(id, 1))));
+    INSIDE.get_or_init(|| {
+        // Without what no router forwards to.
+        let v4 = destinations::v4(Spread::InPrefix, &routes.v4).into_iter();
+        let v6 = destinations::v6(Spread::InPrefix, &routes.v6).into_iter();
+        Inside {
+            v4: v4
+                .filter(|to| matches!(to >> 24, 1..=9 | 11..=126 | 128..=168 | 193..=223))
+                .collect(),
+            v6: v6.filter(|to| to >> 125 == 1).collect(),
         }
-    }
+    });
+    Publication::new(Arc::new(config), &host, 1).expect("a publication")
+}
+
+fn spread_inside4(bytes: &mut [u8], packet: u64) {
+    let to = INSIDE.get().map_or(&[][..], |inside| &inside.v4);
+    let ip = &mut bytes[ethernet::HEADER_LEN..];
+    ip[16..20].copy_from_slice(&to[packet as usize % to.len()].to_be_bytes());
+    ip[10..12].fill(0);
+    let sum = checksum::internet_checksum(&ip[..ipv4::HEADER_LEN]);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+fn spread_inside6(bytes: &mut [u8], packet: u64) {
+    let to = INSIDE.get().map_or(&[][..], |inside| &inside.v6);
+    let ip = &mut bytes[ethernet::HEADER_LEN..];
+    ip[24..40].copy_from_slice(&to[packet as usize % to.len()].to_be_bytes());
 }
 
 fn worker<H: Hook>(
@@ -432,7 +475,15 @@ fn turns(criterion: &mut Criterion<Tsc>) {
     if let Some(&ours) = cores.last() {
         core_affinity::set_for_current(ours);
     }
+    let full = full_table();
     for batch in [64, 256] {
+        for (name, traffic, vary) in [
+            ("ipv4-full-table", Traffic::Ipv4, spread_inside4 as Vary),
+            ("ipv6-full-table", Traffic::Ipv6, spread_inside6),
+        ] {
+            let worker = worker(traffic, (batch, batch), Some(vary), &full, NoHook);
+            measure(criterion, name, batch, worker);
+        }
         let plain = publication("");
         let sliced = publication(SLICES);
         let blackhole = publication(BLACKHOLE);

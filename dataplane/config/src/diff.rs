@@ -3,7 +3,6 @@
 //! The function is pure: it tells which parts differ, in the order in which they are to be applied,
 //! and whoever applies an action takes its values from the new configuration.
 
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use crate::error::{ConfigError, ConfigErrors};
@@ -31,7 +30,7 @@ pub enum Action {
     MssClamp,
     /// Static neighbors.
     Neighbors,
-    /// Static routes, of the configuration or of a route file.
+    /// Static routes, of the configuration or of a route file, or what is said about all routes.
     Routes,
     /// Egress prefixes, slices, sites, nodes, owners or kinds of tunnels: everything that
     /// [`Checked::slice_blocks`] and the tunnels are made from.
@@ -84,7 +83,12 @@ pub fn diff(old: &Checked, new: &Checked) -> Result<Vec<Action>, ConfigErrors> {
     );
     differs(Action::MssClamp, of_interfaces(|old, new| old.mss_clamp != new.mss_clamp));
     differs(Action::Neighbors, old.neighbors != new.neighbors);
-    differs(Action::Routes, old.routes != new.routes || old.route_files != new.route_files);
+    differs(
+        Action::Routes,
+        old.routes != new.routes
+            || old.route_files != new.route_files
+            || old.route_options != new.route_options,
+    );
     differs(
         Action::Slices,
         old.egress != new.egress
@@ -186,7 +190,8 @@ fn restarts(old: &Checked, new: &Checked) -> Vec<ConfigError> {
     });
     let routes = (&old.kernel.routes, &new.kernel.routes);
     restarts.compare("kernel.routes", routes, bool::to_string);
-    restarts.compare("kernel.table", (&old.kernel.table, &new.kernel.table), NonZero::to_string);
+    let tables = (&old.kernel.tables, &new.kernel.tables);
+    restarts.compare("kernel.tables", tables, |tables| format!("{tables:?}"));
     let neighbors = (&old.kernel.neighbors, &new.kernel.neighbors);
     restarts.compare("kernel.neighbors", neighbors, bool::to_string);
     restarts.compare("tunnel.port", (&old.gue_port, &new.gue_port), u16::to_string);

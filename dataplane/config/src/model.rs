@@ -10,10 +10,10 @@
 mod links;
 mod ownership;
 mod plugin;
+mod protocols;
 mod tunnel;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -25,6 +25,7 @@ pub use links::{
 };
 pub use ownership::{Delivery, Egress, Endpoints, LocalOwner, Node, Site, SitePorts, Slice};
 pub use plugin::{Grant, OnTrap, Plugin, PluginConfig, PluginDefault, PluginHook};
+pub use protocols::{RoutesFrom, protocol_name};
 pub use tunnel::{Gre, Tunnel, TunnelKind};
 
 use crate::route_file::RouteFile;
@@ -42,6 +43,8 @@ pub struct Checked {
     pub kernel: Kernel,
     /// What is refused in headers.
     pub validation: Validation,
+    /// Which routes are preferred, and what happens to those that are withdrawn.
+    pub route_options: RouteOptions,
     /// Limits of ICMP errors that the router sends.
     pub icmp: Icmp,
     /// Limits of what goes to the kernel of this machine.
@@ -175,12 +178,13 @@ pub enum Workers {
 }
 
 /// What is mirrored from the kernel over netlink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// Whether routes are taken from the kernel.
     pub routes: bool,
-    /// Number of the routing table that they are taken from; 254 is `main`.
-    pub table: NonZeroU32,
+    /// Numbers of the routing tables that they are taken from, none twice, at least one; 254 is `main`. For
+    /// a prefix that several have, the first counts.
+    pub tables: Vec<u32>,
     /// Whether neighbors are taken from the kernel.
     pub neighbors: bool,
 }
@@ -192,6 +196,15 @@ pub struct Validation {
     pub drop_martians: bool,
     /// Whether IPv4 packets with a source route are dropped.
     pub drop_source_routes: bool,
+}
+
+/// Which routes are preferred, and what happens to those that are withdrawn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteOptions {
+    /// Whose route wins, the first one first; none twice.
+    pub preference: Vec<RoutesFrom>,
+    /// How long a withdrawn route goes on forwarding, in milliseconds; 0: not at all.
+    pub withdraw_hold_ms: u32,
 }
 
 /// Limits of the ICMP errors that the router sends: token buckets for the whole router. A

@@ -45,6 +45,8 @@ pub(crate) struct RawConfig {
     /// The interfaces that the router drives: 1 to 64, all with the same number of queues.
     #[serde(default)]
     pub(crate) interface: Tables<RawInterface>,
+    /// Which routes are preferred, and what happens to those that are withdrawn.
+    pub(crate) routes: Field<RawRoutes>,
     /// Static routes. Several next hops with one prefix and one metric share its flows.
     #[serde(default)]
     pub(crate) route: Tables<RawRoute>,
@@ -121,6 +123,9 @@ pub(crate) struct RawKernel {
     pub(crate) routes: Field<bool>,
     /// The kernel's routing table that they are taken from. Default: 254, which is `main`.
     pub(crate) table: Field<i64>,
+    /// Several of them, instead of `table`: 1 to 16. They become one table: where two have a route for
+    /// one prefix, the one that stands first here wins. Rules (`ip rule`) are not followed.
+    pub(crate) tables: Option<Vec<Spanned<i64>>>,
     /// Whether neighbors are taken from the kernel. Default: true.
     pub(crate) neighbors: Field<bool>,
 }
@@ -136,6 +141,20 @@ pub(crate) struct RawValidation {
     /// Whether IPv4 packets with a loose or strict source route are dropped (RFC 7126 sections 4.3 and
     /// 4.4). Default: true. If not, they are forwarded as if the option were not there.
     pub(crate) drop_source_routes: Field<bool>,
+}
+
+/// `[routes]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct RawRoutes {
+    /// Whose route wins when several give one for the same prefix, the first one first: `"static"` (this
+    /// configuration and its route files), `"kernel"` (all protocols that are not named), and
+    /// `"kernel:PROTOCOL"`, a name such as `bird` or a number, as `ip route` shows it. Own addresses of the
+    /// machine come before all of them. Default: `["static", "kernel"]`.
+    pub(crate) preference: Option<Vec<Spanned<String>>>,
+    /// How long a route that was withdrawn goes on forwarding, in milliseconds: 0 to 600000. It ends
+    /// earlier when the prefix gets another route or a link of the old one goes down. Default: 0.
+    pub(crate) withdraw_hold_ms: Field<i64>,
 }
 
 /// `[icmp]`
@@ -270,7 +289,8 @@ pub(crate) struct RawRoute {
     /// `"blackhole"` (no answer), `"unreachable"` or `"prohibit"` (with an ICMP error).
     #[serde(rename = "type")]
     pub(crate) kind: Field<RawRouteKind>,
-    /// The lowest metric wins, among static routes and those of the kernel. Default: 0.
+    /// The lowest metric wins among static routes; `routes.preference` says whether those or the kernel's
+    /// come first. Default: 0.
     pub(crate) metric: Field<i64>,
     /// The largest IP packet that goes this way, in bytes, where that is less than the link's MTU: 68 (IPv6:
     /// 1280) to 65535. With `via` or `interface`.

@@ -55,6 +55,12 @@ pub enum Reason {
         /// The most that is accepted.
         most: i64,
     },
+    /// Two keys exclude each other.
+    #[error("stands beside {key}; only one of them may be there")]
+    NotBeside {
+        /// The other one.
+        key: &'static str,
+    },
     /// A word is not one of those that the key knows.
     #[error("must be {expected}, not \"{value}\"")]
     Word {

@@ -27,7 +27,7 @@ fn defaults() {
     assert_eq!(router.punt_device, "sluice0");
     assert_eq!(checked.workers, Workers::Auto);
     assert!(checked.kernel.routes && checked.kernel.neighbors);
-    assert_eq!(checked.kernel.table.get(), 254);
+    assert_eq!(checked.kernel.tables, [254]);
     let icmp = Icmp { errors_per_s: 1000, per_source_prefix_per_s: 50 };
     assert_eq!(checked.icmp, icmp);
     assert_eq!(checked.punt.packets_per_s, 250_000);
@@ -164,8 +164,8 @@ config_file = "meter.toml"
     assert_eq!(router.pin_directory(), Path::new("/bpf/sluice/node-a"));
     assert_eq!(router.punt_device, "tun9");
     assert_eq!(checked.workers, Workers::Cores(vec![2, 4]));
-    let kernel = checked.kernel;
-    assert_eq!((kernel.routes, kernel.table.get(), kernel.neighbors), (false, 100, false));
+    let kernel = &checked.kernel;
+    assert_eq!((kernel.routes, &*kernel.tables, kernel.neighbors), (false, &[100][..], false));
     let icmp = Icmp { errors_per_s: 0, per_source_prefix_per_s: 2 };
     assert_eq!(checked.icmp, icmp);
     assert_eq!(checked.punt.packets_per_s, 30_000);

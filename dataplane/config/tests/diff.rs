@@ -182,7 +182,7 @@ fn what_needs_a_restart_is_named_with_both_values() {
         ("cores = [0]", "cores = [0, 3]", "workers.cores", "[0]", "[0, 3]"),
         ("cores = [0]", "cores = \"auto\"", "workers.cores", "[0]", "auto"),
         ("[kernel]", "[kernel]\nroutes = false", "kernel.routes", "true", "false"),
-        ("[kernel]", "[kernel]\ntable = 7", "kernel.table", "254", "7"),
+        ("[kernel]", "[kernel]\ntable = 7", "kernel.tables", "[254]", "[7]"),
         ("[kernel]", "[kernel]\nneighbors = false", "kernel.neighbors", "true", "false"),
         ("[tunnel]", "[tunnel]\nport = 7", "tunnel.port", "6080", "7"),
         (

@@ -1195,3 +1195,24 @@ path = "p.wasm"
         ],
     );
 }
+
+#[test]
+fn routes_and_tables() {
+    refused_in(
+        "routes",
+        "preference = [\"static\", \"bird\"]",
+        &[
+            "f:2: routes.preference[1]: must be \"static\", \"kernel\" or \"kernel:PROTOCOL\", not \"bird\"",
+        ],
+    );
+    refused_in(
+        "routes",
+        "withdraw_hold_ms = 600001",
+        &["f:2: routes.withdraw_hold_ms: 600001 is out of bounds: 0 to 600000"],
+    );
+    refused_in(
+        "kernel",
+        "tables = [100, 0]",
+        &["f:2: kernel.tables[1]: 0 is out of bounds: 1 to 4294967295"],
+    );
+}

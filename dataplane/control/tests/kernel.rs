@@ -24,7 +24,7 @@ fn ip(text: &str) -> IpAddr {
 
 /// What the route of `prefix` does.
 fn kind<'a>(state: &'a KernelState, prefix: &str) -> Option<&'a RouteKind> {
-    state.routes.get(&net(prefix)).map(|route| route.kind.as_ref())
+    state.routes.get(&net(prefix)).map(|routes| routes[0].kind.as_ref())
 }
 
 fn hops(list: &[(&str, u32, u32)]) -> RouteKind {
@@ -159,7 +159,7 @@ fn routes_of_every_kind_come_and_go() {
         for (prefix, does) in expected(v0) {
             mirror.until(&format!("{prefix} {does:?}"), |state| kind(state, prefix) == Some(&does));
         }
-        assert_eq!(mirror.state.routes[&net("0.0.0.0/0")].metric, 50);
+        assert_eq!(mirror.state.routes[&net("0.0.0.0/0")][0].metric, 50);
         let counts = mirror.mirror.counts();
         assert_eq!(counts.routes_unexpressible, 4, "{counts:?}");
         assert_eq!(
@@ -413,7 +413,7 @@ fn burst_arrives(receive_buffer_bytes: usize) -> Option<u64> {
     while let Ok(event) = mirror.events.recv_timeout(Duration::from_secs(10)) {
         mirror.state.apply(&event);
         match event {
-            KernelEvent::Routes(changes) => told += changes.len(),
+            KernelEvent::Routes { changes, .. } => told += changes.len(),
             KernelEvent::Synchronized(SyncCause::Asked) => break,
             _ => {}
         }
@@ -478,7 +478,7 @@ fn another_table_is_mirrored_alone() {
     ns.ip("addr add 10.1.0.1/24 dev v0");
     // Above 255: the table's number does not fit into the header.
     ns.ip("route add 10.2.0.0/16 via 10.1.0.2 table 1000");
-    let mut mirror = ns.mirror(MirrorOptions { table: 1000, ..MirrorOptions::default() });
+    let mut mirror = ns.mirror(MirrorOptions { tables: vec![1000], ..MirrorOptions::default() });
     ns.ip("route add 10.3.0.0/16 via 10.1.0.2 table 1000");
     ns.ip("route add 10.4.0.0/16 via 10.1.0.2");
     mirror.until("the route of table 1000", |state| kind(state, "10.3.0.0/16").is_some());
@@ -486,12 +486,40 @@ fn another_table_is_mirrored_alone() {
     let prefixes: BTreeSet<_> = mirror.state.routes.keys().copied().collect();
     assert_eq!(prefixes, [net("10.2.0.0/16"), net("10.3.0.0/16")].into());
     drop(mirror);
-    let mirror = ns.mirror(MirrorOptions { table: 4000, ..MirrorOptions::default() });
+    let mirror = ns.mirror(MirrorOptions { tables: vec![4000], ..MirrorOptions::default() });
     assert!(mirror.state.routes.is_empty(), "a table that does not exist is empty");
     drop(mirror);
     let mirror = ns.mirror(MirrorOptions { routes: false, ..MirrorOptions::default() });
     assert!(mirror.state.routes.is_empty());
     assert!(mirror.state.addresses.locals.contains_key(&net("10.1.0.1/32")), "locals all the same");
+}
+
+#[test]
+fn several_tables_become_one_in_their_order() {
+    let ns = namespace!();
+    ns.veth("v0", "v1");
+    ns.ip("addr add 10.1.0.1/24 dev v0");
+    ns.ip("route add 10.2.0.0/16 via 10.1.0.2 table 100 metric 50");
+    ns.ip("route add 10.2.0.0/16 via 10.1.0.3 metric 10 proto bird");
+    ns.ip("route add 10.3.0.0/16 via 10.1.0.4");
+    let options = MirrorOptions { tables: vec![100, 254], ..MirrorOptions::default() };
+    let mut mirror = ns.mirror(options);
+    let known = |state: &KernelState, prefix: &str| -> Vec<(u32, u8, u32)> {
+        let routes = state.routes.get(&net(prefix)).into_iter().flatten();
+        routes.map(|route| (route.table, route.protocol, route.metric)).collect()
+    };
+    // The table that stands first comes first, whatever its metric.
+    assert_eq!(known(&mirror.state, "10.2.0.0/16"), [(100, 3, 50), (254, 12, 10)]);
+    assert_eq!(known(&mirror.state, "10.3.0.0/16"), [(254, 3, 0)]);
+    // A full reading of one table leaves the other alone.
+    mirror.mirror.resync();
+    let events = mirror.during(Duration::from_millis(500));
+    assert!(!events.iter().any(|event| matches!(event, KernelEvent::Routes { .. })), "{events:?}");
+    ns.ip("route del 10.2.0.0/16 table 100");
+    mirror.until("the other table's route", |state| known(state, "10.2.0.0/16") == [(254, 12, 10)]);
+    ns.ip("route del 10.2.0.0/16");
+    mirror.until("no route", |state| known(state, "10.2.0.0/16").is_empty());
+    assert_eq!(known(&mirror.state, "10.3.0.0/16"), [(254, 3, 0)]);
 }
 
 #[test]
@@ -538,7 +566,7 @@ fn a_full_table_is_read_in_seconds() {
     let mut routes = 0;
     for event in &events {
         match event {
-            KernelEvent::Routes(changes) => routes += changes.len(),
+            KernelEvent::Routes { changes, .. } => routes += changes.len(),
             KernelEvent::Synchronized(_) => break,
             _ => {}
         }
@@ -550,7 +578,7 @@ fn a_full_table_is_read_in_seconds() {
     mirror.resync();
     for event in &events {
         match event {
-            KernelEvent::Routes(changes) => panic!("{} changes", changes.len()),
+            KernelEvent::Routes { changes, .. } => panic!("{} changes", changes.len()),
             KernelEvent::Synchronized(_) => break,
             _ => {}
         }

@@ -19,8 +19,8 @@ use core::net::IpAddr;
 use frame::{BATCH_MAX, Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::{direction, flags};
 use tables::{
-    AdjacencyId, AdjacencyState, Delivery, EgressId, NextHopGroup, Owner, PeerId, Role, RouteId,
-    SiteId, SliceHit, Snapshot, SourceValidation,
+    AdjacencyId, AdjacencyState, Delivery, EgressId, Group, Owner, PeerId, Role, RouteId, SiteId,
+    SliceHit, Snapshot, SourceValidation,
 };
 use wire::{EmbeddedError, Quoted, ethernet, icmp, icmpv6, protocol};
 
@@ -120,8 +120,11 @@ impl Lookup {
                     *verdict = Verdict::Drop(DropReason::MartianSource);
                 }
                 Steering::Route if descriptor.flags & flags::IPV6 == 0 => {
+                    let destination = v4_bits(&descriptor.destination);
+                    // The miss passes while the rest of the batch is steered.
+                    snapshot.fib4.prefetch(destination);
                     self.positions4.push(position);
-                    self.destinations4.push(v4_bits(&descriptor.destination));
+                    self.destinations4.push(destination);
                 }
                 Steering::Route => {
                     self.positions6.push(position);
@@ -447,35 +450,31 @@ fn resolve(
     let group = snapshot.group(route).ok_or(DropReason::NoRoute)?;
     descriptor.next_hop = route.0.saturating_add(1);
     match group {
-        NextHopGroup::Adjacencies(members) => match &**members {
-            [only] => resolve_to(*only, snapshot),
-            members => {
-                // The upper half of hash times length: an even spread without a division.
-                let position = (u64::from(descriptor.hash) * members.len() as u64) >> 32;
-                let member = usize::try_from(position).ok().and_then(|at| members.get(at));
-                resolve_to(*member.ok_or(DropReason::NoRoute)?, snapshot)
-            }
-        },
-        NextHopGroup::Glean { interface, mtu } => {
-            path.route_mtu = *mtu;
+        Group::Adjacency(only) => resolve_to(only, snapshot),
+        Group::Adjacencies(members) => {
+            let member = members.choose(descriptor.hash).ok_or(DropReason::NoRoute)?;
+            resolve_to(member, snapshot)
+        }
+        Group::Glean { interface, mtu } => {
+            path.route_mtu = mtu;
             let destination = destination(descriptor, path, snapshot);
-            match snapshot.neighbors.get(*interface, destination) {
+            match snapshot.neighbors.get(interface, destination) {
                 Some(adjacency) => resolve_to(adjacency, snapshot),
-                None => Ok(Next::Seek(*interface)),
+                None => Ok(Next::Seek(interface)),
             }
         }
-        NextHopGroup::Local => Ok(Next::Punt),
-        NextHopGroup::Broadcast => Err(DropReason::DirectedBroadcast),
-        NextHopGroup::Blackhole => Err(DropReason::Blackhole),
-        NextHopGroup::Unreachable => Err(DropReason::Unreachable),
-        NextHopGroup::Prohibit => Err(DropReason::Prohibited),
+        Group::Local => Ok(Next::Punt),
+        Group::Broadcast => Err(DropReason::DirectedBroadcast),
+        Group::Blackhole => Err(DropReason::Blackhole),
+        Group::Unreachable => Err(DropReason::Unreachable),
+        Group::Prohibit => Err(DropReason::Prohibited),
     }
 }
 
 /// Whether every packet of the route has the same next step.
 #[inline]
 fn leads_to_one(route: RouteId, snapshot: &Snapshot) -> bool {
-    matches!(snapshot.group(route), Some(NextHopGroup::Adjacencies(members)) if members.len() == 1)
+    matches!(snapshot.group(route), Some(Group::Adjacency(_)))
 }
 
 /// The kernel of this machine must not get a packet that is on its way into a tunnel: it would answer

@@ -28,7 +28,7 @@ use core::net::IpAddr;
 
 use frame::{BATCH_MAX, Batch, Descriptor, DropReason, Verdict};
 use sluice_abi::flags;
-use tables::{NextHopGroup, Role, RouteId, Snapshot, SourceValidation};
+use tables::{AdjacencyId, Group, Role, RouteId, Snapshot, SourceValidation};
 use wire::InterfaceId;
 
 use crate::address::{ip, v4_bits, v6_bits};
@@ -77,13 +77,25 @@ impl Sources {
             }
         }
         let mut judge_all = |positions: &[u16], routes: &[RouteId]| {
+            // A group of several next hops has thousands of buckets. Packets of forged sources have one route
+            // as a rule, which is then judged once.
+            let mut known = None;
             for (&position, &route) in positions.iter().zip(routes) {
                 let position = usize::from(position);
                 if let (Some(frame), Some(descriptor), Some(verdict)) =
                     (frames.get(position), descriptors.get(position), verdicts.get_mut(position))
-                    && let Err(reason) = judge(route, frame.ingress(), descriptor, snapshot)
                 {
-                    *verdict = Verdict::Drop(reason);
+                    let asked = (route, frame.ingress());
+                    let judged = match known {
+                        Some((before, judged)) if before == asked => judged,
+                        _ => judge(route, frame.ingress(), descriptor, snapshot),
+                    };
+                    // Of routes to this machine the source itself has to be asked.
+                    let is_local = matches!(snapshot.group(route), Some(Group::Local));
+                    known = (!is_local).then_some((asked, judged));
+                    if let Err(reason) = judged {
+                        *verdict = Verdict::Drop(reason);
+                    }
                 }
             }
         };
@@ -145,13 +157,14 @@ pub(crate) fn is_believed(
 /// they are next hops of this router's.
 pub(crate) fn mtu_back(descriptor: &Descriptor, snapshot: &Snapshot) -> Option<u16> {
     match snapshot.group(route_back(descriptor, snapshot))? {
-        NextHopGroup::Adjacencies(members) => {
-            let members = members.iter().filter_map(|member| snapshot.adjacency(*member));
+        Group::Adjacency(only) => snapshot.adjacency(only).map(|adjacency| adjacency.mtu),
+        Group::Adjacencies(members) => {
+            let members = members.iter().filter_map(|member| snapshot.adjacency(member));
             members.map(|adjacency| adjacency.mtu).min()
         }
-        NextHopGroup::Glean { interface, mtu } => {
-            let link = snapshot.interface(*interface)?.mtu;
-            Some(if *mtu == 0 { link } else { link.min(*mtu) })
+        Group::Glean { interface, mtu } => {
+            let link = snapshot.interface(interface)?.mtu;
+            Some(if mtu == 0 { link } else { link.min(mtu) })
         }
         _ => None,
     }
@@ -169,20 +182,17 @@ fn judge(
         return Err(DropReason::ReversePath);
     }
     let is_strict = mode == SourceValidation::Strict;
+    let is_there = |member: AdjacencyId| {
+        snapshot.adjacency(member).is_some_and(|adjacency| adjacency.interface == ingress)
+    };
     let passes = match snapshot.group(route) {
-        Some(NextHopGroup::Adjacencies(members)) => {
-            !is_strict
-                || members
-                    .iter()
-                    .filter_map(|member| snapshot.adjacency(*member))
-                    .any(|adjacency| adjacency.interface == ingress)
-        }
-        Some(NextHopGroup::Glean { interface, .. }) => !is_strict || *interface == ingress,
+        Some(Group::Adjacency(only)) => !is_strict || is_there(only),
+        Some(Group::Adjacencies(members)) => !is_strict || members.iter().any(is_there),
+        Some(Group::Glean { interface, .. }) => !is_strict || interface == ingress,
         // A way that is the kernel's leads by another interface. Nobody else has this machine's addresses.
-        Some(NextHopGroup::Local) => !is_strict && !is_own(ip(&descriptor.source), snapshot),
-        Some(NextHopGroup::Blackhole) => return Err(DropReason::SourceBlackhole),
-        Some(NextHopGroup::Unreachable | NextHopGroup::Prohibit | NextHopGroup::Broadcast)
-        | None => false,
+        Some(Group::Local) => !is_strict && !is_own(ip(&descriptor.source), snapshot),
+        Some(Group::Blackhole) => return Err(DropReason::SourceBlackhole),
+        Some(Group::Unreachable | Group::Prohibit | Group::Broadcast) | None => false,
     };
     if passes { Ok(()) } else { Err(DropReason::ReversePath) }
 }

@@ -655,9 +655,11 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         counters.epoch.set(reader.snapshot().epoch);
     }
 
-    /// Publishes the levels of a worker that is about to sleep or to be looked at.
+    /// Publishes the levels of a worker that is about to sleep or to be looked at, and has nobody wait for
+    /// it who changes tables.
     pub fn rest(&mut self) {
         self.publish_levels();
+        self.reader.park();
     }
 
     /// Chunks that are in no place that the worker knows of: 0 between turns, whatever happened. Chunks

@@ -39,7 +39,7 @@ pub fn run(bytes: &[u8]) {
     }
     let (new, host) = (Arc::new(new), HostView::default());
     let host = host_of(&new, host);
-    if let Ok(prepared) = Publication::prepare(Arc::clone(&new), &host) {
+    if let Ok(prepared) = publication.prepare(Arc::clone(&new), &host) {
         publication.config_changed(prepared, &host);
         carry(&publication, &new);
     }

@@ -185,7 +185,7 @@ impl Machine {
     pub fn reload(&mut self, config: Checked) -> Result<Vec<Action>, MachineError> {
         let config = Arc::new(config);
         let actions = config::diff(&self.config, &config)?;
-        let tables = Publication::prepare(Arc::clone(&config), &self.host)?;
+        let tables = self.publication.prepare(Arc::clone(&config), &self.host)?;
         if actions.iter().any(|action| matches!(action, Action::Plugins(_))) {
             let prepared = self.plugins.prepare(&(self.specs)(&config))?;
             self.plugins.publish(prepared)?;

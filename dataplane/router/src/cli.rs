@@ -1,8 +1,10 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 
 use crate::bench::BenchCommand;
 use crate::plan::MaxChanged;
@@ -69,6 +71,12 @@ pub(crate) enum Command {
     Trace(TraceArgs),
     /// Write live packets to a pcapng file, with what became of each as a comment
     Capture(CaptureArgs),
+    /// Routes of the running router: what there is, and which one an address takes
+    #[command(subcommand)]
+    Route(RouteCommand),
+    /// Slices of the running router: who has which ports, and the way to them
+    #[command(subcommand)]
+    Slice(SliceCommand),
     /// Measure: send traffic and count what comes back, or watch the running router
     #[command(subcommand)]
     Bench(Box<BenchCommand>),
@@ -127,6 +135,72 @@ pub(crate) enum PluginCommand {
     Reload {
         /// Name of the plugin in the configuration
         name: String,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RouteCommand {
+    /// List routes, those in force and those that are not, in the order of their prefixes
+    Show {
+        /// Only this prefix
+        prefix: Option<IpNet>,
+        /// Also all longer ones within it
+        #[arg(long, requires = "prefix")]
+        longer: bool,
+        /// Only prefixes for which this source has a route: own-address, broadcast, static, kernel,
+        /// kernel:PROTOCOL (as `ip route` names it) or withdrawn
+        #[arg(long, value_name = "SOURCE")]
+        source: Option<String>,
+        /// Only routes that are left to the kernel, because the router cannot express them
+        #[arg(long)]
+        unexpressible: bool,
+        /// A line of JSON for each prefix
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Tell what a packet to an address would meet: the route and its source, what was not chosen and
+    /// why, the next hops and their neighbors
+    Get {
+        /// The address
+        #[arg(value_parser = crate::show::address)]
+        address: IpAddr,
+        /// The answer as JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SliceCommand {
+    /// List the port ranges of shared addresses with their owners
+    Show {
+        /// Only shared prefixes that hold this one or lie in it
+        prefix: Option<IpNet>,
+        /// A line of JSON for each range
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Tell what a packet to a shared address would meet: slice, owner, tunnel and route
+    Get {
+        /// The shared address
+        #[arg(value_parser = crate::show::address)]
+        address: IpAddr,
+        /// The destination port; of ICMP the identifier
+        port: u16,
+        /// tcp, udp, sctp, dccp, icmp, gre, esp, or a number
+        #[arg(long, default_value = "tcp")]
+        protocol: String,
+        /// The answer as JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         socket: SocketArgs,
     },

@@ -55,10 +55,10 @@ fn facts(kernel: &KernelState) -> HostFacts {
                 .collect(),
             queues: facts.rx_queues.unwrap_or(1),
             driver: facts.driver,
-            has_default_route: kernel
-                .routes
-                .iter()
-                .any(|(prefix, route)| prefix.prefix_len() == 0 && leaves_here(&route.kind)),
+            has_default_route: kernel.routes.iter().any(|(prefix, routes)| {
+                prefix.prefix_len() == 0
+                    && routes.first().is_some_and(|route| leaves_here(&route.kind))
+            }),
         });
     }
     HostFacts { host_name: host_name.trim().to_owned(), interfaces }

@@ -14,6 +14,7 @@ mod plugins;
 mod preflight;
 mod replay;
 mod run;
+mod show;
 mod tap;
 mod workload;
 
@@ -80,6 +81,8 @@ fn execute(command: Command) -> Result<ExitCode> {
                 println!("removed {what}");
             }
         }
+        Command::Route(command) => show::route(&command)?,
+        Command::Slice(command) => show::slice(&command)?,
         Command::Replay(args) => replay::run(&args)?,
         Command::Explain(args) => ask::explain(&args)?,
         Command::Trace(args) => ask::trace(&args)?,

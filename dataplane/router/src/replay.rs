@@ -315,7 +315,6 @@ impl Bench {
         let snapshot = self.machine.publication.current();
         let names = Names {
             config: &self.machine.config,
-            host: &self.machine.host,
             publication: &self.machine.publication,
             snapshot: &snapshot,
             plugins: &shadow.plugins,
@@ -332,7 +331,6 @@ impl Bench {
         let (snapshot, plugins) = (self.machine.publication.current(), self.machine.plugins.list());
         let names = Names {
             config: &self.machine.config,
-            host: &self.machine.host,
             publication: &self.machine.publication,
             snapshot: &snapshot,
             plugins: &plugins,

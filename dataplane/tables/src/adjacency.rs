@@ -49,8 +49,8 @@ pub struct Adjacency {
 /// What a route leads to. A FIB value is the position of one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextHopGroup {
-    /// To one of these adjacencies, chosen by the flow's hash. An adjacency stands here as many
-    /// times as its weight says. Never empty.
+    /// To one of these adjacencies, chosen by the flow's hash: the buckets of a table, in each of which one
+    /// stands, or a single one. Never empty.
     Adjacencies(Box<[AdjacencyId]>),
     /// To the destination itself, which is on a link.
     Glean {

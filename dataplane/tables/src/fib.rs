@@ -14,8 +14,9 @@ impl RouteId {
     /// No route covers the address. A route cannot name it.
     pub const NONE: Self = Self(u16::MAX);
 
-    /// The highest id that a route can name.
-    pub const MAX: Self = Self(u16::MAX - 1);
+    /// The highest id that a route can name, so 65,279 next-hop groups: the IPv4 table has 16-bit
+    /// entries, of whose values one is a miss and 256 are its own.
+    pub const MAX: Self = Self(u16::MAX - 257);
 
     /// Whether no route covers the address.
     #[inline]
@@ -40,33 +41,56 @@ impl Default for RouteId {
     }
 }
 
-/// Why a forwarding table could not be built. The table in force stays as it was.
+/// Why a forwarding table could not be built or changed. The table in force stays as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum FibError {
-    /// A route names [`RouteId::NONE`], which means a miss.
-    #[error("route {prefix} names next-hop group {}; the highest is {}", RouteId::NONE.0, RouteId::MAX.0)]
+    /// A route names an id above [`RouteId::MAX`].
+    #[error("route {prefix} names next-hop group {}; the highest is {}", .id.0, RouteId::MAX.0)]
     RouteIdOutOfRange {
         /// The route's prefix.
         prefix: IpNet,
+        /// What it names.
+        id: RouteId,
     },
-    /// More blocks of 256 IPv4 addresses hold routes longer than /24 than the 16-bit codes of the
-    /// table can name beside the next-hop groups.
+    /// The prefix that was said to be around another is not shorter.
+    #[error("a prefix of length {length} is not around {prefix}")]
+    ParentNotShorter {
+        /// The inner prefix.
+        prefix: IpNet,
+        /// Length of the other one.
+        length: u8,
+    },
+    /// The IPv4 table has no room for the blocks of 256 addresses that hold routes longer than /24.
     #[error(
-        "{needed} /24 blocks hold routes longer than /24, but with next-hop groups up to \
-         {highest} in use the table has room for {available}"
+        "{groups} /24 blocks hold routes longer than /24; of the {slots} slots of the IPv4 table \
+         {free} are free, and {needed} are needed"
     )]
     TooManyGroups {
         /// /24 blocks that hold longer routes.
+        groups: usize,
+        /// Slots that no /16 has.
+        free: usize,
+        /// Slots that were asked for: a power of two, side by side, for each /16.
         needed: usize,
-        /// What is left of the codes, see [`Fib4::groups_max`](crate::Fib4::groups_max).
-        available: usize,
-        /// The highest next-hop group that a route names.
-        highest: u16,
+        /// Slots in all, [`Fib4::SLOTS`](crate::Fib4::SLOTS).
+        slots: usize,
     },
     /// More routes than the table's indices hold.
     #[error("more than {max} IPv6 routes")]
     TooManyRoutes {
         /// The limit, [`Fib6::ROUTES_MAX`](crate::Fib6::ROUTES_MAX).
+        max: usize,
+    },
+    /// A change of an IPv6 prefix that is shorter than /64 cannot be patched.
+    #[error("{prefix} is shorter than /64: the IPv6 table has to be built anew")]
+    PatchTooShort {
+        /// The prefix.
+        prefix: IpNet,
+    },
+    /// More changes since the IPv6 table was built than it is worth to keep beside it.
+    #[error("more than {max} changes of an IPv6 table: it has to be built anew")]
+    TooManyPatches {
+        /// The limit, [`Fib6::PATCHES_MAX`](crate::Fib6::PATCHES_MAX).
         max: usize,
     },
     /// The kernel refused the address space.

@@ -13,50 +13,70 @@
 //! Routes are prefixes of at most 64 bits but for a few, so one tree over the upper halves answers
 //! nearly all. A /64 that holds longer prefixes is one interval of that tree, with its own list.
 //!
+//! The tree is built aside, in some milliseconds for a full Internet table, and published. What must
+//! not wait for that, such as a host that appears on a link, is patched: routes of /64 and longer stand
+//! in exact tables beside the tree until it is built again ([`Fib6::patched`]).
+//!
 //! Invariants: the intervals of the tree cover all upper halves and those of a split /64 all lower
-//! halves; there are no pointers, only positions.
+//! halves; there are no pointers, only positions. All sets of instructions give the same answers.
 //!
-//! Memory: 12 bytes an interval. Neighbours with the same group are one interval, so a full Internet
-//! table of 176,000 routes has 113,000 and takes 1.4 MB, 8 bytes a route.
+//! Memory: 10 bytes an interval. Neighbours with the same group are one interval, so a full Internet
+//! table of 176,000 routes has 113,000 and takes 1.2 MB, 7 bytes a route.
 //!
-//! Time, for that table under the same conditions as [`Fib4`](crate::Fib4)'s: 12 ns in batches of
-//! 32 or 256 for addresses spread over all routes; built in 10 ms.
-//!
-//! Absent: changes in place (a rebuild takes tens of milliseconds), and egress space of whole /64s
-//! and single addresses, which [`SliceTable`](crate::SliceTable) keeps in exact tables.
+//! Absent: changes of the tree in place.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use ipnet::Ipv6Net;
 
+use crate::exact_index::ExactIndex;
+use crate::hardware::{Count, Instructions, Work, run};
 use crate::rank_tree::{Node, RankTree};
 use crate::{FibError, RouteId};
 
-type UpperNode = Node<[u64; 8]>;
+type UpperNode = Node<[i64; 8]>;
 /// Levels for [`Fib6::ROUTES_MAX`] routes: each adds two ends of intervals, or four when it splits a
 /// /64, and 9^8 is 43 million.
 const DEPTH_MAX: usize = 8;
 
 /// Addresses that descend the tree together, so that one waits for memory while others compare.
-const STAGE: usize = 32;
+const STAGE: usize = 16;
 
-/// Set in a target that is a position in `splits`; else the target is a [`RouteId`].
-const SPLIT: u32 = 1 << 31;
+/// A target that stands for a split /64; any other is a route's.
+const SPLIT: RouteId = RouteId(u16::MAX - 1);
+
+/// Length of the prefixes that the upper half of an address names.
+const HALF: u8 = 64;
 
 /// An immutable IPv6 longest-prefix-match table. See the module's head for its shape.
 ///
 /// Addresses are `u128` in host order, as [`Ipv6Addr::to_bits`](std::net::Ipv6Addr::to_bits) gives
 /// them.
+#[derive(Clone)]
 pub struct Fib6 {
+    tree: Arc<Tree>,
+    /// Prefixes of /64 and longer that changed since the tree was built: what they lead to, packed.
+    patches: Arc<ExactIndex<u128>>,
+    /// The same, to be added to.
+    patch_list: Arc<BTreeMap<Ipv6Net, Patch>>,
+    instructions: Instructions,
+}
+
+struct Tree {
     nodes: Vec<UpperNode>,
     tree: RankTree<DEPTH_MAX>,
-    /// By interval of the upper halves: a [`RouteId`], or `SPLIT` and a position in `splits`.
-    targets: Vec<u32>,
-    /// /64s that hold longer prefixes: where their intervals lie in the next two lists.
+    /// By interval of the upper halves.
+    targets: Vec<RouteId>,
+    /// /64s that hold longer prefixes, by their upper halves in rising order: where their intervals lie
+    /// in the next lists.
+    split_uppers: Vec<u64>,
     splits: Vec<Split>,
-    /// Last lower halves.
+    /// Last lower halves, what is longest there, and its length.
     lower_lasts: Vec<u64>,
     lower_ids: Vec<RouteId>,
+    lower_lengths: Vec<u8>,
     routes: usize,
 }
 
@@ -66,10 +86,41 @@ struct Split {
     intervals: u32,
 }
 
+/// A change of one prefix of /64 or longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fib6Change {
+    /// A route is new or leads elsewhere.
+    Insert(Ipv6Net, RouteId),
+    /// A route is taken out. What is around it shows: the longest prefix that has a route then, by its
+    /// length, and where that leads.
+    Remove(Ipv6Net, Option<(u8, RouteId)>),
+}
+
+/// What a prefix leads to in place of what the tree says.
+#[derive(Clone, Copy)]
+struct Patch {
+    id: RouteId,
+    /// Length of the prefix that the answer belongs to: its own, or the one around it.
+    from: u8,
+}
+
+/// An answer in the exact tables: the length of the prefix that is looked up, and the id.
+const fn pack(length: u8, id: RouteId) -> u32 {
+    (length as u32) << 16 | id.0 as u32
+}
+
+const fn unpack(packed: u32) -> (u8, RouteId) {
+    ((packed >> 16) as u8, RouteId(packed as u16))
+}
+
 impl Fib6 {
     /// Routes that a table takes: twelve times the Internet's of 2024. It bounds memory (about
     /// 350 MiB while such a table is built) and keeps positions within 31 bits.
     pub const ROUTES_MAX: usize = 1 << 21;
+
+    /// Patches that a table takes; each further change copies them, which takes some milliseconds for as
+    /// many as these.
+    pub const PATCHES_MAX: usize = 1 << 16;
 
     /// Builds a table. Of two routes for the same prefix the later counts; bits of an address beyond
     /// its prefix length are ignored.
@@ -77,83 +128,55 @@ impl Fib6 {
     /// # Errors
     /// [`FibError::RouteIdOutOfRange`] or [`FibError::TooManyRoutes`].
     pub fn build(routes: impl IntoIterator<Item = (Ipv6Net, RouteId)>) -> Result<Self, FibError> {
-        let mut fib = Self {
-            nodes: Vec::new(),
-            tree: RankTree::append(&mut Vec::<UpperNode>::new(), &[u64::MAX]),
-            targets: Vec::new(),
-            splits: Vec::new(),
-            lower_lasts: Vec::new(),
-            lower_ids: Vec::new(),
-            routes: 0,
-        };
-        fib.rebuild_into(routes)?;
-        Ok(fib)
+        Ok(Self {
+            tree: Arc::new(Tree::build(&collect(routes)?)),
+            patches: Arc::new(ExactIndex::new(Vec::new())),
+            patch_list: Arc::default(),
+            instructions: Instructions::best(),
+        })
     }
 
-    /// Replaces the table's contents by `routes` in the memory it has.
+    /// The same table with these changes, one after the other, in the time that it takes to copy its
+    /// patches: the tree is shared.
     ///
     /// # Errors
-    /// As [`Fib6::build`]; the contents are then unchanged.
-    pub fn rebuild_into(
-        &mut self,
-        routes: impl IntoIterator<Item = (Ipv6Net, RouteId)>,
-    ) -> Result<(), FibError> {
-        let routes = collect(routes)?;
-        self.routes = routes.len();
-        self.targets.clear();
-        self.splits.clear();
-        self.lower_lasts.clear();
-        self.lower_ids.clear();
-        let lasts = self.split_halves(&intervals(&routes));
-        self.nodes.clear();
-        self.tree = RankTree::append(&mut self.nodes, &lasts);
-        Ok(())
+    /// [`FibError::PatchTooShort`] for a prefix shorter than /64, [`FibError::RouteIdOutOfRange`],
+    /// [`FibError::ParentNotShorter`], or [`FibError::TooManyPatches`]: then the table has to be built
+    /// anew.
+    pub fn patched(&self, changes: &[Fib6Change]) -> Result<Self, FibError> {
+        let mut patch_list = BTreeMap::clone(&self.patch_list);
+        for &change in changes {
+            let (prefix, patch) = checked(change)?;
+            let length = prefix.prefix_len();
+            // Prefixes within this one that were taken out show what is around them now.
+            let inner = Ipv6Net::new_assert(prefix.broadcast(), 128);
+            for (within, other) in patch_list.range_mut(prefix..=inner) {
+                let was_taken_out = other.from < within.prefix_len();
+                if was_taken_out && prefix.contains(within) && other.from <= length {
+                    *other = patch;
+                }
+            }
+            patch_list.insert(prefix, patch);
+        }
+        if patch_list.len() > Self::PATCHES_MAX {
+            return Err(FibError::TooManyPatches { max: Self::PATCHES_MAX });
+        }
+        let entries = patch_list.iter().map(|(prefix, patch)| {
+            let length = prefix.prefix_len();
+            (prefix.network().to_bits(), length, pack(length, patch.id))
+        });
+        Ok(Self {
+            tree: Arc::clone(&self.tree),
+            patches: Arc::new(ExactIndex::new(entries.collect())),
+            patch_list: Arc::new(patch_list),
+            instructions: self.instructions,
+        })
     }
 
-    /// Divides intervals of whole addresses into those of upper halves, whose last keys it returns,
-    /// and lists for each /64 in which an interval ends before the /64 does.
-    fn split_halves(&mut self, intervals: &[Interval]) -> Vec<u64> {
-        let mut lasts = Vec::with_capacity(intervals.len());
-        // The first /64 that no target covers yet, and whether some of its intervals are listed.
-        let (mut next, mut open) = (0_u64, false);
-        for interval in intervals {
-            let (upper, lower) = halves(interval.last);
-            if open {
-                let ends_within = upper == next;
-                self.lower_lasts.push(if ends_within { lower } else { u64::MAX });
-                self.lower_ids.push(interval.id);
-                if ends_within && lower != u64::MAX {
-                    continue;
-                }
-                let first = self.splits.last().map_or(0, |split| split.first + split.intervals);
-                self.targets.push(SPLIT | position(self.splits.len()));
-                self.splits
-                    .push(Split { first, intervals: position(self.lower_ids.len()) - first });
-                lasts.push(next);
-                open = false;
-                if ends_within {
-                    next = next.wrapping_add(1);
-                    continue;
-                }
-                next += 1;
-            }
-            // The interval now begins at the start of the /64 `next`.
-            if lower == u64::MAX {
-                self.targets.push(u32::from(interval.id.0));
-                lasts.push(upper);
-                next = upper.wrapping_add(1);
-                continue;
-            }
-            if upper > next {
-                self.targets.push(u32::from(interval.id.0));
-                lasts.push(upper - 1);
-            }
-            next = upper;
-            open = true;
-            self.lower_lasts.push(lower);
-            self.lower_ids.push(interval.id);
-        }
-        lasts
+    /// The same table, with look-ups by other instructions than the processor's best.
+    #[must_use]
+    pub fn with_instructions(&self, instructions: Instructions) -> Self {
+        Self { instructions, ..self.clone() }
     }
 
     /// The group of the longest prefix that holds `destination`. For the control plane; packets take
@@ -161,8 +184,12 @@ impl Fib6 {
     #[inline]
     #[must_use]
     pub fn lookup(&self, destination: u128) -> RouteId {
-        let (upper, _) = halves(destination);
-        self.resolve(self.tree.rank(&self.nodes, upper), destination)
+        let position = self.tree.tree.rank(&self.tree.nodes, key(halves(destination).0));
+        if self.patch_list.is_empty() {
+            self.tree.resolve(position, destination).0
+        } else {
+            self.resolve_patched(position, destination)
+        }
     }
 
     /// Looks up all `destinations` and writes the answers to `results`, level by level, so that the
@@ -172,67 +199,207 @@ impl Fib6 {
     /// If the slices differ in length.
     pub fn lookup_batch(&self, destinations: &[u128], results: &mut [RouteId]) {
         assert_eq!(destinations.len(), results.len(), "one result for each destination");
-        for (destinations, results) in destinations.chunks(STAGE).zip(results.chunks_mut(STAGE)) {
-            let mut positions = [0_usize; STAGE];
-            for first in self.tree.levels() {
-                for (&destination, position) in destinations.iter().zip(&mut positions) {
-                    let (upper, _) = halves(destination);
-                    *position = *position * UpperNode::CHILDREN
-                        + self.nodes[first + *position].child(upper);
-                }
-            }
-            for ((&destination, &position), result) in
-                destinations.iter().zip(&positions).zip(results)
-            {
-                *result = self.resolve(position, destination);
-            }
-        }
-    }
-
-    /// The group at a position among the upper halves' intervals.
-    #[inline(always)]
-    fn resolve(&self, position: usize, destination: u128) -> RouteId {
-        let target = self.targets[position];
-        if target & SPLIT == 0 {
-            RouteId(target as u16)
+        if self.patch_list.is_empty() {
+            run(self.instructions, LookUp::<false> { fib: self, destinations, results });
         } else {
-            self.resolve_split(self.splits[(target & !SPLIT) as usize], destination)
+            run(self.instructions, LookUp::<true> { fib: self, destinations, results });
         }
     }
 
-    fn resolve_split(&self, split: Split, destination: u128) -> RouteId {
-        let (_, lower) = halves(destination);
-        let (first, intervals) = (split.first as usize, split.intervals as usize);
-        let lasts = &self.lower_lasts[first..][..intervals];
-        self.lower_ids[first + lasts.partition_point(|&last| last < lower)]
+    /// The longer of what the tree has and what was patched; of equal lengths the patch.
+    fn resolve_patched(&self, position: usize, destination: u128) -> RouteId {
+        let (id, length) = self.tree.resolve(position, destination);
+        match self.patches.longest(destination).map(unpack) {
+            Some((patched, patch)) if patched >= length => patch,
+            _ => id,
+        }
     }
 
-    /// Routes the table was built from, each prefix once.
+    /// Routes the tree was built from, each prefix once.
     #[must_use]
-    pub const fn routes(&self) -> usize {
-        self.routes
+    pub fn routes(&self) -> usize {
+        self.tree.routes
+    }
+
+    /// Patches since.
+    #[must_use]
+    pub fn patches(&self) -> usize {
+        self.patch_list.len()
     }
 
     /// Intervals of the upper halves.
     #[must_use]
-    pub const fn intervals(&self) -> usize {
-        self.targets.len()
+    pub fn intervals(&self) -> usize {
+        self.tree.targets.len()
     }
 
     /// /64s that hold routes longer than /64.
     #[must_use]
-    pub const fn splits(&self) -> usize {
-        self.splits.len()
+    pub fn splits(&self) -> usize {
+        self.tree.splits.len()
     }
 
     /// Bytes that look-ups read.
     #[must_use]
     pub fn bytes(&self) -> usize {
+        self.tree.bytes() + self.patches.bytes()
+    }
+}
+
+/// A batch, to be compiled for each set of instructions.
+struct LookUp<'a, const PATCHED: bool> {
+    fib: &'a Fib6,
+    destinations: &'a [u128],
+    results: &'a mut [RouteId],
+}
+
+impl<const PATCHED: bool> LookUp<'_, PATCHED> {
+    #[inline(always)]
+    fn stage<C: Count>(fib: &Fib6, destinations: &[u128; STAGE]) -> [RouteId; STAGE] {
+        let tree = &*fib.tree;
+        let keys = destinations.map(|destination| key(halves(destination).0));
+        let mut positions = [0_usize; STAGE];
+        for first in tree.tree.levels() {
+            let nodes = &tree.nodes[first..];
+            for n in 0..STAGE {
+                let child = C::below(nodes[positions[n]].keys(), keys[n]);
+                positions[n] = positions[n] * UpperNode::CHILDREN + child;
+            }
+        }
+        std::array::from_fn(|n| {
+            if PATCHED {
+                fib.resolve_patched(positions[n], destinations[n])
+            } else {
+                tree.resolve(positions[n], destinations[n]).0
+            }
+        })
+    }
+}
+
+impl<const PATCHED: bool> Work for LookUp<'_, PATCHED> {
+    #[inline(always)]
+    fn run<C: Count>(self) {
+        let Self { fib, destinations, results } = self;
+        let (stages, last) = destinations.as_chunks::<STAGE>();
+        let (stages_out, last_out) = results.as_chunks_mut::<STAGE>();
+        for (destinations, results) in stages.iter().zip(stages_out) {
+            *results = Self::stage::<C>(fib, destinations);
+        }
+        if !last.is_empty() {
+            let mut destinations = [0; STAGE];
+            destinations[..last.len()].copy_from_slice(last);
+            let results = Self::stage::<C>(fib, &destinations);
+            last_out.copy_from_slice(&results[..last.len()]);
+        }
+    }
+}
+
+impl Tree {
+    fn build(routes: &[Route]) -> Self {
+        let mut tree = Self {
+            nodes: Vec::new(),
+            tree: RankTree::append(&mut Vec::<UpperNode>::new(), &[i64::MAX]),
+            targets: Vec::new(),
+            split_uppers: Vec::new(),
+            splits: Vec::new(),
+            lower_lasts: Vec::new(),
+            lower_ids: Vec::new(),
+            lower_lengths: Vec::new(),
+            routes: routes.len(),
+        };
+        let lasts = tree.split_halves(&intervals(routes));
+        tree.tree = RankTree::append(&mut tree.nodes, &lasts);
+        tree
+    }
+
+    /// Divides intervals of whole addresses into those of upper halves, whose last keys it returns,
+    /// and lists for each /64 in which an interval ends before the /64 does.
+    fn split_halves(&mut self, intervals: &[Interval]) -> Vec<i64> {
+        let mut lasts = Vec::with_capacity(intervals.len());
+        // The first /64 that no target covers yet, and whether some of its intervals are listed.
+        let (mut next, mut open) = (0_u64, false);
+        for interval in intervals {
+            let (upper, lower) = halves(interval.last);
+            // A prefix longer than /64 is listed also where it and others fill their /64.
+            if !open && lower == u64::MAX && interval.length == 0 {
+                self.push_upper(&mut lasts, upper, interval.id);
+                next = upper.wrapping_add(1);
+                continue;
+            }
+            if !open {
+                if upper > next {
+                    self.push_upper(&mut lasts, upper - 1, interval.id);
+                }
+                next = upper;
+            }
+            let ends_within = upper == next;
+            self.push_lower(if ends_within { lower } else { u64::MAX }, interval);
+            open = ends_within && lower != u64::MAX;
+            if open {
+                continue;
+            }
+            let first = self.splits.last().map_or(0, |split| split.first + split.intervals);
+            self.push_upper(&mut lasts, next, SPLIT);
+            self.split_uppers.push(next);
+            self.splits.push(Split { first, intervals: position(self.lower_ids.len()) - first });
+            next = next.wrapping_add(1);
+            if ends_within {
+                continue;
+            }
+            // The interval goes on at the start of the /64 `next`.
+            if lower == u64::MAX {
+                self.push_upper(&mut lasts, upper, interval.id);
+                next = upper.wrapping_add(1);
+                continue;
+            }
+            if upper > next {
+                self.push_upper(&mut lasts, upper - 1, interval.id);
+            }
+            next = upper;
+            open = true;
+            self.push_lower(lower, interval);
+        }
+        lasts
+    }
+
+    fn push_upper(&mut self, lasts: &mut Vec<i64>, last: u64, target: RouteId) {
+        self.targets.push(target);
+        lasts.push(key(last));
+    }
+
+    fn push_lower(&mut self, last: u64, interval: &Interval) {
+        self.lower_lasts.push(last);
+        self.lower_ids.push(interval.id);
+        self.lower_lengths.push(interval.length);
+    }
+
+    /// The group at a position among the upper halves' intervals, and the length of its prefix if that
+    /// is above 64.
+    #[inline(always)]
+    fn resolve(&self, position: usize, destination: u128) -> (RouteId, u8) {
+        let target = self.targets[position];
+        if target == SPLIT { self.resolve_split(destination) } else { (target, 0) }
+    }
+
+    #[cold]
+    fn resolve_split(&self, destination: u128) -> (RouteId, u8) {
+        let (upper, lower) = halves(destination);
+        let at = self.split_uppers.partition_point(|&other| other < upper);
+        let Split { first, intervals } = self.splits[at];
+        let (first, intervals) = (first as usize, intervals as usize);
+        let lasts = &self.lower_lasts[first..][..intervals];
+        let at = first + lasts.partition_point(|&last| last < lower);
+        (self.lower_ids[at], self.lower_lengths[at])
+    }
+
+    fn bytes(&self) -> usize {
         size_of_val(&*self.nodes)
             + size_of_val(&*self.targets)
+            + size_of_val(&*self.split_uppers)
             + size_of_val(&*self.splits)
             + size_of_val(&*self.lower_lasts)
             + size_of_val(&*self.lower_ids)
+            + size_of_val(&*self.lower_lengths)
     }
 }
 
@@ -240,11 +407,17 @@ impl fmt::Debug for Fib6 {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Fib6")
-            .field("routes", &self.routes)
+            .field("routes", &self.routes())
             .field("intervals", &self.intervals())
             .field("splits", &self.splits())
             .finish_non_exhaustive()
     }
+}
+
+/// An upper half as a key of the tree: signed, in the same order.
+#[inline(always)]
+const fn key(upper: u64) -> i64 {
+    (upper ^ 1 << 63) as i64
 }
 
 #[inline(always)]
@@ -254,6 +427,29 @@ const fn halves(address: u128) -> (u64, u64) {
 
 fn position(count: usize) -> u32 {
     u32::try_from(count).expect("ROUTES_MAX keeps positions within 31 bits")
+}
+
+/// The prefix of a change, truncated, and what it leads to from then on.
+fn checked(change: Fib6Change) -> Result<(Ipv6Net, Patch), FibError> {
+    let (Fib6Change::Insert(prefix, _) | Fib6Change::Remove(prefix, _)) = change;
+    let length = prefix.prefix_len();
+    if length < HALF {
+        return Err(FibError::PatchTooShort { prefix: prefix.into() });
+    }
+    let (from, id) = match change {
+        Fib6Change::Insert(_, id) => (length, id),
+        Fib6Change::Remove(_, None) => {
+            return Ok((prefix.trunc(), Patch { id: RouteId::NONE, from: 0 }));
+        }
+        Fib6Change::Remove(_, Some((around, _))) if around >= length => {
+            return Err(FibError::ParentNotShorter { prefix: prefix.into(), length: around });
+        }
+        Fib6Change::Remove(_, Some((around, id))) => (around, id),
+    };
+    if id > RouteId::MAX {
+        return Err(FibError::RouteIdOutOfRange { prefix: prefix.into(), id });
+    }
+    Ok((prefix.trunc(), Patch { id, from }))
 }
 
 struct Route {
@@ -272,8 +468,8 @@ impl Route {
 fn collect(routes: impl IntoIterator<Item = (Ipv6Net, RouteId)>) -> Result<Vec<Route>, FibError> {
     let mut collected: Vec<Route> = Vec::new();
     for (prefix, id) in routes {
-        if id.is_none() {
-            return Err(FibError::RouteIdOutOfRange { prefix: prefix.into() });
+        if id > RouteId::MAX {
+            return Err(FibError::RouteIdOutOfRange { prefix: prefix.into(), id });
         }
         if collected.len() == Fib6::ROUTES_MAX {
             return Err(FibError::TooManyRoutes { max: Fib6::ROUTES_MAX });
@@ -284,11 +480,11 @@ fn collect(routes: impl IntoIterator<Item = (Ipv6Net, RouteId)>) -> Result<Vec<R
             id,
         });
     }
-    let key = |route: &Route| (route.first, route.length);
-    collected.sort_by_key(key);
+    let order = |route: &Route| (route.first, route.length);
+    collected.sort_by_key(order);
     // The sort is stable, so the later of two routes for one prefix stands second.
     collected.dedup_by(|later, earlier| {
-        let same = key(later) == key(earlier);
+        let same = order(later) == order(earlier);
         if same {
             earlier.id = later.id;
         }
@@ -300,38 +496,48 @@ fn collect(routes: impl IntoIterator<Item = (Ipv6Net, RouteId)>) -> Result<Vec<R
 struct Interval {
     last: u128,
     id: RouteId,
+    /// Length of the prefix that it belongs to, if that is above 64, and then it lies within a /64; else
+    /// 0.
+    length: u8,
 }
 
-/// Flattens nested prefixes into intervals that cover all addresses, neighbours with the same id
-/// being one.
+/// Flattens nested prefixes into intervals that cover all addresses. Neighbours that give the same
+/// answer are one.
 fn intervals(routes: &[Route]) -> Vec<Interval> {
     let mut intervals: Vec<Interval> = Vec::with_capacity(2 * routes.len() + 1);
     // Prefixes that hold the current address, outermost first.
     let mut holders: Vec<&Route> = Vec::with_capacity(128);
     // The first address not covered yet; nothing past the last address.
     let mut next = Some(0_u128);
-    let mut extend = |next: &mut Option<u128>, last: u128, id: RouteId| {
+    let mut extend = |next: &mut Option<u128>, last: u128, holder: Option<&Route>| {
         if next.is_some_and(|next| next <= last) {
             *next = last.checked_add(1);
+            let id = holder.map_or(RouteId::NONE, |holder| holder.id);
+            let length = holder.map_or(0, |holder| holder.length);
+            let length = if length > HALF { length } else { 0 };
             match intervals.last_mut() {
-                Some(interval) if interval.id == id => interval.last = last,
-                _ => intervals.push(Interval { last, id }),
+                Some(interval)
+                    if (interval.id, interval.length) == (id, length)
+                        && (length == 0 || halves(interval.last).0 == halves(last).0) =>
+                {
+                    interval.last = last;
+                }
+                _ => intervals.push(Interval { last, id, length }),
             }
         }
     };
     for route in routes {
         while let Some(holder) = holders.pop_if(|holder| holder.last() < route.first) {
-            extend(&mut next, holder.last(), holder.id);
+            extend(&mut next, holder.last(), Some(holder));
         }
         if let Some(before) = route.first.checked_sub(1) {
-            let id = holders.last().map_or(RouteId::NONE, |holder| holder.id);
-            extend(&mut next, before, id);
+            extend(&mut next, before, holders.last().copied());
         }
         holders.push(route);
     }
     while let Some(holder) = holders.pop() {
-        extend(&mut next, holder.last(), holder.id);
+        extend(&mut next, holder.last(), Some(holder));
     }
-    extend(&mut next, u128::MAX, RouteId::NONE);
+    extend(&mut next, u128::MAX, None);
     intervals
 }

@@ -6,35 +6,46 @@
 //!  Reader (one per worker) --+-- refresh() once a turn
 //! ```
 //!
-//! Invariants: a published snapshot never changes; a worker sees one in a turn, and frees none. Batch
-//! look-ups on the packet path; single ones are for the control side.
+//! A snapshot never changes but for the tables in it that one writer changes in place while workers
+//! read, [`Fib4`] and [`Groups`]: by single stores, so that each look-up sees the table before or after.
+//!
+//! Invariants: a worker sees one snapshot in a turn, and frees none; what a table in place names stays
+//! until every worker has been between two turns ([`Publisher`]). Batch look-ups on the packet path;
+//! single ones are for the control side.
 #![deny(unsafe_code)]
 
 mod adjacency;
 mod encapsulation;
+mod exact_index;
 mod fib;
 mod fib4;
 mod fib6;
-mod huge_memory;
-mod own_addresses;
+mod grace;
+mod groups;
 #[allow(unsafe_code)]
-mod prefetch;
+mod hardware;
+#[cfg(all(test, loom))]
+mod loom_tests;
+mod own_addresses;
 mod publish;
 mod rank_tree;
 mod slices;
 mod snapshot;
+mod sync;
 
 pub use adjacency::{Adjacency, AdjacencyId, AdjacencyState, Neighbors, NextHopGroup};
 pub use encapsulation::{Encapsulation, Gre, Sequence, TunnelKinds};
 pub use fib::{FibError, RouteId};
-pub use fib4::Fib4;
-pub use fib6::Fib6;
+pub use fib4::{Fib4, Fib4Writer};
+pub use fib6::{Fib6, Fib6Change};
+pub use grace::Grace;
+pub use groups::{Group, Groups, GroupsError, GroupsWriter, Members};
+pub use hardware::{Instructions, prefetch};
 pub use own_addresses::OwnAddresses;
-pub use prefetch::prefetch;
 pub use publish::{Publisher, Reader};
 pub use slices::{
     EgressBlock, EgressId, LocalOwnerId, NodeId, Owner, ResolvedRange, SiteId, SliceHit, SliceId,
-    SliceRange, SliceTable, SliceTableError,
+    SliceRange, SliceTable, SliceTableError, SliceWriter,
 };
 pub use snapshot::{
     Delivery, FragmentLimits, HeaderRules, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Role,

@@ -11,7 +11,8 @@
 //!   lasts              5  9 17    20   33  41    50   MAX
 //! ```
 //!
-//! A node is one cache line (8 keys of 64 bits, 32 of 16): inside it keys are counted without a
+//! A node is one cache line (8 keys of 64 bits, which vector instructions compare with their signs, 32 of
+//! 16): inside it keys are counted without a
 //! branch, and the next node's place is computed from the count. A key is stored in exactly one
 //! level. Many small trees share one arena of nodes.
 //!
@@ -20,7 +21,7 @@
 
 /// The keys of a node: as many of one type as a cache line holds, in rising order.
 pub(crate) trait Keys: Copy {
-    /// An unsigned integer.
+    /// An integer.
     type Key: Copy + Ord;
 
     /// How many they are.
@@ -52,23 +53,19 @@ impl Keys for [u16; 32] {
     }
 }
 
-impl Keys for [u64; 8] {
-    type Key = u64;
+impl Keys for [i64; 8] {
+    type Key = i64;
 
     const COUNT: usize = 8;
-    const MAX: u64 = u64::MAX;
+    const MAX: i64 = i64::MAX;
 
-    fn from_fn(key: impl FnMut(usize) -> u64) -> Self {
+    fn from_fn(key: impl FnMut(usize) -> i64) -> Self {
         std::array::from_fn(key)
     }
 
-    /// Four comparisons of the eight: two find the third, two count within it. Baseline x86_64 does
-    /// not compare 64-bit lanes; counting all eight there takes twice as long.
     #[inline(always)]
-    fn below(&self, x: u64) -> usize {
-        let below = |n: usize| usize::from(self[n & 7] < x);
-        let third = 3 * (below(2) + below(5));
-        third + below(third) + below(third + 1)
+    fn below(&self, x: i64) -> usize {
+        self.iter().map(|&key| u64::from(key < x)).sum::<u64>() as usize
     }
 }
 
@@ -85,6 +82,14 @@ impl<L: Keys> Node<L> {
     #[inline(always)]
     pub(crate) fn child(&self, x: L::Key) -> usize {
         self.0.below(x)
+    }
+}
+
+impl<L> Node<L> {
+    /// The keys of the node.
+    #[inline(always)]
+    pub(crate) const fn keys(&self) -> &L {
+        &self.0
     }
 }
 
@@ -168,11 +173,13 @@ mod tests {
 
     #[test]
     fn full_width_keys() {
-        for intervals in (1..=100_u64).chain([728, 729, 730, 6_560, 6_561, 6_562, 60_000]) {
-            let mut lasts: Vec<u64> = (1..intervals).map(|n| n * (u64::MAX / intervals)).collect();
-            lasts.push(u64::MAX);
+        for intervals in (1..=100_i64).chain([728, 729, 730, 6_560, 6_561, 6_562, 60_000]) {
+            let step = (u64::MAX / intervals as u64) as i64;
+            let mut lasts: Vec<i64> =
+                (1..intervals).map(|n| i64::MIN.wrapping_add(step.wrapping_mul(n))).collect();
+            lasts.push(i64::MAX);
             let mut arena = Vec::new();
-            let tree = RankTree::<8>::append::<[u64; 8]>(&mut arena, &lasts);
+            let tree = RankTree::<8>::append::<[i64; 8]>(&mut arena, &lasts);
             for (index, &last) in lasts.iter().enumerate() {
                 assert_eq!(tree.rank(&arena, last), index);
                 assert_eq!(tree.rank(&arena, last.wrapping_add(1)), (index + 1) % lasts.len());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use wire::{InterfaceId, MacAddress, ipv4, ipv6};
 
 use crate::{
-    Adjacency, AdjacencyId, Encapsulation, Fib4, Fib6, LocalOwnerId, Neighbors, NextHopGroup,
+    Adjacency, AdjacencyId, Encapsulation, Fib4, Fib6, Group, Groups, LocalOwnerId, Neighbors,
     NodeId, OwnAddresses, RouteId, SiteId, SliceTable, TunnelKinds,
 };
 
@@ -160,8 +160,8 @@ pub struct FragmentLimits {
     pub egress_packets_per_s: u32,
 }
 
-/// Everything that a worker looks up in one turn. Immutable; a change makes another one that shares
-/// what did not change.
+/// Everything that a worker looks up in one turn. A change makes another one that shares what did not
+/// change; IPv4 routes and groups may change in place.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Publication number, greater than that of every snapshot before.
@@ -173,7 +173,7 @@ pub struct Snapshot {
     /// IPv6 routes.
     pub fib6: Arc<Fib6>,
     /// What routes lead to, by [`RouteId`].
-    pub groups: Arc<[NextHopGroup]>,
+    pub groups: Arc<Groups>,
     /// Resolved rewrites, by [`AdjacencyId`].
     pub adjacencies: Vec<Adjacency>,
     /// Neighbors on connected links.
@@ -222,8 +222,8 @@ impl Snapshot {
     /// What the route leads to; `None` for [`RouteId::NONE`].
     #[inline]
     #[must_use]
-    pub fn group(&self, route: RouteId) -> Option<&NextHopGroup> {
-        self.groups.get(route.index())
+    pub fn group(&self, route: RouteId) -> Option<Group<'_>> {
+        self.groups.get(route)
     }
 
     /// The adjacency at `id`.

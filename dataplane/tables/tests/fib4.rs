@@ -2,12 +2,10 @@
 
 mod common;
 
-use std::cell::RefCell;
-
-use common::{Random, cases, edges4, holds4, linear, net4, real_routes};
+use common::{Random, cases, edges4, holds4, linear, net4, publisher, real_routes};
 use ipnet::Ipv4Net;
 use proptest::prelude::*;
-use tables::{Fib4, FibError, RouteId};
+use tables::{Fib4, Fib4Writer, FibError, RouteId};
 
 fn assert_same_as_linear(fib: &Fib4, routes: &[(Ipv4Net, RouteId)], addresses: &[u32]) {
     let mut results = vec![RouteId(7); addresses.len()];
@@ -31,22 +29,15 @@ fn crowded_routes() -> impl Strategy<Value = Vec<(Ipv4Net, RouteId)>> {
     prop::collection::vec(route, 0..40)
 }
 
-thread_local! {
-    /// One table for all cases: what a rebuild leaves behind would show.
-    static REBUILT: RefCell<Fib4> = RefCell::new(Fib4::build([]).expect("an empty table"));
-}
-
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn any_routes(routes in crowded_routes(), others in prop::collection::vec(any::<u32>(), 20)) {
-        REBUILT.with_borrow_mut(|fib| {
-            fib.rebuild_into(routes.iter().copied()).expect("within the limits");
-            let edges = routes.iter().flat_map(|&(prefix, _)| edges4(prefix));
-            let addresses: Vec<u32> = edges.chain(others.iter().copied()).collect();
-            assert_same_as_linear(fib, &routes, &addresses);
-        });
+        let fib = Fib4::build(routes.iter().copied()).expect("within the limits");
+        let edges = routes.iter().flat_map(|&(prefix, _)| edges4(prefix));
+        let addresses: Vec<u32> = edges.chain(others.iter().copied()).collect();
+        assert_same_as_linear(&fib, &routes, &addresses);
     }
 }
 
@@ -84,7 +75,7 @@ fn all_of_a_block_and_its_neighbours() {
 fn empty_table_misses() {
     let fib = Fib4::build([]).unwrap();
     assert_same_as_linear(&fib, &[], &[0, 1, 0x0a00_0001, u32::MAX]);
-    assert_eq!((fib.routes(), fib.groups()), (0, 0));
+    assert_eq!(fib.groups(), 0);
 }
 
 #[test]
@@ -92,20 +83,6 @@ fn of_equal_prefixes_the_later_counts() {
     let prefix = net4(0x0a00_0000, 8);
     let fib = Fib4::build([(prefix, RouteId(1)), (prefix, RouteId(2))]).unwrap();
     assert_eq!(fib.lookup(0x0a01_0203), RouteId(2));
-}
-
-#[test]
-fn rebuilding_forgets_what_was_there() {
-    let mut fib = Fib4::build([
-        (net4(0, 0), RouteId(1)),
-        (net4(0x0a00_0001, 32), RouteId(2)),
-        (net4(0x0b00_0001, 32), RouteId(3)),
-    ])
-    .unwrap();
-    let kept = [(net4(0x0a00_0000, 31), RouteId(900))];
-    fib.rebuild_into(kept).unwrap();
-    assert_same_as_linear(&fib, &kept, &[0, 0x0a00_0000, 0x0a00_0001, 0x0a00_0002, 0x0b00_0001]);
-    assert_eq!((fib.routes(), fib.groups()), (1, 1));
 }
 
 #[test]
@@ -118,47 +95,115 @@ fn lengths_around_a_stage() {
     }
 }
 
-/// One route longer than /24 in each of `blocks` /24 blocks, the last with the highest id.
-fn long_routes(blocks: usize, highest: u16) -> Vec<(Ipv4Net, RouteId)> {
-    let routes = (0..blocks as u32)
-        .map(|block| (net4(block << 8 | 0x40, 26), RouteId(0)))
-        .chain([(net4(0xffff_ff00, 24), RouteId(highest))]);
-    routes.collect()
+/// A route longer than /24 in each of the first `of_each` blocks of the first `regions` /16s.
+fn long_routes(regions: u32, of_each: u32) -> impl Iterator<Item = (Ipv4Net, RouteId)> {
+    (0..regions).flat_map(move |region| {
+        (0..of_each).map(move |block| (net4(region << 16 | block << 8 | 0x40, 26), RouteId::MAX))
+    })
 }
 
-#[test]
-fn as_many_groups_as_codes_are_left() {
-    for (highest, groups_max) in [(0, 65_534), (32_766, 32_768), (65_533, 1), (RouteId::MAX.0, 0)] {
-        assert_eq!(Fib4::groups_max(RouteId(highest)), groups_max);
-        let routes = long_routes(groups_max, highest);
-        let mut fib = Fib4::build(routes.iter().copied()).expect("at the limit");
-        assert_eq!(fib.groups(), groups_max);
-        for block in 0..groups_max as u32 {
-            assert_eq!(fib.lookup(block << 8 | 0x3f), RouteId::NONE);
-            assert_eq!(fib.lookup(block << 8 | 0x40), RouteId(0));
-            assert_eq!(fib.lookup(block << 8 | 0x7f), RouteId(0));
-            assert_eq!(fib.lookup(block << 8 | 0x80), RouteId::NONE);
+fn assert_groups(fib: &Fib4, regions: u32, of_each: u32) {
+    assert_eq!(fib.groups(), (regions * of_each) as usize);
+    for region in 0..regions {
+        for block in 0..of_each {
+            let block = region << 16 | block << 8;
+            let found = [0x3f, 0x40, 0x7f, 0x80].map(|address| fib.lookup(block | address));
+            assert_eq!(found, [RouteId::NONE, RouteId::MAX, RouteId::MAX, RouteId::NONE]);
         }
-        assert_eq!(fib.lookup(u32::MAX), RouteId(highest));
+    }
+}
 
-        let error = fib.rebuild_into(long_routes(groups_max + 1, highest)).unwrap_err();
-        assert!(
-            matches!(error, FibError::TooManyGroups { needed, available, highest: id }
-                if (needed, available, id) == (groups_max + 1, groups_max, highest)),
-            "{error}"
-        );
-        assert!(error.to_string().contains(&(groups_max + 1).to_string()), "{error}");
-        assert_eq!(fib.lookup(u32::MAX), RouteId(highest), "a refusal leaves the table as it was");
+/// Whole /16s use every slot; with one group in each of more /16s than that there are half as many at
+/// the least.
+#[test]
+fn as_many_groups_as_there_are_slots() {
+    let full = (Fib4::SLOTS / 256) as u32;
+    assert_groups(&Fib4::build(long_routes(full, 256)).expect("at the limit"), full, 256);
+
+    let error = Fib4::build(long_routes(full, 256).chain([(net4(u32::MAX, 32), RouteId(0))]))
+        .expect_err("one too many");
+    assert_eq!(
+        error.to_string(),
+        "524289 /24 blocks hold routes longer than /24; of the 524288 slots of the IPv4 table 524288 \
+         are free, and 524289 are needed"
+    );
+
+    // 129 groups take 256 slots.
+    assert_groups(&Fib4::build(long_routes(full, 129)).expect("at the limit"), full, 129);
+    let error = Fib4::build(long_routes(full + 1, 129)).expect_err("one too many");
+    assert!(matches!(error, FibError::TooManyGroups { slots: Fib4::SLOTS, .. }), "{error}");
+}
+
+/// A full Internet table and 65,536 shared addresses of one's own, no two in one /24, with as many
+/// next-hop groups as a route can name.
+#[test]
+fn a_full_table_and_scattered_addresses() {
+    let Some(routes) = real_routes("a_full_table_and_scattered_addresses", 65_279) else { return };
+    let mut random = Random(3);
+    let mut blocks: Vec<u32> = (0..16_000_000).collect();
+    let own: Vec<(Ipv4Net, RouteId)> = (0..65_536)
+        .map(|_| {
+            let block = blocks.swap_remove(random.below(blocks.len() as u64) as usize);
+            let id = RouteId(random.below(65_279) as u16);
+            (net4(block << 8 | random.below(256) as u32, 32), id)
+        })
+        .collect();
+    let mut writer = Fib4Writer::build(routes.v4.iter().copied()).unwrap();
+    let mut publisher = publisher(writer.table());
+    let mut reader = publisher.reader();
+    for &(prefix, id) in &own {
+        writer.insert(prefix, id).expect("all of them fit");
+        reader.refresh();
+        writer.reclaim(&mut publisher);
+    }
+    reader.refresh();
+    writer.reclaim(&mut publisher);
+    let fib = writer.table();
+    assert!(fib.groups() > 65_536 + 25_499 - 2_000, "{}", fib.groups());
+    assert_eq!(writer.retired(), 0);
+    let all: Vec<_> = routes.v4.iter().chain(&own).copied().collect();
+    let built = Fib4::build(all.iter().copied()).unwrap();
+    eprintln!(
+        "{} routes, {} groups, {} bytes ({:.1} a route), {} built at once; the writer's own {}",
+        all.len(),
+        fib.groups(),
+        fib.bytes(),
+        fib.bytes() as f64 / all.len() as f64,
+        built.bytes(),
+        writer.bytes(),
+    );
+    assert!(fib.bytes() / all.len() < 120);
+    let trie: prefix_trie::PrefixMap<Ipv4Net, RouteId> =
+        all.iter().map(|&(prefix, id)| (prefix.trunc(), id)).collect();
+    let addresses: Vec<u32> = own
+        .iter()
+        .flat_map(|&(prefix, _)| edges4(prefix))
+        .chain((0..500_000).map(|_| random.next() as u32))
+        .collect();
+    for table in [&*fib, &built] {
+        let mut results = vec![RouteId::NONE; addresses.len()];
+        table.lookup_batch(&addresses, &mut results);
+        for (&address, &result) in addresses.iter().zip(&results) {
+            let want = trie.get_lpm(&net4(address, 32)).map_or(RouteId::NONE, |(_, &id)| id);
+            assert_eq!(result, want, "{}", std::net::Ipv4Addr::from(address));
+        }
     }
 }
 
 #[test]
 fn a_route_must_name_a_group() {
-    let error = Fib4::build([(net4(0x0a00_0000, 8), RouteId::NONE)]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "route 10.0.0.0/8 names next-hop group 65535; the highest is 65534"
-    );
+    for id in [RouteId::NONE, RouteId(RouteId::MAX.0 + 1)] {
+        let error = Fib4::build([(net4(0x0a00_0000, 8), id)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("route 10.0.0.0/8 names next-hop group {}; the highest is 65278", id.0)
+        );
+    }
+    let fib =
+        Fib4::build([(net4(0x0a00_0000, 8), RouteId::MAX), (net4(0x0a00_0001, 32), RouteId::MAX)])
+            .unwrap();
+    assert_eq!(fib.lookup(0x0a00_0000), RouteId::MAX);
+    assert_eq!(fib.lookup(0x0a00_0001), RouteId::MAX);
 }
 
 #[test]
@@ -174,18 +219,16 @@ fn full_internet_table() {
     let Some(routes) = real_routes("full_internet_table (IPv4)", 40_000) else { return };
     let routes = routes.v4;
     let started = std::time::Instant::now();
-    let mut fib = Fib4::build(routes.iter().copied()).unwrap();
-    let (fresh, started) = (started.elapsed(), std::time::Instant::now());
-    fib.rebuild_into(routes.iter().copied()).unwrap();
+    let fib = Fib4::build(routes.iter().copied()).unwrap();
     eprintln!(
-        "{} routes, {} groups, {} bytes ({:.1} a route); built in {fresh:?}, again in {:?}",
-        fib.routes(),
+        "{} routes, {} groups, {} bytes ({:.1} a route); built in {:?}",
+        routes.len(),
         fib.groups(),
         fib.bytes(),
-        fib.bytes() as f64 / fib.routes() as f64,
+        fib.bytes() as f64 / routes.len() as f64,
         started.elapsed(),
     );
-    assert_eq!((fib.routes(), fib.groups()), (1_072_529, 25_499));
+    assert_eq!((routes.len(), fib.groups()), (1_072_529, 25_499));
 
     let trie: prefix_trie::PrefixMap<Ipv4Net, RouteId> =
         routes.iter().map(|&(prefix, id)| (prefix.trunc(), id)).collect();

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 use tables::{
     EgressBlock, EgressId, LocalOwnerId, NodeId, Owner, SiteId, SliceHit, SliceId, SliceRange,
-    SliceTable, SliceTableError,
+    SliceTable, SliceTableError, SliceWriter,
 };
 
 /// The blocks around an address, the longest prefix first.
@@ -413,4 +413,74 @@ fn contradictions_name_both_sides() {
     ));
     let touching = vec![slice(0, 9, 0, 0), slice(10, u16::MAX, 1, 0)];
     assert!(SliceTable::build(vec![block("192.0.2.1/32", touching)]).is_ok());
+}
+
+/// Owners change in place: every port of every prefix is asked after each change, of prefixes that share
+/// their hits and of prefixes within others.
+#[test]
+fn owners_change_in_place() {
+    let prefix = |text: &str| text.parse::<IpNet>().expect("a prefix");
+    // Three ranges that are no powers of two, the third of which is of the first one's slice.
+    let ranges = |base: u32| {
+        let range = |first_port, last_port, slice| SliceRange {
+            first_port,
+            last_port,
+            slice: SliceId(base + slice),
+            owner: Owner::Node(NodeId(slice as u16)),
+        };
+        vec![range(1_000, 4_321, 0), range(4_322, 4_322, 1), range(50_000, 65_535, 0)]
+    };
+    let block = |text: &str, ranges| EgressBlock {
+        prefix: prefix(text),
+        ranges,
+        rest: Owner::Unowned,
+        portless: Owner::Unowned,
+    };
+    let mut blocks = vec![
+        block("192.0.2.0/24", ranges(0)),
+        block("192.0.2.7/32", Vec::new()),
+        block("198.51.100.1/32", ranges(2)),
+        block("198.51.100.2/32", ranges(4)),
+        block("2001:db8::/64", ranges(6)),
+    ];
+    let mut writer = SliceWriter::build(blocks.clone()).unwrap();
+    let table = writer.table();
+    let check = |blocks: &[EgressBlock]| {
+        for address in ["192.0.2.1", "192.0.2.7", "198.51.100.1", "198.51.100.2", "2001:db8::9"] {
+            assert_same_as_naive(&table, blocks, address.parse().expect("an address"));
+        }
+    };
+    check(&blocks);
+    let mut publisher = common::publisher(std::sync::Arc::new(tables::Fib4::build([]).unwrap()));
+    let mut reader = publisher.reader();
+    let mut random = Random(31);
+    for step in 0..200_u16 {
+        let slice = random.below(8) as u32;
+        let owner = match random.below(3) {
+            0 => Owner::Site(SiteId(step)),
+            1 => Owner::Local(LocalOwnerId(step)),
+            _ => Owner::Node(NodeId(1_000 + step)),
+        };
+        let (mut within, mut changed) = (None, 0);
+        for block in &mut blocks {
+            for range in block.ranges.iter_mut().filter(|range| range.slice == SliceId(slice)) {
+                range.owner = owner;
+                within = Some(block.prefix);
+                changed += 1;
+            }
+        }
+        // The /32 has what is around it.
+        let inherits = if slice < 2 { 2 } else { 1 };
+        let within = within.expect("every slice has a range");
+        assert_eq!(writer.set_owner(within, SliceId(slice), owner), Ok(changed * inherits));
+        check(&blocks);
+        if step % 5 == 0 {
+            reader.refresh();
+            writer.reclaim(&mut publisher);
+        }
+    }
+    let error =
+        writer.set_owner(prefix("198.51.100.1/32"), SliceId(0), Owner::Unowned).unwrap_err();
+    assert_eq!(error.to_string(), "slice 0 is not in force within 198.51.100.1/32");
+    check(&blocks);
 }

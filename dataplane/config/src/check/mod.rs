@@ -71,6 +71,7 @@ impl Checker<'_> {
             workers: self.workers(raw),
             kernel: self.kernel(raw),
             validation: Self::validation(raw),
+            route_options: self.route_options(raw),
             icmp: self.icmp(raw),
             punt: self.punt(raw),
             tunnel,

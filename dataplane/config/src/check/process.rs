@@ -2,14 +2,15 @@
 //! and `[fragments]`.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use wire::InterfaceId;
 
 use super::{Checker, Names, bounded, check_interface_name, check_name};
-use crate::model::{Fragments, Hold, Icmp, Kernel, Punt, Router, Validation, Workers};
+use crate::model::{
+    Fragments, Hold, Icmp, Kernel, Punt, RouteOptions, Router, RoutesFrom, Validation, Workers,
+};
 use crate::raw::{Field, RawConfig};
 use crate::reason::{Place, Reason};
 use crate::word_or::WordOr;
@@ -17,7 +18,11 @@ use crate::word_or::WordOr;
 const FRAMES_PER_WORKER_DEFAULT: u32 = 16_384;
 const BATCH_FRAMES_DEFAULT: u32 = 64;
 /// The kernel's `main` table, RT_TABLE_MAIN.
-const MAIN_TABLE: NonZeroU32 = NonZeroU32::new(254).expect("254 is not 0");
+const MAIN_TABLE: u32 = 254;
+/// Tables that are mirrored at most: each prefix and table is compared with all.
+const TABLES_MAX: usize = 16;
+/// A route that was withdrawn ten minutes ago says nothing about the network.
+const WITHDRAW_HOLD_MS_MAX: u32 = 600_000;
 /// More errors a second than this are no limit.
 const ERRORS_PER_S_MAX: u32 = 1_000_000;
 
@@ -171,10 +176,20 @@ impl Checker<'_> {
         let at = self.table("kernel", &raw.kernel);
         let empty = crate::raw::RawKernel::default();
         let raw = raw.kernel.as_ref().map_or(&empty, Spanned::get_ref);
-        let table = self.number(&at, "table", &raw.table, 1..=u32::MAX, MAIN_TABLE.get());
+        let tables = match &raw.tables {
+            None => vec![self.number(&at, "table", &raw.table, 1..=u32::MAX, MAIN_TABLE)],
+            Some(list) => {
+                if raw.table.is_some() {
+                    let at = self.key(&at, "table", &raw.table);
+                    let key = "kernel.tables";
+                    self.refuse(&at, Reason::NotBeside { key });
+                }
+                self.tables(&at, list)
+            }
+        };
         Kernel {
             routes: raw.routes.as_ref().is_none_or(|routes| *routes.get_ref()),
-            table: NonZeroU32::new(table).unwrap_or(MAIN_TABLE),
+            tables,
             neighbors: raw.neighbors.as_ref().is_none_or(|neighbors| *neighbors.get_ref()),
         }
     }
@@ -186,6 +201,59 @@ impl Checker<'_> {
         Validation {
             drop_martians: is_on(&raw.drop_martians),
             drop_source_routes: is_on(&raw.drop_source_routes),
+        }
+    }
+
+    fn tables(&mut self, at: &Place, list: &[Spanned<i64>]) -> Vec<u32> {
+        let key = format!("{}.tables", at.key);
+        if list.is_empty() || list.len() > TABLES_MAX {
+            let at = Place { key: key.clone(), line: at.line };
+            self.refuse(&at, Reason::Missing(format!("1 to {TABLES_MAX} numbers of tables")));
+        }
+        let mut seen = Names::new("table");
+        let mut tables = Vec::with_capacity(list.len());
+        for (position, table) in list.iter().enumerate() {
+            let at = self.place(format!("{key}[{position}]"), table);
+            let Some(table) = self.accept(&at, bounded(*table.get_ref(), 1..=u32::MAX)) else {
+                continue;
+            };
+            let added = seen.add(&table.to_string(), (), &at);
+            self.accept(&at, added);
+            tables.push(table);
+        }
+        tables
+    }
+
+    pub(super) fn route_options(&mut self, raw: &RawConfig) -> RouteOptions {
+        let at = self.table("routes", &raw.routes);
+        let empty = crate::raw::RawRoutes::default();
+        let raw = raw.routes.as_ref().map_or(&empty, Spanned::get_ref);
+        let mut preference = Vec::new();
+        let mut seen = Names::new("source of routes");
+        for (position, word) in raw.preference.iter().flatten().enumerate() {
+            let at = self.place(format!("{}.preference[{position}]", at.key), word);
+            let text = word.get_ref();
+            let Some(from) = RoutesFrom::parse(text) else {
+                let expected = "\"static\", \"kernel\" or \"kernel:PROTOCOL\"";
+                self.refuse(&at, Reason::Word { value: text.clone(), expected });
+                continue;
+            };
+            let added = seen.add(text, (), &at);
+            self.accept(&at, added);
+            preference.push(from);
+        }
+        if raw.preference.is_none() {
+            preference = vec![RoutesFrom::Configuration, RoutesFrom::Kernel(None)];
+        }
+        RouteOptions {
+            preference,
+            withdraw_hold_ms: self.number(
+                &at,
+                "withdraw_hold_ms",
+                &raw.withdraw_hold_ms,
+                0..=WITHDRAW_HOLD_MS_MAX,
+                0,
+            ),
         }
     }
 

@@ -156,6 +156,7 @@ pub(super) enum Body {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RouteStatement {
     pub(super) table: u32,
+    pub(super) protocol: u8,
     pub(super) prefix: IpNet,
     pub(super) metric: u32,
     /// The route's metric `mtu`, for the next hops of the object that it names; 0 without.
@@ -263,6 +264,7 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
         .trunc();
     Ok(Some(RouteStatement {
         table,
+        protocol: header.protocol.into(),
         prefix,
         metric,
         object_mtu: if object.is_some() { mtu } else { 0 },

@@ -82,6 +82,10 @@ struct Mirror<'a> {
     reading: Option<Reading>,
     /// When to read again, and why.
     read_at: Option<(Instant, SyncCause)>,
+    /// All news from before the last overrun was taken in. The kernel tells of an overrun at once, while
+    /// older news still waits in the buffer: read after a dump has begun, it would be believed rather than
+    /// the dump, although what came after it is lost.
+    is_drained: bool,
     /// When to tell what was gathered.
     publish_at: Option<Instant>,
     /// That time has come.
@@ -110,6 +114,7 @@ pub(super) fn run(
 
 impl<'a> Mirror<'a> {
     fn new(options: MirrorOptions, events: Sender<KernelEvent>, counters: &'a Counters) -> Self {
+        let tables = Tables::new(options.tables.clone());
         Self {
             options,
             counters,
@@ -118,7 +123,7 @@ impl<'a> Mirror<'a> {
             addresses: Stamped::default(),
             locals: Stamped::default(),
             neighbors: Stamped::default(),
-            tables: Tables::default(),
+            tables,
             links_dirty: false,
             addresses_dirty: false,
             neighbors_dirty: BTreeSet::new(),
@@ -127,6 +132,7 @@ impl<'a> Mirror<'a> {
             sequence: 0,
             reading: None,
             read_at: Some((Instant::now(), SyncCause::Start)),
+            is_drained: true,
             publish_at: None,
             due: false,
         }
@@ -151,12 +157,14 @@ impl<'a> Mirror<'a> {
             if told {
                 self.read_news(news, &mut buffer).map_err(broken("reading news"))?;
             }
+            self.tables.heard();
             let now = Instant::now();
             if self.publish_at.is_some_and(|at| at <= now) {
                 self.publish_at = None;
                 self.due = true;
             }
-            if self.reading.is_none() && self.read_at.is_some_and(|(at, _)| at <= now) {
+            let may_begin = self.reading.is_none() && self.is_drained;
+            if may_begin && self.read_at.is_some_and(|(at, _)| at <= now) {
                 self.begin_reading(dumps).map_err(broken("asking for a dump"))?;
             } else if dumped {
                 self.read_dump(dumps, &mut buffer).map_err(broken("reading a dump"))?;
@@ -174,7 +182,8 @@ impl<'a> Mirror<'a> {
         news: BorrowedFd<'_>,
         dumps: BorrowedFd<'_>,
     ) -> io::Result<[bool; 3]> {
-        let read_at = self.read_at.filter(|_| self.reading.is_none()).map(|(at, _)| at);
+        let may_begin = self.reading.is_none() && self.is_drained;
+        let read_at = self.read_at.filter(|_| may_begin).map(|(at, _)| at);
         let timeout = match self.publish_at.into_iter().chain(read_at).min() {
             // Rounded up: waking before the time would mean waking again and again.
             Some(at) => {
@@ -211,7 +220,10 @@ impl<'a> Mirror<'a> {
             match netlink::receive(socket, buffer) {
                 Ok(()) => self.take_news(buffer),
                 Err(error) if is_overrun(&error) => self.overrun(),
-                Err(error) if would_block(&error) => break,
+                Err(error) if would_block(&error) => {
+                    self.is_drained = true;
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -244,6 +256,7 @@ impl<'a> Mirror<'a> {
 
     fn overrun(&mut self) {
         self.counters.overruns.fetch_add(1, Relaxed);
+        self.is_drained = false;
         tracing::warn!("the kernel's buffer for news overflowed; all tables are read again");
         self.read_again(OVERRUN_PAUSE, SyncCause::Overrun);
     }
@@ -255,10 +268,11 @@ impl<'a> Mirror<'a> {
         // Links first: neighbors are filtered by them. Objects before the routes that name them.
         let mut dumps = VecDeque::from([Dump::Links, Dump::Addresses]);
         if self.options.routes {
-            let table = self.options.table;
             dumps.push_back(Dump::Nexthops);
-            dumps.push_back(Dump::Routes { v6: false, table });
-            dumps.push_back(Dump::Routes { v6: true, table });
+            for &table in &self.options.tables {
+                dumps.push_back(Dump::Routes { v6: false, table });
+                dumps.push_back(Dump::Routes { v6: true, table });
+            }
         }
         dumps.push_back(Dump::Routes { v6: false, table: TABLE_LOCAL });
         dumps.push_back(Dump::Routes { v6: true, table: TABLE_LOCAL });
@@ -359,7 +373,7 @@ impl<'a> Mirror<'a> {
                     self.addresses_dirty |= !self.locals.finish().is_empty();
                 }
             }
-            Dump::Routes { v6, .. } => self.tables.finish(version(v6)),
+            Dump::Routes { v6, table } => self.tables.finish(version(v6), table),
             Dump::Neighbors => {
                 self.neighbors_dirty
                     .extend(self.neighbors.finish().into_iter().map(|(key, _)| key));
@@ -461,7 +475,7 @@ impl<'a> Mirror<'a> {
                     self.locals.set(key, (), origin)
                 };
             }
-        } else if self.options.routes && route.table == self.options.table {
+        } else if self.options.routes && self.options.tables.contains(&route.table) {
             if deleted {
                 if !self.tables.deleted(route) {
                     self.read_again(SILENT_CHANGE_PAUSE, SyncCause::SilentChange);

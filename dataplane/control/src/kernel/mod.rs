@@ -22,8 +22,8 @@
 //!   link changes its state or an address or a nexthop object goes, because the kernel then removes
 //!   IPv4 routes, and disables IPv6 ones, without telling.
 //!
-//! Deliberately absent: rules (`ip rule`). One table is mirrored; what a rule sends elsewhere the
-//! router does not see. Multicast routes and MPLS belong to the kernel.
+//! Deliberately absent: rules (`ip rule`). The tables that are mirrored become one; what a rule sends
+//! elsewhere the router does not see. Multicast routes and MPLS belong to the kernel.
 
 mod decode;
 mod mirror;
@@ -43,18 +43,19 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam::channel::Receiver;
 use thiserror::Error;
+use thread_priority::ThreadPriority;
 
 pub use model::{
     Address, Addresses, KernelEvent, KernelState, Link, LocalKind, Mac, Neighbor, NeighborChange,
-    NeighborState, NextHop, Reason, Route, RouteChange, RouteKind, Scope, SyncCause,
+    NeighborState, NextHop, Reason, Route, RouteChange, RouteKind, Routes, Scope, SyncCause,
 };
 pub use requests::{Management, RouteLookup};
 
 /// How long changes of routes and addresses are gathered, in milliseconds. Less costs more
 /// publications of tables; more delays the network's convergence.
-pub const COALESCE_MS: u64 = 15;
+pub const COALESCE_MS: u64 = 5;
 
-/// Most changes in one [`KernelEvent::Routes`]: some hundreds of KiB.
+/// Most changes in one [`KernelEvent::Routes`]: a megabyte.
 pub const CHANGES_MAX: usize = 8192;
 
 /// Most events that wait for the consumer. More stay coalesced inside the mirror.
@@ -63,8 +64,9 @@ pub const EVENTS_MAX: usize = 64;
 /// What to mirror.
 #[derive(Clone, Debug)]
 pub struct MirrorOptions {
-    /// The routing table; 254 is the main one.
-    pub table: u32,
+    /// The routing tables; 254 is the main one. Where several have a route for one prefix, those of the
+    /// table that stands first come first.
+    pub tables: Vec<u32>,
     /// Whether to mirror routes. Links, addresses and local prefixes always are.
     pub routes: bool,
     /// Whether to mirror neighbors.
@@ -79,11 +81,11 @@ pub struct MirrorOptions {
 impl Default for MirrorOptions {
     fn default() -> Self {
         Self {
-            table: 254,
+            tables: vec![254],
             routes: true,
             neighbors: true,
             interfaces: Vec::new(),
-            receive_buffer_bytes: 32 << 20,
+            receive_buffer_bytes: 128 << 20,
         }
     }
 }
@@ -208,7 +210,10 @@ impl KernelMirror {
             .name("kernel-mirror".into())
             .spawn({
                 let counters = Arc::clone(&counters);
-                move || mirror::run(options, &news, &dumps, &received, sender, &counters)
+                move || {
+                    give_way();
+                    mirror::run(options, &news, &dumps, &received, sender, &counters);
+                }
             })
             .map_err(start("starting a thread"))?;
         let mirror = Self {
@@ -288,6 +293,18 @@ impl KernelMirror {
 
     fn requests(&self) -> std::sync::MutexGuard<'_, requests::Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes this thread wait for others where cores are shared: reading a million routes again takes seconds
+/// of a core, which belong to the workers first.
+fn give_way() {
+    // Nice 5 on the crate's scale, where 0 is nice 20 and 99 nice -20: a quarter of a core that a worker
+    // keeps busy. With much less, a reading would take so long that its end is out of date.
+    const PRIORITY: u8 = 37;
+    let lowered = ThreadPriority::try_from(PRIORITY).map(ThreadPriority::set_for_current);
+    if !matches!(lowered, Ok(Ok(()))) {
+        tracing::warn!("the kernel mirror's thread keeps its priority");
     }
 }
 

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 /// An Ethernet address in transmission order.
 pub type Mac = [u8; 6];
@@ -131,6 +133,23 @@ pub enum Reason {
     Type(u8),
 }
 
+impl Reason {
+    /// The kind of reason in a word or two, for metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Encapsulation => "encapsulation",
+            Self::DependsOnTos => "depends-on-tos",
+            Self::DependsOnSource => "depends-on-source",
+            Self::Throw => "throw",
+            Self::UnknownNexthop(_) => "unknown-nexthop",
+            Self::NextHopFamily => "next-hop-family",
+            Self::NoInterface => "no-interface",
+            Self::Type(_) => "type",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -146,22 +165,32 @@ impl fmt::Display for Reason {
     }
 }
 
-/// The route that the kernel uses for a prefix: of several with different metrics the lowest.
+/// A route of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// The routing table that it is in.
+    pub table: u32,
+    /// Who put it there (`RTPROT_*` of `linux/rtnetlink.h`): 2 the kernel itself, 4 an administrator,
+    /// 12 BIRD, 186 BGP of FRR …
+    pub protocol: u8,
     /// The metric (priority), lower is preferred.
     pub metric: u32,
     /// What it does; shared by all routes that do the same.
     pub kind: Arc<RouteKind>,
 }
 
-/// A prefix whose route changed.
+/// The routes of a prefix, in the kernel's order: tables in the order of
+/// [`MirrorOptions::tables`](super::MirrorOptions::tables), in a table the lowest metric first, and of
+/// equal metrics the one that the kernel uses. Nearly every prefix has one.
+pub type Routes = SmallVec<[Route; 1]>;
+
+/// A prefix whose routes changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteChange {
     /// The prefix.
     pub prefix: IpNet,
-    /// Its route from now on; none if it has no route any more.
-    pub route: Option<Route>,
+    /// Its routes from now on; empty if it has none any more.
+    pub routes: Routes,
 }
 
 /// The kernel's state of a neighbor (RFC 4861 section 7.3.2 and `NUD_*`).
@@ -256,8 +285,13 @@ pub enum KernelEvent {
     Links(Arc<BTreeMap<String, Link>>),
     /// Addresses or local routes changed; this is all of them.
     Addresses(Arc<Addresses>),
-    /// Routes changed; these are the changed ones, each prefix once.
-    Routes(Vec<RouteChange>),
+    /// Routes changed.
+    Routes {
+        /// The changed prefixes, each once.
+        changes: Vec<RouteChange>,
+        /// When the mirror heard of the oldest of them.
+        since: Instant,
+    },
     /// A neighbor changed.
     Neighbor(NeighborChange),
     /// All that a full reading of the kernel's tables found has been told. Before the first of
@@ -280,8 +314,8 @@ pub struct KernelState {
     pub links: Arc<BTreeMap<String, Link>>,
     /// Addresses and local prefixes.
     pub addresses: Arc<Addresses>,
-    /// Routes by prefix.
-    pub routes: HashMap<IpNet, Route>,
+    /// Routes by prefix, of which there is at least one.
+    pub routes: HashMap<IpNet, Routes>,
     /// Neighbors by interface and address.
     pub neighbors: HashMap<(u32, IpAddr), Neighbor>,
     /// Whether a full reading has been told.
@@ -294,12 +328,13 @@ impl KernelState {
         match event {
             KernelEvent::Links(links) => self.links = Arc::clone(links),
             KernelEvent::Addresses(addresses) => self.addresses = Arc::clone(addresses),
-            KernelEvent::Routes(changes) => {
-                for RouteChange { prefix, route } in changes {
-                    match route {
-                        Some(route) => self.routes.insert(*prefix, route.clone()),
-                        None => self.routes.remove(prefix),
-                    };
+            KernelEvent::Routes { changes, .. } => {
+                for RouteChange { prefix, routes } in changes {
+                    if routes.is_empty() {
+                        self.routes.remove(prefix);
+                    } else {
+                        self.routes.insert(*prefix, routes.clone());
+                    }
                 }
             }
             KernelEvent::Neighbor(change) => {

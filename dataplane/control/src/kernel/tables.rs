@@ -1,12 +1,11 @@
-//! The kernel's routes: for each prefix all candidates, of which the best is published, and the
-//! nexthop objects that some of them name.
+//! The kernel's routes: for each prefix all candidates, and the nexthop objects that some of them name.
 //!
 //! ```text
-//!   news, dumps -> candidates of a prefix -> best -> compared with what was told -> changes
-//!                     nexthop objects ------^
+//!   news, dumps -> candidates of a prefix -> in order -> compared with what was told -> changes
+//!                     nexthop objects ----------^
 //! ```
 //!
-//! Invariants: a prefix is in `dirty` if and only if its best route may differ from what was told;
+//! Invariants: a prefix is in `dirty` if and only if its routes may differ from what was told;
 //! `dirty` holds what was told. Candidates that do the same share one [`Target`]. What
 //! [`Stamped`](super::stamped::Stamped) says about dumps and news holds here for each candidate.
 
@@ -14,12 +13,13 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use smallvec::SmallVec;
 
 use super::decode::{Body, RouteStatement, Selector};
-use super::model::{NextHop, Reason, Route, RouteChange, RouteKind};
+use super::model::{NextHop, Reason, Route, RouteChange, RouteKind, Routes};
 use super::objects::Objects;
 use super::stamped::{Origin, Stamp};
 
@@ -35,6 +35,8 @@ pub(super) enum Placement {
 /// What a route does, shared by all that do it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Target {
+    table: u32,
+    protocol: u8,
     selector: Selector,
     object: Option<u32>,
     /// The largest packet that it takes by the object's next hops, in bytes; 0: what the links do.
@@ -61,8 +63,11 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn is_peer(&self, metric: u32, selector: Selector) -> bool {
-        self.metric == metric && self.target.selector == selector
+    /// Whether the kernel has it in the same place of the same table.
+    fn is_peer(&self, metric: u32, target: &Target) -> bool {
+        self.metric == metric
+            && self.target.table == target.table
+            && self.target.selector == target.selector
     }
 }
 
@@ -83,15 +88,23 @@ impl Prefix for Ipv6Net {
     const JOINS: bool = true;
 }
 
+/// What the order and the meaning of candidates depend on.
+#[derive(Clone, Copy)]
+struct With<'a> {
+    /// The tables that are mirrored, those that come first first.
+    tables: &'a [u32],
+    objects: &'a Objects,
+}
+
 /// Routes of one family.
 #[derive(Debug)]
 pub(super) struct Family<P> {
     slots: HashMap<P, Candidates>,
     /// What was told of prefixes that may have changed since.
-    dirty: HashMap<P, Option<Route>>,
+    dirty: HashMap<P, Routes>,
     generation: u32,
     /// Present while a dump runs: the candidates that news removed since its start.
-    removed: Option<HashSet<(P, u32, Selector)>>,
+    removed: Option<HashSet<(P, u32, u32, Selector)>>,
     /// Prefixes that were told, and those of them that are not expressible.
     pub(super) told: u64,
     pub(super) unexpressible: u64,
@@ -116,10 +129,10 @@ impl<P: Prefix> Family<P> {
     }
 
     /// Notes what was told of `prefix`, before it changes.
-    fn touch(&mut self, prefix: P, objects: &Objects) {
-        self.dirty
-            .entry(prefix)
-            .or_insert_with(|| self.slots.get(&prefix).and_then(|slot| best(slot, objects)));
+    fn touch(&mut self, prefix: P, with: With<'_>) {
+        self.dirty.entry(prefix).or_insert_with(|| {
+            self.slots.get(&prefix).map_or_else(Routes::new, |slot| in_order(slot, with))
+        });
     }
 
     fn begin(&mut self) {
@@ -127,19 +140,22 @@ impl<P: Prefix> Family<P> {
         self.removed = Some(HashSet::new());
     }
 
-    fn finish(&mut self, objects: &Objects) {
+    fn finish(&mut self, table: u32, with: With<'_>) {
         let oldest = self.stamp(Origin::Dump);
         self.removed = None;
+        // What is in another table this dump did not name.
+        let stays =
+            |candidate: &Candidate| candidate.stamp >= oldest || candidate.target.table != table;
         let outdated: Vec<P> = self
             .slots
             .iter()
-            .filter(|(_, slot)| slot.iter().any(|candidate| candidate.stamp < oldest))
+            .filter(|(_, slot)| !slot.iter().all(stays))
             .map(|(prefix, _)| *prefix)
             .collect();
         for prefix in outdated {
-            self.touch(prefix, objects);
+            self.touch(prefix, with);
             if let Some(slot) = self.slots.get_mut(&prefix) {
-                slot.retain(|candidate| candidate.stamp >= oldest);
+                slot.retain(|candidate| stays(candidate));
                 if slot.is_empty() {
                     self.slots.remove(&prefix);
                 }
@@ -149,8 +165,8 @@ impl<P: Prefix> Family<P> {
 
     /// A dump names a route. Candidates of an earlier time stay in front until the dump ends, so
     /// that the best route does not change back and forth.
-    fn dumped(&mut self, prefix: P, metric: u32, target: Arc<Target>, objects: &Objects) {
-        let key = (prefix, metric, target.selector);
+    fn dumped(&mut self, prefix: P, metric: u32, target: Arc<Target>, with: With<'_>) {
+        let key = (prefix, metric, target.table, target.selector);
         if self.removed.as_ref().is_none_or(|removed| removed.contains(&key)) {
             return;
         }
@@ -167,11 +183,11 @@ impl<P: Prefix> Family<P> {
             let settled = |peer: &Candidate| {
                 peer.stamp == news || (peer.stamp == stamp && peer.target == target)
             };
-            if slot.iter().any(|peer| peer.is_peer(metric, target.selector) && settled(peer)) {
+            if slot.iter().any(|peer| peer.is_peer(metric, &target) && settled(peer)) {
                 return;
             }
         }
-        self.touch(prefix, objects);
+        self.touch(prefix, with);
         let slot = self.slots.entry(prefix).or_default();
         if let Some(at) = slot
             .iter()
@@ -189,9 +205,9 @@ impl<P: Prefix> Family<P> {
         metric: u32,
         target: Arc<Target>,
         placement: Placement,
-        objects: &Objects,
+        with: With<'_>,
     ) {
-        self.touch(prefix, objects);
+        self.touch(prefix, with);
         let stamp = self.stamp(Origin::News);
         let slot = self.slots.entry(prefix).or_default();
         // The dump on the other socket, or an earlier reading, may have told of it already.
@@ -202,20 +218,20 @@ impl<P: Prefix> Family<P> {
             return;
         }
         let candidate = Candidate { target, metric, stamp };
-        let selector = candidate.target.selector;
+        let place = Arc::clone(&candidate.target);
         if P::JOINS && placement != Placement::Replace {
             // The message names all next hops of the joined route, also those it had before.
             let hops = candidate.target.hops();
             slot.retain(|peer| {
                 let known = peer.target.hops();
-                !(peer.is_peer(metric, selector)
+                !(peer.is_peer(metric, &place)
                     && !known.is_empty()
                     && known.iter().all(|hop| hops.contains(hop)))
             });
             slot.push(candidate);
             return;
         }
-        let peer = slot.iter().position(|peer| peer.is_peer(metric, selector));
+        let peer = slot.iter().position(|peer| peer.is_peer(metric, &place));
         match (placement, peer) {
             (Placement::Replace, Some(at)) => slot[at] = candidate,
             (Placement::First, Some(at)) => slot.insert(at, candidate),
@@ -231,19 +247,19 @@ impl<P: Prefix> Family<P> {
         metric: u32,
         target: &Target,
         intern: impl FnOnce(Target) -> Arc<Target>,
-        objects: &Objects,
+        with: With<'_>,
     ) -> bool {
         if let Some(removed) = &mut self.removed {
-            removed.insert((prefix, metric, target.selector));
+            removed.insert((prefix, metric, target.table, target.selector));
         }
         if !self.slots.contains_key(&prefix) {
             return true;
         }
-        self.touch(prefix, objects);
+        self.touch(prefix, with);
         let stamp = self.stamp(Origin::News);
         let Some(slot) = self.slots.get_mut(&prefix) else { return true };
         let peers: SmallVec<[usize; 4]> =
-            (0..slot.len()).filter(|&at| slot[at].is_peer(metric, target.selector)).collect();
+            (0..slot.len()).filter(|&at| slot[at].is_peer(metric, target)).collect();
         let same = peers.iter().copied().find(|&at| *slot[at].target == *target);
         // IPv6 tells of one next hop that leaves a joined route.
         let part = peers.iter().copied().find(|&at| {
@@ -283,24 +299,20 @@ impl<P: Prefix> Family<P> {
     }
 
     /// Up to `count_max` changes since they were last asked for.
-    fn take_changes(
-        &mut self,
-        count_max: usize,
-        objects: &Objects,
-        changes: &mut Vec<RouteChange>,
-    ) {
+    fn take_changes(&mut self, count_max: usize, with: With<'_>, changes: &mut Vec<RouteChange>) {
         let prefixes: Vec<P> = self.dirty.keys().take(count_max).copied().collect();
         for prefix in prefixes {
-            let before = self.dirty.remove(&prefix).flatten();
-            let after = self.slots.get(&prefix).and_then(|slot| best(slot, objects));
+            let before = self.dirty.remove(&prefix).unwrap_or_default();
+            let after =
+                self.slots.get(&prefix).map_or_else(Routes::new, |slot| in_order(slot, with));
             if before == after {
                 continue;
             }
-            self.told += u64::from(after.is_some());
-            self.told -= u64::from(before.is_some());
-            self.unexpressible += u64::from(is_unexpressible(after.as_ref()));
-            self.unexpressible -= u64::from(is_unexpressible(before.as_ref()));
-            changes.push(RouteChange { prefix: prefix.into(), route: after });
+            self.told += u64::from(!after.is_empty());
+            self.told -= u64::from(!before.is_empty());
+            self.unexpressible += u64::from(is_unexpressible(after.first()));
+            self.unexpressible -= u64::from(is_unexpressible(before.first()));
+            changes.push(RouteChange { prefix: prefix.into(), routes: after });
         }
         if self.dirty.is_empty() {
             // After a full table this is tens of megabytes.
@@ -309,7 +321,7 @@ impl<P: Prefix> Family<P> {
     }
 
     /// Notes what was told of all prefixes that name one of `ids`.
-    fn touch_objects(&mut self, ids: &HashSet<u32>, objects: &Objects) {
+    fn touch_objects(&mut self, ids: &HashSet<u32>, with: With<'_>) {
         let named = |candidate: &Candidate| {
             candidate.target.object.is_some_and(|object| ids.contains(&object))
         };
@@ -320,7 +332,7 @@ impl<P: Prefix> Family<P> {
             .map(|(prefix, _)| *prefix)
             .collect();
         for prefix in prefixes {
-            self.touch(prefix, objects);
+            self.touch(prefix, with);
         }
     }
 }
@@ -329,24 +341,33 @@ fn is_unexpressible(route: Option<&Route>) -> bool {
     route.is_some_and(|route| matches!(*route.kind, RouteKind::NotExpressible(_)))
 }
 
-/// The route that the kernel uses: the lowest metric, of several the first. If any candidate looks
-/// at more than the destination, only the kernel can choose.
-fn best(slot: &Candidates, objects: &Objects) -> Option<Route> {
-    let best = slot.iter().min_by_key(|candidate| candidate.metric)?;
-    let selector = slot
-        .iter()
-        .map(|candidate| candidate.target.selector)
-        .find(|selector| *selector != Selector::default());
-    let kind = match (selector, best.target.object) {
-        (Some(selector), _) => Arc::new(RouteKind::NotExpressible(if selector.tos != 0 {
-            Reason::DependsOnTos
-        } else {
-            Reason::DependsOnSource
-        })),
-        (None, Some(object)) => limited(objects.kind(object), best.target.object_mtu),
-        (None, None) => Arc::clone(&best.target.kind),
+/// All routes in the kernel's order: in each table the lowest metric first, of equal ones the first
+/// candidate. If any candidate of a table looks at more than the destination, only the kernel can choose
+/// in that table.
+fn in_order(slot: &Candidates, With { tables, objects }: With<'_>) -> Routes {
+    let position = |candidate: &Candidate| {
+        tables.iter().position(|table| *table == candidate.target.table).unwrap_or(tables.len())
     };
-    Some(Route { metric: best.metric, kind })
+    let selector = |table: u32| {
+        let of_table = slot.iter().filter(|candidate| candidate.target.table == table);
+        of_table.map(|candidate| candidate.target.selector).find(|one| *one != Selector::default())
+    };
+    let mut order: SmallVec<[&Candidate; 4]> = slot.iter().collect();
+    order.sort_by_key(|candidate| (position(candidate), candidate.metric));
+    let route = |candidate: &&Candidate| {
+        let Target { table, protocol, object, object_mtu, ref kind, .. } = *candidate.target;
+        let kind = match (selector(table), object) {
+            (Some(selector), _) => Arc::new(RouteKind::NotExpressible(if selector.tos != 0 {
+                Reason::DependsOnTos
+            } else {
+                Reason::DependsOnSource
+            })),
+            (None, Some(object)) => limited(objects.kind(object), object_mtu),
+            (None, None) => Arc::clone(kind),
+        };
+        Route { table, protocol, metric: candidate.metric, kind }
+    };
+    order.iter().map(route).collect()
 }
 
 /// What a nexthop object does, by a route that takes packets up to `mtu` bytes: the metric is the route's, the
@@ -394,6 +415,10 @@ pub(super) enum Version {
 /// The routes of both families and the nexthop objects.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
+    /// The tables that are mirrored, those that come first first.
+    tables: Vec<u32>,
+    /// When the oldest change was heard of that was not taken yet.
+    since: Option<Instant>,
     pub(super) v4: Family<Ipv4Net>,
     pub(super) v6: Family<Ipv6Net>,
     objects: Objects,
@@ -401,6 +426,10 @@ pub(super) struct Tables {
 }
 
 impl Tables {
+    pub(super) fn new(tables: Vec<u32>) -> Self {
+        Self { tables, ..Self::default() }
+    }
+
     /// A dump of this family starts.
     pub(super) fn begin(&mut self, version: Version) {
         match version {
@@ -409,11 +438,12 @@ impl Tables {
         }
     }
 
-    /// The dump of this family has ended.
-    pub(super) fn finish(&mut self, version: Version) {
+    /// The dump of this family's routes in a table has ended.
+    pub(super) fn finish(&mut self, version: Version, table: u32) {
+        let with = With { tables: &self.tables, objects: &self.objects };
         match version {
-            Version::V4 => self.v4.finish(&self.objects),
-            Version::V6 => self.v6.finish(&self.objects),
+            Version::V4 => self.v4.finish(table, with),
+            Version::V6 => self.v6.finish(table, with),
         }
     }
 
@@ -424,9 +454,10 @@ impl Tables {
         }
         let (prefix, metric) = (route.prefix, route.metric);
         let target = self.interner.get(target(route));
+        let with = With { tables: &self.tables, objects: &self.objects };
         match prefix {
-            IpNet::V4(prefix) => self.v4.dumped(prefix, metric, target, &self.objects),
-            IpNet::V6(prefix) => self.v6.dumped(prefix, metric, target, &self.objects),
+            IpNet::V4(prefix) => self.v4.dumped(prefix, metric, target, with),
+            IpNet::V6(prefix) => self.v6.dumped(prefix, metric, target, with),
         }
     }
 
@@ -438,10 +469,10 @@ impl Tables {
         }
         let (prefix, metric) = (route.prefix, route.metric);
         let target = self.interner.get(target(route));
-        let objects = &self.objects;
+        let with = With { tables: &self.tables, objects: &self.objects };
         match prefix {
-            IpNet::V4(prefix) => self.v4.added(prefix, metric, target, placement, objects),
-            IpNet::V6(prefix) => self.v6.added(prefix, metric, target, placement, objects),
+            IpNet::V4(prefix) => self.v4.added(prefix, metric, target, placement, with),
+            IpNet::V6(prefix) => self.v6.added(prefix, metric, target, placement, with),
         }
     }
 
@@ -449,11 +480,12 @@ impl Tables {
     pub(super) fn deleted(&mut self, route: RouteStatement) -> bool {
         let (prefix, metric) = (route.prefix, route.metric);
         let target = target(route);
-        let (objects, interner) = (&self.objects, &mut self.interner);
+        let with = With { tables: &self.tables, objects: &self.objects };
+        let interner = &mut self.interner;
         let intern = |target| interner.get(target);
         match prefix {
-            IpNet::V4(prefix) => self.v4.deleted(prefix, metric, &target, intern, objects),
-            IpNet::V6(prefix) => self.v6.deleted(prefix, metric, &target, intern, objects),
+            IpNet::V4(prefix) => self.v4.deleted(prefix, metric, &target, intern, with),
+            IpNet::V6(prefix) => self.v6.deleted(prefix, metric, &target, intern, with),
         }
     }
 
@@ -467,8 +499,9 @@ impl Tables {
     pub(super) fn settle(&mut self) {
         let changed = self.objects.changed();
         if !changed.is_empty() {
-            self.v4.touch_objects(&changed, &self.objects);
-            self.v6.touch_objects(&changed, &self.objects);
+            let with = With { tables: &self.tables, objects: &self.objects };
+            self.v4.touch_objects(&changed, with);
+            self.v6.touch_objects(&changed, with);
             self.objects.settle();
         }
     }
@@ -478,13 +511,26 @@ impl Tables {
         !self.v4.dirty.is_empty() || !self.v6.dirty.is_empty() || self.objects.is_dirty()
     }
 
-    /// Looks at up to `count_max` prefixes that may have changed, and gives those that did.
-    pub(super) fn take_changes(&mut self, count_max: usize) -> Vec<RouteChange> {
+    /// Notes that something was heard of now, unless something older waits to be taken.
+    pub(super) fn heard(&mut self) {
+        if self.since.is_none() && self.is_dirty() {
+            self.since = Some(Instant::now());
+        }
+    }
+
+    /// Looks at up to `count_max` prefixes that may have changed, and gives those that did, and since
+    /// when one of them waited.
+    pub(super) fn take_changes(&mut self, count_max: usize) -> (Vec<RouteChange>, Instant) {
         let mut changes = Vec::new();
         let v4 = self.v4.dirty.len().min(count_max);
-        self.v4.take_changes(v4, &self.objects, &mut changes);
-        self.v6.take_changes(count_max - v4, &self.objects, &mut changes);
-        changes
+        let with = With { tables: &self.tables, objects: &self.objects };
+        self.v4.take_changes(v4, with, &mut changes);
+        self.v6.take_changes(count_max - v4, with, &mut changes);
+        let since = self.since.unwrap_or_else(Instant::now);
+        if !self.is_dirty() {
+            self.since = None;
+        }
+        (changes, since)
     }
 }
 
@@ -494,8 +540,8 @@ fn target(route: RouteStatement) -> Target {
         Body::Object(id) => (Some(id), RouteKind::Local),
         Body::Kind(kind) => (None, kind),
     };
-    let RouteStatement { selector, object_mtu, .. } = route;
-    Target { selector, object, object_mtu, kind: Arc::new(kind) }
+    let RouteStatement { table, protocol, selector, object_mtu, .. } = route;
+    Target { table, protocol, selector, object, object_mtu, kind: Arc::new(kind) }
 }
 
 #[cfg(test)]

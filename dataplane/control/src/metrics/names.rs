@@ -166,8 +166,22 @@ metric_table! {
 
     Gauge ROUTES "sluice_routes" ["family"]
         "Prefixes in the routing table, by family: ipv4 or ipv6."
-    Gauge UNEXPRESSIBLE "sluice_routes_unexpressible" []
-        "Prefixes whose packets go to the kernel because the router cannot express the route."
+    Gauge ROUTES_BY_SOURCE "sluice_routes_in_force" ["family", "source"]
+        "Prefixes by family and by the source of the route in force."
+    Gauge UNEXPRESSIBLE "sluice_routes_unexpressible" ["reason"]
+        "Prefixes whose packets go to the kernel because the router cannot express the route, by reason."
+    Gauge GROUPS "sluice_route_groups" []
+        "Sets of next hops, and other things that routes lead to."
+    Counter ROUTE_CHANGES "sluice_route_changes_total" []
+        "Prefixes whose routes the kernel has changed."
+    Counter RESYNCS "sluice_mirror_resyncs_total" []
+        "Full readings of the kernel's tables."
+    Counter OVERRUNS "sluice_mirror_overruns_total" []
+        "Times that the kernel lost news for want of buffer; a full reading follows each."
+    Counter PUBLICATIONS "sluice_publications_total" []
+        "Publications of tables to workers."
+    Gauge ROUTE_DELAY "sluice_route_publication_delay_seconds" []
+        "From the kernel's word on a route change until workers could read it, at the last publication."
     Gauge NEIGHBORS "sluice_neighbors" ["interface", "state"]
         "Neighbors by the kernel's state of them."
     Gauge SLICES "sluice_slices" ["owner", "state"]

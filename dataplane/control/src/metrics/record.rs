@@ -5,7 +5,28 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::names::*;
-use crate::status::{InterfaceStatus, StatusReport, WorkerStatus};
+use crate::status::{InterfaceStatus, RouteCounts, StatusReport, WorkerStatus};
+
+/// Where routes can come from; all are set, so that a count can fall to 0.
+const ROUTE_SOURCES: [&str; 6] =
+    ["own-address", "broadcast", "static", "machine", "kernel", "withdrawn"];
+
+/// Why routes can be left to the kernel; all are set, so that a count can fall to 0.
+const ROUTE_REASONS: [&str; 13] = [
+    "depends-on-source",
+    "depends-on-tos",
+    "described",
+    "encapsulation",
+    "foreign-interface",
+    "next-hop-family",
+    "no-interface",
+    "no-link",
+    "on-link-member",
+    "throw",
+    "too-many-groups",
+    "type",
+    "unknown-nexthop",
+];
 
 /// States that a slice can have; all are set for each owner, so that a count can fall to 0.
 const SLICE_STATES: [&str; 3] = ["owned", "draining", "none"];
@@ -43,7 +64,7 @@ pub fn record(report: &StatusReport) {
     }
     ROUTES.set_count(["ipv4"], report.routes.v4);
     ROUTES.set_count(["ipv6"], report.routes.v6);
-    UNEXPRESSIBLE.set_count([], report.routes.unexpressible);
+    routes(&report.routes);
     PUNT.set(["written"], report.punt.written);
     PUNT.set(["refused"], report.punt.refused);
 
@@ -148,6 +169,26 @@ fn tally<'a>(
         *counts.entry(row).or_default() += 1;
     }
     counts
+}
+
+fn routes(routes: &RouteCounts) {
+    for source in ROUTE_SOURCES {
+        let row = routes.by_source.iter().find(|row| row.source == source);
+        let (v4, v6) = row.map_or((0, 0), |row| (row.v4, row.v6));
+        ROUTES_BY_SOURCE.set_count(["ipv4", source], v4);
+        ROUTES_BY_SOURCE.set_count(["ipv6", source], v6);
+    }
+    for reason in ROUTE_REASONS {
+        let row = routes.unexpressible_by_reason.iter().find(|row| row.reason == reason);
+        UNEXPRESSIBLE.set_count([reason], row.map_or(0, |row| row.prefixes));
+    }
+    GROUPS.set_count([], routes.groups);
+    let mirror = &routes.mirror;
+    ROUTE_CHANGES.set([], mirror.route_changes);
+    RESYNCS.set([], mirror.resyncs);
+    OVERRUNS.set([], mirror.overruns);
+    PUBLICATIONS.set([], mirror.publications);
+    ROUTE_DELAY.set([], mirror.last_delay_us as f64 / 1e6);
 }
 
 #[cfg(test)]

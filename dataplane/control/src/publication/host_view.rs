@@ -68,7 +68,13 @@ pub struct HostView {
     /// Broadcast addresses of its subnets, as far as it names them. Those that follow from an
     /// interface's prefix need not be here.
     pub broadcasts: HashSet<IpAddr>,
-    /// Its routes: one for each prefix, the one that the kernel would use.
+    /// The router's interfaces by the kernel's numbers, in which the kernel's routes name them.
+    pub links: HashMap<u32, InterfaceId>,
+    /// Those of the router's interfaces that are down or gone.
+    pub down: HashSet<InterfaceId>,
+    /// Its routes, one for each prefix, where they are given in whole: by a replay or a simulation. A live
+    /// router leaves this empty and tells [`Publication::kernel_routes`](super::Publication::kernel_routes)
+    /// what changes.
     pub routes: HashMap<IpNet, Arc<RouteView>>,
     /// Its neighbors.
     pub neighbors: HashMap<(InterfaceId, IpAddr), NeighborView>,

@@ -1,15 +1,18 @@
 //! Publication: from the configuration and the machine to the snapshot that workers read.
 //!
 //! ```text
-//!  Checked --+                 +-- Rib (FIBs, groups) --+
-//!            +--> Publication -+-- SliceTable ----------+--> Snapshot --> workers
-//!  HostView -+                 +-- Adjacencies ---------+
+//!  Checked -------+                 +-- Rib --> groups, FIBs --+
+//!  HostView ------+--> Publication -+-- SliceTable ------------+--> Snapshot --> workers
+//!  kernel routes -+                 +-- Adjacencies -----------+
 //! ```
 //!
 //! Parts that did not change are shared with the snapshot before: a neighbor that changes its MAC
-//! address costs a copy of the adjacencies, not a rebuild of the FIB.
+//! address costs a copy of the adjacencies, not a rebuild of the FIB. Routes of the kernel come as
+//! changes ([`Publication::kernel_routes`]); any number of them may be taken in before the next
+//! publication ([`Publication::host_changed`]).
 
 mod adjacencies;
+mod fibs;
 mod host_view;
 mod provenance;
 mod rib;
@@ -17,21 +20,26 @@ mod rib;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use config::{Checked, MssClamp, SiteId, SourceValidation, Tunnel, TunnelKind};
+use ipnet::IpNet;
 use tables::{
-    Delivery, Encapsulation, FibError, FragmentLimits, Gre, HeaderRules, HoldLimits, IcmpLimits,
-    Interface, OwnAddresses, Peer, PeerId, Publisher, Reader, Role, RouteId, Sequence, SliceTable,
-    SliceTableError, Snapshot, TunnelKinds,
+    Delivery, Encapsulation, FibError, FragmentLimits, Gre, GroupsError, HeaderRules, HoldLimits,
+    IcmpLimits, Interface, OwnAddresses, Peer, PeerId, Publisher, Reader, Role, Sequence,
+    SliceTable, SliceTableError, Snapshot, TunnelKinds,
 };
 use thiserror::Error;
 use wire::InterfaceId;
 
+use crate::kernel::RouteChange;
+
 use adjacencies::Adjacencies;
+use fibs::Fibs;
 pub use host_view::{HostView, InterfaceView, NeighborView, NextHopView, RouteView};
-pub use provenance::{RouteEntry, RouteSource};
+pub use provenance::RouteEntry;
 use rib::Rib;
-pub use rib::RibCounts;
+pub use rib::{CandidateView, PrefixView, RibCounts, RouteSource, Unexpressible};
 
 /// Bytes of an IPv4 and a TCP header, and of an IPv6 and a TCP header.
 const TCP_OVERHEAD_V4: u16 = 40;
@@ -43,9 +51,9 @@ pub enum PublicationError {
     /// The routes do not fit the FIB.
     #[error("the routes do not fit the forwarding table: {0}")]
     Fib(#[from] FibError),
-    /// More different sets of next hops than a route can name.
-    #[error("the routes name more than {} different sets of next hops", RouteId::MAX.0)]
-    Groups,
+    /// The next hops of the routes do not fit the tables.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
     /// The slices contradict each other.
     #[error("the slices cannot be put into force: {0}")]
     Slices(#[from] SliceTableError),
@@ -64,9 +72,25 @@ pub struct Changes {
 #[derive(Debug)]
 pub struct PreparedTables {
     config: Arc<Checked>,
-    adjacencies: Adjacencies,
-    rib: Rib,
+    /// Absent if the new configuration says about routes what the old one said.
+    routes: Option<(Rib, Fibs)>,
     slices: Arc<SliceTable>,
+}
+
+/// How long publications took, and how late they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// Publications since the start.
+    pub publications: u64,
+    /// Prefixes whose routes sources have changed, whether or not that changed what is in force.
+    pub route_changes: u64,
+    /// From when the kernel told of the oldest route change that the last publication with one had, until
+    /// workers could read it.
+    pub last_delay: Duration,
+    /// The longest of those.
+    pub max_delay: Duration,
+    /// What the last publication with route changes took by itself.
+    pub last_build: Duration,
 }
 
 /// Makes snapshots and publishes them.
@@ -74,11 +98,40 @@ pub struct PreparedTables {
 pub struct Publication {
     config: Arc<Checked>,
     workers: u32,
-    adjacencies: Adjacencies,
     rib: Rib,
+    fibs: Fibs,
     slices: Arc<SliceTable>,
+    owners: Vec<Delivery>,
     sequences: Sequences,
     publisher: Publisher,
+    timing: Timing,
+    /// When the oldest route change was heard of that is not published.
+    waiting_since: Option<Instant>,
+    /// The IPv4 table was built anew, and no snapshot has it yet.
+    is_table_new: bool,
+}
+
+/// A copy of all routes, of which publications are made that nobody forwards by.
+#[derive(Debug)]
+pub struct RoutesAside {
+    rib: Rib,
+    workers: u32,
+}
+
+impl RoutesAside {
+    /// The first publication of a router that has these routes of the kernel, and this configuration.
+    ///
+    /// # Errors
+    /// [`PublicationError`] when the tables cannot be built.
+    pub fn publication(
+        &self,
+        config: Arc<Checked>,
+        host: &HostView,
+    ) -> Result<Publication, PublicationError> {
+        let mut rib = self.rib.aside()?;
+        rib.follow_config(&config, host);
+        Publication::with(rib, config, host, self.workers)
+    }
 }
 
 /// The sequence numbers of tunnels, by their outer addresses: they go on when all else is built anew.
@@ -94,12 +147,46 @@ impl Publication {
         host: &HostView,
         workers: u32,
     ) -> Result<Self, PublicationError> {
-        let PreparedTables { config, mut adjacencies, rib, slices } = Self::prepare(config, host)?;
+        Self::with(Rib::new(&config, host)?, config, host, workers)
+    }
+
+    /// The same with routes that are there.
+    fn with(
+        mut rib: Rib,
+        config: Arc<Checked>,
+        host: &HostView,
+        workers: u32,
+    ) -> Result<Self, PublicationError> {
+        let fibs = build(&mut rib)?;
+        let slices = Arc::new(SliceTable::build(config.slice_blocks())?);
+        let owners = owners(&config, &mut rib.adjacencies);
         let mut sequences = Sequences::new();
-        let peers = peers(&config, &rib, &mut sequences);
-        let snapshot = assemble(&config, host, workers, &mut adjacencies, &rib, &slices, peers);
-        let publisher = Publisher::new(snapshot);
-        Ok(Self { config, workers, adjacencies, rib, slices, sequences, publisher })
+        let parts = Parts { rib: &mut rib, fibs: &fibs, slices: &slices, owners: &owners };
+        let snapshot = assemble(&config, host, workers, parts, &mut sequences);
+        let mut publisher = Publisher::new(snapshot);
+        rib.published(publisher.begin_grace());
+        let (timing, waiting_since) = (Timing::default(), None);
+        Ok(Self {
+            config,
+            workers,
+            rib,
+            fibs,
+            slices,
+            owners,
+            sequences,
+            publisher,
+            timing,
+            waiting_since,
+            is_table_new: false,
+        })
+    }
+
+    /// The routes as they are now, for publications that nobody forwards by.
+    ///
+    /// # Errors
+    /// [`PublicationError::Groups`].
+    pub fn routes_aside(&self) -> Result<RoutesAside, PublicationError> {
+        Ok(RoutesAside { rib: self.rib.aside()?, workers: self.workers })
     }
 
     /// A reading end for one worker.
@@ -114,15 +201,37 @@ impl Publication {
         self.publisher.current()
     }
 
-    /// How many routes are published.
+    /// How many routes there are.
     #[must_use]
     pub fn counts(&self) -> RibCounts {
-        self.rib.counts
+        self.rib.counts()
+    }
+
+    /// How long publications took.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        self.timing
     }
 
     /// The neighbors that routes, owners and tunnels lead to, which the kernel is to keep fresh.
     pub fn required_neighbors(&self) -> impl Iterator<Item = (InterfaceId, IpAddr)> + '_ {
-        self.adjacencies.required()
+        self.rib.adjacencies.required()
+    }
+
+    /// Takes in what the kernel tells of its routes, which it told first at `since`. Nothing is published:
+    /// [`host_changed`](Self::host_changed) does that for all that was taken in.
+    pub fn kernel_routes(&mut self, changes: &[RouteChange], since: Instant) {
+        for change in changes {
+            self.rib.kernel_changed(change);
+        }
+        self.timing.route_changes += changes.len() as u64;
+        self.waiting_since.get_or_insert(since);
+    }
+
+    /// Ends what lasts for a time only: routes that are held after they were withdrawn. True if a
+    /// publication is due.
+    pub fn tick(&mut self, now: Instant) -> bool {
+        self.rib.tick(now) || self.is_table_new
     }
 
     /// Publishes what changed on the machine.
@@ -135,48 +244,138 @@ impl Publication {
         changes: Changes,
     ) -> Result<(), PublicationError> {
         if changes.routes {
-            let mut adjacencies = Adjacencies::default();
-            self.rib = rib::build(&self.config, host, &mut adjacencies)?;
-            self.adjacencies = adjacencies;
+            self.rib.follow_host(&self.config, host, false);
         }
-        self.publish(host);
-        Ok(())
+        self.publish(host)
     }
 
-    /// Builds the tables of a new configuration aside: everything about it that can fail.
+    /// Builds the tables of a new configuration aside: everything about it that can fail. The kernel's
+    /// routes are those that were taken in; what is taken in later is not in the result, which is to be
+    /// published before.
     ///
     /// # Errors
     /// [`PublicationError`] when the tables cannot be built.
     pub fn prepare(
+        &self,
         config: Arc<Checked>,
         host: &HostView,
     ) -> Result<PreparedTables, PublicationError> {
-        let mut adjacencies = Adjacencies::default();
-        let rib = rib::build(&config, host, &mut adjacencies)?;
+        let egress = |config: &Checked| -> Vec<IpNet> {
+            config.egress.iter().map(|egress| egress.prefix).collect()
+        };
+        let old = &*self.config;
+        let is_same = old.routes == config.routes
+            && old.route_files == config.route_files
+            && old.route_options == config.route_options
+            && egress(old) == egress(&config);
+        let routes = if is_same {
+            None
+        } else {
+            let mut rib = self.rib.aside()?;
+            rib.follow_config(&config, host);
+            let fibs = build(&mut rib)?;
+            Some((rib, fibs))
+        };
         let slices = Arc::new(SliceTable::build(config.slice_blocks())?);
-        Ok(PreparedTables { config, adjacencies, rib, slices })
+        Ok(PreparedTables { config, routes, slices })
     }
 
     /// Publishes the tables of a new configuration.
     pub fn config_changed(&mut self, prepared: PreparedTables, host: &HostView) {
-        let PreparedTables { config, adjacencies, rib, slices } = prepared;
+        let PreparedTables { config, routes, slices } = prepared;
         self.config = config;
-        self.adjacencies = adjacencies;
-        self.rib = rib;
+        if let Some((rib, fibs)) = routes {
+            (self.rib, self.fibs) = (rib, fibs);
+        }
         self.slices = slices;
-        self.publish(host);
+        let before = std::mem::take(&mut self.owners);
+        self.owners = owners(&self.config, &mut self.rib.adjacencies);
+        for delivery in before {
+            if let Delivery::NextHop { adjacency, .. } = delivery {
+                self.rib.adjacencies.release(adjacency);
+            }
+        }
+        if let Err(error) = self.publish(host) {
+            // The tables of the configuration itself were built before.
+            tracing::error!(%error, "routes that changed meanwhile are not in force");
+        }
     }
 
-    /// Frees what no worker uses any more.
-    pub fn collect(&mut self) {
+    /// Frees what no worker uses any more, and lets into force what waited for workers. True if neighbors
+    /// are required no more.
+    pub fn collect(&mut self) -> bool {
+        let before = self.rib.adjacencies.len();
         self.publisher.collect();
+        if self.is_waiting() {
+            // An error is told by the next publication, which tries again.
+            let _ = self.settle();
+        } else {
+            self.rib.reclaim(&mut self.publisher);
+        }
+        self.rib.adjacencies.len() < before
     }
 
-    fn publish(&mut self, host: &HostView) {
-        let Self { config, workers, adjacencies, rib, slices, sequences, publisher } = self;
-        let peers = peers(config, rib, sequences);
-        publisher.publish(assemble(config, host, *workers, adjacencies, rib, slices, peers));
+    /// Whether a route waits until all workers know the next hop that it leads to: [`collect`](Self::collect)
+    /// is to be called soon.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.rib.has_changes()
     }
+
+    fn publish(&mut self, host: &HostView) -> Result<(), PublicationError> {
+        let start = Instant::now();
+        let has_changes = self.rib.has_changes();
+        // What cannot be built leaves the old table in force, whose ids keep their meaning.
+        let followed = self.fibs.follow6(&mut self.rib);
+        let rebuilt = self.fibs.follow4(&mut self.rib, &mut self.publisher);
+        let Self { config, workers, rib, fibs, slices, owners, sequences, publisher, .. } = self;
+        let parts = Parts { rib, fibs, slices, owners };
+        publisher.publish(assemble(config, host, *workers, parts, sequences));
+        self.is_table_new = false;
+        self.timing.publications += 1;
+        self.rib.published(self.publisher.begin_grace());
+        if has_changes {
+            self.timing.last_build = start.elapsed();
+        }
+        followed?;
+        rebuilt?;
+        self.settle()
+    }
+
+    /// Lets into the IPv4 table what waited until all workers know the adjacencies that it leads to.
+    fn settle(&mut self) -> Result<(), PublicationError> {
+        if self.rib.reclaim(&mut self.publisher) {
+            self.is_table_new |= self.fibs.follow4(&mut self.rib, &mut self.publisher)?;
+            // Until the next snapshot the old table is in force, and names what was released.
+            if !self.is_table_new {
+                self.rib.published(self.publisher.begin_grace());
+            }
+        }
+        if !self.rib.has_changes()
+            && !self.is_table_new
+            && let Some(since) = self.waiting_since.take()
+        {
+            self.timing.last_delay = since.elapsed();
+            self.timing.max_delay = self.timing.max_delay.max(self.timing.last_delay);
+        }
+        Ok(())
+    }
+}
+
+/// The FIBs, if there are ids for all groups.
+fn build(rib: &mut Rib) -> Result<Fibs, PublicationError> {
+    if rib.counts().unexpressible_by_reason.contains_key(Unexpressible::TooManyGroups.label()) {
+        return Err(GroupsError::TooManyGroups.into());
+    }
+    Fibs::build(rib)
+}
+
+/// What a snapshot is made of.
+struct Parts<'a> {
+    rib: &'a mut Rib,
+    fibs: &'a Fibs,
+    slices: &'a Arc<SliceTable>,
+    owners: &'a [Delivery],
 }
 
 /// Puts the parts of a snapshot together.
@@ -184,14 +383,12 @@ fn assemble(
     config: &Checked,
     host: &HostView,
     workers: u32,
-    adjacencies: &mut Adjacencies,
-    rib: &Rib,
-    slices: &Arc<SliceTable>,
-    peers: Peers,
+    Parts { rib, fibs, slices, owners }: Parts<'_>,
+    sequences: &mut Sequences,
 ) -> Snapshot {
-    let owners = owners(config, adjacencies);
+    let peers = peers(config, rib, sequences);
     let Peers { list: peers, kinds: tunnel_kinds, nodes, sites, .. } = peers;
-    let (resolved, neighbors) = adjacencies.resolve(config, host);
+    let (resolved, neighbors) = rib.adjacencies.resolve(config, host);
     let egress =
         |address: &IpAddr| config.egress.iter().any(|egress| egress.prefix.contains(address));
     let locals: OwnAddresses =
@@ -199,10 +396,10 @@ fn assemble(
     Snapshot {
         epoch: 1,
         interfaces: interfaces(config, host, &peers),
-        fib4: Arc::clone(&rib.fib4),
-        fib6: Arc::clone(&rib.fib6),
-        groups: Arc::clone(&rib.groups),
-        defaults: rib.defaults,
+        fib4: fibs.v4(),
+        fib6: Arc::clone(&fibs.v6),
+        groups: rib.groups(),
+        defaults: rib.defaults(),
         validates_sources: config
             .interfaces
             .iter()
@@ -214,7 +411,7 @@ fn assemble(
         adjacencies: resolved,
         neighbors,
         slices: Arc::clone(slices),
-        owners,
+        owners: owners.to_vec(),
         peers_by_address: peers
             .iter()
             .zip(0_u16..)
@@ -255,7 +452,7 @@ fn owners(config: &Checked, adjacencies: &mut Adjacencies) -> Vec<Delivery> {
             config::Delivery::Kernel => Delivery::Kernel,
             config::Delivery::NextHop { address, interface } => Delivery::NextHop {
                 interface,
-                adjacency: adjacencies.require(interface, address, 0),
+                adjacency: adjacencies.acquire(interface, address, 0),
             },
         })
         .collect()
@@ -280,10 +477,7 @@ fn peers(config: &Checked, rib: &Rib, sequences: &mut Sequences) -> Peers {
     let add = |peers: &mut Peers, ends: (IpAddr, IpAddr), tunnel: Tunnel, site: Option<SiteId>| {
         let (local, remote) = ends;
         let id = PeerId(u16::try_from(peers.list.len()).ok()?);
-        let route: RouteId = match remote {
-            IpAddr::V4(address) => rib.fib4.lookup(address.to_bits()),
-            IpAddr::V6(address) => rib.fib6.lookup(address.to_bits()),
-        };
+        let route = rib.lookup(remote);
         let encapsulation = match tunnel.kind {
             TunnelKind::Gue => Encapsulation::Gue { port: config.gue_port },
             TunnelKind::Ipip => Encapsulation::Ipip,

@@ -79,6 +79,40 @@ pub enum Request {
         /// that of the interface.
         keep_mac: bool,
     },
+    /// A page of routes.
+    RouteShow {
+        /// Only this prefix; all without it.
+        prefix: Option<String>,
+        /// Also the longer ones within it.
+        longer: bool,
+        /// Only prefixes for which this source has a route.
+        source: Option<String>,
+        /// Only routes that are left to the kernel.
+        unexpressible: bool,
+        /// Only what comes behind this prefix: what the page before gave as `next`.
+        after: Option<String>,
+    },
+    /// What an address would meet.
+    RouteGet {
+        /// The address.
+        address: String,
+    },
+    /// A page of the ranges of shared addresses.
+    SliceShow {
+        /// Only shared prefixes that hold this one or lie in it.
+        prefix: Option<String>,
+        /// How many ranges to pass over: what the page before gave as `next`.
+        after: usize,
+    },
+    /// What a port of a shared address would meet.
+    SliceGet {
+        /// The address.
+        address: String,
+        /// The port.
+        port: u16,
+        /// Whether the packets have ports at all.
+        has_ports: bool,
+    },
     /// Begin to copy live frames.
     TapOpen(TapRequest),
     /// Take what was copied since the last time. A tap that is not read for 10 seconds ends.

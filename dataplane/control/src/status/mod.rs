@@ -280,8 +280,51 @@ pub struct NeighborStatus {
     pub managed: bool,
 }
 
-/// Sizes of the routing tables in prefixes.
+/// Prefixes for which a source's route is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceCount {
+    /// The source: `own-address`, `broadcast`, `static`, `machine`, `kernel` or `withdrawn`.
+    pub source: String,
+    /// IPv4 prefixes.
+    pub v4: u64,
+    /// IPv6 prefixes.
+    pub v6: u64,
+}
+
+/// Routes that are left to the kernel for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// The reason in a word or two.
+    pub reason: String,
+    /// Prefixes.
+    pub prefixes: u64,
+}
+
+/// What the kernel mirror has seen, and how soon that was in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MirrorStatus {
+    /// Times that the kernel lost news for want of buffer.
+    pub overruns: u64,
+    /// Full readings of the kernel's tables that have ended.
+    pub resyncs: u64,
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Prefixes whose routes the kernel has changed.
+    pub route_changes: u64,
+    /// Publications of tables.
+    pub publications: u64,
+    /// From the kernel's word on the oldest route change in the last publication with one, until workers
+    /// could read it, in microseconds.
+    pub last_delay_us: u64,
+    /// The longest of those.
+    pub max_delay_us: u64,
+    /// What the last publication with route changes took by itself, in microseconds.
+    pub last_build_us: u64,
+}
+
+/// Sizes of the routing tables in prefixes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteCounts {
     /// IPv4 prefixes.
     pub v4: u64,
@@ -290,6 +333,24 @@ pub struct RouteCounts {
     /// Prefixes, part of the above, whose packets go to the kernel because the router cannot
     /// express the route.
     pub unexpressible: u64,
+    /// The same by reason.
+    #[serde(default)]
+    pub unexpressible_by_reason: Vec<ReasonCount>,
+    /// Prefixes by the source of the route in force.
+    #[serde(default)]
+    pub by_source: Vec<SourceCount>,
+    /// Prefixes, part of the above, that were withdrawn and are held.
+    #[serde(default)]
+    pub withdrawn: u64,
+    /// Groups of next hops, and other things that routes lead to.
+    #[serde(default)]
+    pub groups: u64,
+    /// Bytes of the prefixes with all their candidates; look-up tables and the kernel mirror apart.
+    #[serde(default)]
+    pub rib_bytes: u64,
+    /// Where they come from.
+    #[serde(default)]
+    pub mirror: MirrorStatus,
 }
 
 /// What became of packets that workers gave to the punt device.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::table::{Align, Table, count, duration, rate};
-use super::{InterfaceStatus, StatusReport};
+use super::{InterfaceStatus, RouteCounts, StatusReport};
 
 use Align::{Left, Right};
 
@@ -50,6 +50,7 @@ pub fn render(report: &StatusReport) -> String {
         count(report.routes.v6),
         count(report.routes.unexpressible),
     );
+    routes(&mut out, &report.routes);
     let reloads = &report.reloads;
     let _ = write!(out, "reloads    {} ok, {} refused", reloads.ok, reloads.refused);
     if reloads.gone_back > 0 {
@@ -367,6 +368,47 @@ fn plugins(report: &StatusReport) -> Table {
         ]);
     }
     table
+}
+
+/// Where routes come from, which ones are left to the kernel and why, and how late the last was.
+fn routes(out: &mut String, routes: &RouteCounts) {
+    let by_source: Vec<String> = routes
+        .by_source
+        .iter()
+        .map(|row| format!("{} {}+{}", row.source, count(row.v4), count(row.v6)))
+        .collect();
+    if !by_source.is_empty() {
+        let _ = writeln!(
+            out,
+            "  in force from {}; {} groups, {} MiB",
+            by_source.join(", "),
+            count(routes.groups),
+            routes.rib_bytes >> 20,
+        );
+    }
+    let reasons: Vec<String> = routes
+        .unexpressible_by_reason
+        .iter()
+        .map(|row| format!("{} {}", row.reason, count(row.prefixes)))
+        .collect();
+    if !reasons.is_empty() {
+        let _ = writeln!(
+            out,
+            "  left to the kernel: {} (sluice route show --unexpressible)",
+            reasons.join(", ")
+        );
+    }
+    let mirror = &routes.mirror;
+    let ms = |us: u64| format!("{}.{} ms", us / 1000, us % 1000 / 100);
+    let _ = writeln!(
+        out,
+        "  kernel: {} changes, {} full readings, {} overruns; in force after {}, at most {}",
+        count(mirror.route_changes),
+        count(mirror.resyncs),
+        count(mirror.overruns),
+        ms(mirror.last_delay_us),
+        ms(mirror.max_delay_us),
+    );
 }
 
 #[cfg(test)]

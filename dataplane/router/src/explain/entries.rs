@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use control::publication::RouteSource;
+use control::publication::RouteEntry;
 use forward::{Next, Path};
 use serde_json::{Value, json};
 use sluice_abi::{Descriptor, flags};
@@ -121,12 +121,11 @@ pub(super) fn slice_words(slice: Option<SliceId>, owner: Owner, names: Names<'_>
 }
 
 /// Who gave a route.
-pub(super) fn source_words(source: RouteSource) -> &'static str {
-    match source {
-        RouteSource::OwnAddress => "this machine's addresses",
-        RouteSource::Configuration => "the configuration",
-        RouteSource::Kernel => "the kernel",
-        RouteSource::KernelUnexpressible => "the kernel, which has to forward it itself",
+pub(super) fn source_words(entry: &RouteEntry) -> String {
+    if entry.is_unexpressible {
+        format!("{}, which has to forward it itself", entry.source)
+    } else {
+        entry.source.to_string()
     }
 }
 
@@ -147,7 +146,7 @@ pub(super) fn group_words(group: &NextHopGroup, names: Names<'_>) -> String {
                     let adjacency = names.snapshot.adjacency(*id)?;
                     let interface = interface_name(adjacency.interface, names);
                     let share = if seen.len() > 1 {
-                        format!(" ({count} of {})", members.len())
+                        format!(" ({count} of {} buckets)", members.len())
                     } else {
                         String::new()
                     };

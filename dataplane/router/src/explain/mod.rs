@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use config::Checked;
-use control::publication::{HostView, Publication};
+use control::publication::Publication;
 use crossbeam::channel::{Receiver, bounded};
 use forward::{
     Neighbor, PacketRecord, PuntReceiver, Worker, WorkerCounters, WorkerParts, punt_channel,
@@ -50,7 +50,6 @@ const FILL_FRAMES: usize = 4;
 #[derive(Clone, Copy)]
 pub(crate) struct Names<'a> {
     pub(crate) config: &'a Checked,
-    pub(crate) host: &'a HostView,
     pub(crate) publication: &'a Publication,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) plugins: &'a [ListedPlugin],

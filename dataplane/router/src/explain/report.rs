@@ -9,7 +9,7 @@ use policy::{Asked, ListedPlugin};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sluice_abi::{Descriptor, flags};
-use tables::{Owner, Role, SourceValidation};
+use tables::{Owner, Role, RouteId, SourceValidation};
 
 use super::Names;
 use super::entries::{
@@ -273,11 +273,11 @@ impl Builder<'_> {
             Verdict::Drop(reason) => format!("refused: {}", reason.help()),
             _ => "accepted".to_owned(),
         };
-        let entry = self.names.publication.route_entry(self.names.host, source);
-        let group = snapshot.group(route).map(|group| group_words(group, self.names));
+        let entry = self.names.publication.route_entry(source);
+        let group = snapshot.groups.copy(route).map(|group| group_words(&group, self.names));
         let step = match (&entry, &group) {
             (Some(entry), Some(group)) => {
-                let from = super::entries::source_words(entry.source);
+                let from = super::entries::source_words(entry);
                 let prefix = entry.prefix;
                 let words = format!(
                     "back to {source} by {prefix} from {from}: {group}; {mode} on {}: {judgement}",
@@ -427,15 +427,15 @@ impl Builder<'_> {
             Some(peer) => format!("into the tunnel to {peer}, by "),
             None => String::new(),
         };
-        let entry = self.names.publication.route_entry(self.names.host, destination);
+        let entry = self.names.publication.route_entry(destination);
         let group = descriptor
             .next_hop
             .checked_sub(1)
-            .and_then(|group| snapshot.groups.get(usize::from(group)))
-            .map(|group| super::entries::group_words(group, self.names));
+            .and_then(|group| snapshot.groups.copy(RouteId(group)))
+            .map(|group| super::entries::group_words(&group, self.names));
         let mut step = match (&entry, &group) {
             (Some(entry), Some(group)) => {
-                let source = super::entries::source_words(entry.source);
+                let source = super::entries::source_words(entry);
                 let words = format!("{tunnel}{} from {source}: {group}{failure}", entry.prefix);
                 Step::new(Stage::Routes, words)
                     .from("routes", format!("{} {group}", entry.prefix))

@@ -211,12 +211,7 @@ fn explain_on(packet: &str, change: Change) -> Explanation {
     super::address_to(&mut frame, mac);
     let record = super::ask(publisher.reader(), NoHook, ingress, &frame, Nanos(0));
     let snapshot = publisher.current();
-    let names = Names {
-        config: &config,
-        host: &host,
-        publication: &publication,
-        snapshot: &snapshot,
-        plugins: &[],
-    };
+    let names =
+        Names { config: &config, publication: &publication, snapshot: &snapshot, plugins: &[] };
     Explanation::new(&record.expect("a record"), names, &[])
 }

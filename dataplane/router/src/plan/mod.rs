@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use config::Checked;
-use control::publication::{HostView, Publication};
+use control::publication::{HostView, Publication, RoutesAside};
 use forward::{PacketRecord, Sample, Stage};
 use frame::{DropReason, Nanos, Verdict};
 use policy::{Asked, ListedPlugin, Shadow, ShadowTraps, WorkerChain};
@@ -59,7 +59,8 @@ pub(crate) struct Question {
     pub(crate) old: Arc<Checked>,
     pub(crate) new: Arc<Checked>,
     pub(crate) host: HostView,
-    pub(crate) workers: u32,
+    /// The routes that the machine has.
+    pub(crate) routes: RoutesAside,
     /// The samples of each worker, in their order.
     pub(crate) samples: Vec<Vec<Sample>>,
     /// The plugins that run, and those of the new configuration.
@@ -112,17 +113,17 @@ struct Side<'a> {
 /// Judges every sample by both configurations. Takes long: tables are built, and each sample costs some
 /// microseconds.
 pub(crate) fn judge(question: Question, now: Nanos) -> Result<Judgement> {
-    let Question { old, new, host, workers, samples, shadows } = question;
-    let before = Publication::new(Arc::clone(&old), &host, workers)
-        .context("the tables in force, built anew")?;
-    let after = Publication::new(Arc::clone(&new), &host, workers)?;
+    let Question { old, new, host, routes, samples, shadows } = question;
+    let before =
+        routes.publication(Arc::clone(&old), &host).context("the tables in force, built anew")?;
+    let after = routes.publication(Arc::clone(&new), &host)?;
     let snapshots = (before.current(), after.current());
     let (old_plugins, new_plugins) = shadows;
     let mut judgement = Judgement::default();
     judgement.tell_of_plugins(&old_plugins.plugins, &new_plugins.plugins);
     let (old_list, new_list) = (old_plugins.plugins, new_plugins.plugins);
     let side = |publication, config, snapshot, plugins, chain, traps| {
-        let names = Names { config, host: &host, publication, snapshot, plugins };
+        let names = Names { config, publication, snapshot, plugins };
         Side { aside: Aside::new(Publication::reader(publication), chain, now), names, traps }
     };
     let snapshot: &Snapshot = &snapshots.0;

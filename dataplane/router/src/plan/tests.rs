@@ -176,8 +176,10 @@ fn ask(old: &Arc<Checked>, new: &Arc<Checked>, samples: Vec<Sample>) -> PlanRepo
     let question = Question {
         old: Arc::clone(old),
         new: Arc::clone(new),
+        routes: Publication::new(Arc::clone(old), &host, 1)
+            .and_then(|live| live.routes_aside())
+            .expect("tables"),
         host,
-        workers: 1,
         samples: vec![samples],
         shadows: runs.shadows_of_plan(&plugins::specs(new)).expect("instances"),
     };

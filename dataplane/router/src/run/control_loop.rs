@@ -1,10 +1,11 @@
 //! The control loop: one event at a time.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use config::{Action, Checked};
 use control::kernel::{KernelEvent, KernelMirror};
 use control::metrics::MetricsServer;
@@ -28,6 +29,7 @@ use crate::run::plugin_thread::PluginThread;
 use crate::run::punt_thread::PuntThread;
 use crate::run::report::Rates;
 use crate::run::source::Source;
+use crate::run::tables::RouteQuery;
 use crate::run::taps::Taps;
 
 /// How often the loop looks at the time when nothing happens: what sets rates and metrics.
@@ -36,9 +38,15 @@ const IDLE_TICK: Duration = Duration::from_millis(200);
 /// The same while changes are gathered that are to be published.
 const GATHERING_TICK: Duration = Duration::from_millis(5);
 
-/// How long route changes are gathered before tables are built anew. A full table takes about 150 ms
-/// to build; building it more often than half of the time would starve everything else.
-const ROUTES_GATHERED: Duration = Duration::from_millis(50);
+/// The same while a route waits for workers to learn of its next hop: they take a turn for that.
+const WAITING_TICK: Duration = Duration::from_millis(1);
+
+/// How long route changes are gathered at least before they are published: the mirror has gathered them
+/// for [`COALESCE_MS`](control::kernel::COALESCE_MS) already.
+const GATHERED_MIN: Duration = Duration::from_millis(2);
+
+/// How long they are gathered at most.
+const GATHERED_MAX: Duration = Duration::from_secs(1);
 
 /// How often rates are measured and metrics are set.
 const SECOND: Duration = Duration::from_secs(1);
@@ -98,7 +106,11 @@ impl ControlLoop {
         let planned = self.planned.1.clone();
         self.every_second(SECOND);
         loop {
-            let tick = if gathered == Changes::default() { IDLE_TICK } else { GATHERING_TICK };
+            let tick = match gathered == Changes::default() {
+                true if self.publication.is_waiting() => WAITING_TICK,
+                true => IDLE_TICK,
+                false => GATHERING_TICK,
+            };
             let tick = self.confirm_within().map_or(tick, |due| due.min(tick));
             select! {
                 recv(events) -> event => match event {
@@ -137,9 +149,17 @@ impl ControlLoop {
                 }
                 default(tick) => {}
             }
-            let due = gathered.neighbors && !gathered.routes
-                || gathered.routes && gathered_since.elapsed() >= ROUTES_GATHERED;
-            if due && events.is_empty() {
+            if self.publication.tick(Instant::now()) {
+                gathered.routes = true;
+            }
+            if self.publication.is_waiting() && gathered == Changes::default() {
+                self.publication.collect();
+            }
+            // Publishing more often than half of the time would starve everything else.
+            let pause = self.publication.timing().last_build.clamp(GATHERED_MIN, GATHERED_MAX);
+            let waited = gathered_since.elapsed();
+            let due = gathered.neighbors && !gathered.routes || gathered.routes && waited >= pause;
+            if due && (events.is_empty() || waited >= GATHERED_MAX) {
                 self.publish(gathered);
                 gathered = Changes::default();
             }
@@ -156,6 +176,9 @@ impl ControlLoop {
         let down_before = self.host.interfaces_down().len();
         let changes = self.host.apply(event);
         match event {
+            KernelEvent::Routes { changes, since } => {
+                self.publication.kernel_routes(changes, *since);
+            }
             KernelEvent::Addresses(_) => self.update_rules(),
             KernelEvent::Neighbor(change) => {
                 self.neighbors.adopt(change, &self.host, &self.mirror);
@@ -196,7 +219,9 @@ impl ControlLoop {
 
     fn every_second(&mut self, elapsed: Duration) {
         self.neighbors.tidy(&self.host, &self.mirror);
-        self.publication.collect();
+        if self.publication.collect() {
+            self.neighbors.follow(&self.publication, &self.host, &self.mirror);
+        }
         self.taps.tidy();
         self.rates.measure(&self.counters, elapsed);
         if let Some(metrics) = &self.metrics {
@@ -224,6 +249,24 @@ impl ControlLoop {
             Request::PluginReload { name } => self.plugins.reload(name, responder),
             Request::Explain { interface, packet, has_link_layer, keep_mac } => {
                 reply(responder, self.explain(&interface, &packet, has_link_layer, keep_mac));
+            }
+            Request::RouteShow { prefix, longer, source, unexpressible, after } => {
+                let page = || {
+                    let (prefix, after) = (optional(prefix)?, optional(after)?);
+                    self.show_routes(&RouteQuery { prefix, longer, source, unexpressible, after })
+                };
+                reply(responder, page());
+            }
+            Request::RouteGet { address } => {
+                reply(responder, parsed(&address).and_then(|address| self.get_route(address)));
+            }
+            Request::SliceShow { prefix, after } => {
+                let prefix = optional(prefix);
+                reply(responder, prefix.and_then(|prefix| self.show_slices(prefix, after)));
+            }
+            Request::SliceGet { address, port, has_ports } => {
+                let address = parsed(&address);
+                reply(responder, address.and_then(|at| self.get_slice(at, port, has_ports)));
             }
             Request::TapOpen(request) => reply(responder, self.open_tap(request)),
             Request::TapRead { tap, frames_max, explain } => {
@@ -261,7 +304,7 @@ impl ControlLoop {
         }
         // What can fail comes before anything is in force: tables are built and plugins compiled
         // aside.
-        let tables = Publication::prepare(Arc::clone(&new), self.host.view())?;
+        let tables = self.publication.prepare(Arc::clone(&new), self.host.view())?;
         let has_plugins =
             is_going_back || actions.iter().any(|action| matches!(action, Action::Plugins(_)));
         match plugins {
@@ -306,6 +349,15 @@ impl ControlLoop {
         self.neighbors.follow(&self.publication, &self.host, &self.mirror);
         Ok(actions.iter().map(name_of).collect())
     }
+}
+
+/// A prefix or an address from a request.
+fn parsed<T: FromStr>(text: &str) -> Result<T> {
+    text.parse().map_err(|_| anyhow!("\"{text}\" is neither an address nor a prefix"))
+}
+
+fn optional<T: FromStr>(text: Option<String>) -> Result<Option<T>> {
+    text.as_deref().map(parsed).transpose()
 }
 
 fn reply(responder: Responder, result: Result<Value>) {

@@ -1,40 +1,28 @@
 //! The machine as the kernel mirror tells it, in the form that publication wants.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use control::kernel::{
-    KernelEvent, KernelState, Link, LocalKind, NeighborChange, NeighborState, RouteChange,
-    RouteKind, Scope,
+    KernelEvent, KernelState, Link, LocalKind, NeighborChange, NeighborState, Scope,
 };
-use control::publication::{
-    Changes, HostView, InterfaceView, NeighborView, NextHopView, RouteView,
-};
+use control::publication::{Changes, HostView, InterfaceView, NeighborView};
 use tables::AdjacencyState;
 use wire::{InterfaceId, MacAddress};
 
-/// The kernel's state, and the view of it that is published.
+/// The kernel's state, and the view of it that is published. Routes are not part of it: publication takes
+/// them as they come, and keeps them once.
 #[derive(Debug)]
 pub(crate) struct HostState {
     names: Vec<String>,
     kernel: KernelState,
     view: HostView,
-    /// Routes that do the same share one value, as they do in the mirror.
-    shared: HashMap<RouteView, Arc<RouteView>>,
-    by_ifindex: HashMap<u32, InterfaceId>,
 }
 
 impl HostState {
     /// The state of a machine of which nothing is known yet but the names of the router's interfaces.
     pub(crate) fn new(names: Vec<String>) -> Self {
-        Self {
-            names,
-            kernel: KernelState::default(),
-            view: HostView::default(),
-            shared: HashMap::new(),
-            by_ifindex: HashMap::new(),
-        }
+        Self { names, kernel: KernelState::default(), view: HostView::default() }
     }
 
     pub(crate) fn view(&self) -> &HostView {
@@ -58,7 +46,7 @@ impl HostState {
 
     /// The router's interface with this number.
     pub(crate) fn interface(&self, ifindex: u32) -> Option<InterfaceId> {
-        self.by_ifindex.get(&ifindex).copied()
+        self.view.links.get(&ifindex).copied()
     }
 
     /// The router's interfaces that the kernel has no more, or that are down.
@@ -77,9 +65,11 @@ impl HostState {
         self.view.broadcasts.iter().copied()
     }
 
-    /// Takes news in, and says what it changed.
+    /// Takes news in, and says what it changed. News of routes is for the publication.
     pub(crate) fn apply(&mut self, event: &KernelEvent) -> Changes {
-        self.kernel.apply(event);
+        if !matches!(event, KernelEvent::Routes { .. }) {
+            self.kernel.apply(event);
+        }
         match event {
             KernelEvent::Links(_) => {
                 self.take_links();
@@ -89,12 +79,7 @@ impl HostState {
                 self.take_addresses();
                 Changes { routes: true, neighbors: false }
             }
-            KernelEvent::Routes(changes) => {
-                for change in changes {
-                    self.take_route(change);
-                }
-                Changes { routes: true, neighbors: false }
-            }
+            KernelEvent::Routes { .. } => Changes { routes: true, neighbors: false },
             KernelEvent::Neighbor(change) => {
                 Changes { routes: false, neighbors: self.take_neighbor(change) }
             }
@@ -103,24 +88,24 @@ impl HostState {
     }
 
     fn take_links(&mut self) {
-        let before = std::mem::take(&mut self.by_ifindex);
+        let before = std::mem::take(&mut self.view.links);
+        self.view.down.clear();
         for (position, name) in (0_u8..).zip(&self.names) {
-            if let Some(link) = self.kernel.links.get(name) {
-                self.by_ifindex.insert(link.ifindex, InterfaceId(position));
+            match self.kernel.links.get(name) {
+                Some(link) => {
+                    self.view.links.insert(link.ifindex, InterfaceId(position));
+                    if !link.up {
+                        self.view.down.insert(InterfaceId(position));
+                    }
+                }
+                None => {
+                    self.view.down.insert(InterfaceId(position));
+                }
             }
         }
         self.take_addresses();
-        if before != self.by_ifindex {
+        if before != self.view.links {
             // What was learnt under other numbers means something else now.
-            let routes: Vec<RouteChange> = self
-                .kernel
-                .routes
-                .iter()
-                .map(|(prefix, route)| RouteChange { prefix: *prefix, route: Some(route.clone()) })
-                .collect();
-            for change in &routes {
-                self.take_route(change);
-            }
             self.view.neighbors.clear();
             let neighbors: Vec<NeighborChange> = self
                 .kernel
@@ -158,51 +143,10 @@ impl HostState {
         self.view.broadcasts = single(|kind| kind == LocalKind::Broadcast);
     }
 
-    fn take_route(&mut self, change: &RouteChange) {
-        let Some(route) = &change.route else {
-            self.view.routes.remove(&change.prefix);
-            return;
-        };
-        let view = self.route_view(&route.kind);
-        let shared = match self.shared.get(&view) {
-            Some(shared) => Arc::clone(shared),
-            None => {
-                let shared = Arc::new(view.clone());
-                self.shared.insert(view, Arc::clone(&shared));
-                shared
-            }
-        };
-        self.view.routes.insert(change.prefix, shared);
-    }
-
-    fn route_view(&self, kind: &RouteKind) -> RouteView {
-        match kind {
-            RouteKind::Blackhole => RouteView::Blackhole,
-            RouteKind::Unreachable => RouteView::Unreachable,
-            RouteKind::Prohibit => RouteView::Prohibit,
-            RouteKind::Local | RouteKind::NotExpressible(_) => RouteView::Kernel,
-            RouteKind::NextHops(hops) => {
-                let hops: Option<Vec<NextHopView>> = hops
-                    .iter()
-                    .map(|hop| {
-                        Some(NextHopView {
-                            interface: *self.by_ifindex.get(&hop.ifindex)?,
-                            via: hop.via,
-                            weight: u16::try_from(hop.weight).unwrap_or(u16::MAX),
-                            mtu: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
-                        })
-                    })
-                    .collect();
-                // Over an interface that is not the router's, even in part: the kernel forwards.
-                hops.map_or(RouteView::Kernel, RouteView::NextHops)
-            }
-        }
-    }
-
     /// Says whether anything changed that a worker sees: a neighbor that goes from reachable to
     /// stale and back is the same to it.
     fn take_neighbor(&mut self, change: &NeighborChange) -> bool {
-        let Some(&interface) = self.by_ifindex.get(&change.ifindex) else { return false };
+        let Some(&interface) = self.view.links.get(&change.ifindex) else { return false };
         let key = (interface, change.address);
         let view = change.neighbor.map(|neighbor| {
             let state = match neighbor.state {

@@ -21,6 +21,7 @@ mod privileges;
 mod punt_thread;
 mod report;
 mod source;
+mod tables;
 mod taps;
 mod worker_thread;
 
@@ -35,7 +36,7 @@ use anyhow::{Context, Result, bail};
 use config::{Checked, Poll};
 use control::kernel::{KernelEvent, KernelMirror, MirrorOptions};
 use control::metrics::MetricsServer;
-use control::publication::Publication;
+use control::publication::{Changes, Publication};
 use control::socket::ControlServer;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use forward::{
@@ -84,7 +85,8 @@ pub(crate) fn run(file: &Path) -> Result<()> {
     let cores = datapath::cores(&config, &facts)?;
 
     let (mirror, events) = privileges::limited(|| start_mirror(&config))?;
-    let host = read_machine(&config, &events)?;
+    let workers = u32::try_from(cores.len())?;
+    let (host, publication) = read_machine(&config, workers, &events)?;
     let (server, requests) = privileges::limited(|| {
         Ok(ControlServer::bind(&config.router.control_socket, SOCKET_MODE)?)
     })?;
@@ -93,8 +95,6 @@ pub(crate) fn run(file: &Path) -> Result<()> {
     })?;
     let (plugin_host, chains) = privileges::limited(|| load_plugins(&config, cores.len()))?;
 
-    let workers = u32::try_from(cores.len())?;
-    let publication = Publication::new(Arc::clone(&config), host.view(), workers)?;
     let stop_punt = Arc::new(AtomicBool::new(false));
     let (send_ends, ends) = mpsc::channel();
     let largest_mtu = facts.iter().map(|facts| facts.mtu).max().unwrap_or(1500);
@@ -213,7 +213,7 @@ fn load_plugins(config: &Checked, workers: usize) -> Result<(PluginHost, Vec<Wor
 
 fn start_mirror(config: &Checked) -> Result<(KernelMirror, Receiver<KernelEvent>)> {
     let options = MirrorOptions {
-        table: config.kernel.table.get(),
+        tables: config.kernel.tables.clone(),
         routes: config.kernel.routes,
         neighbors: config.kernel.neighbors,
         interfaces: config.interfaces.iter().map(|interface| interface.name.clone()).collect(),
@@ -222,16 +222,25 @@ fn start_mirror(config: &Checked) -> Result<(KernelMirror, Receiver<KernelEvent>
     Ok(KernelMirror::start(options)?)
 }
 
-/// Waits until the kernel's tables were read once.
-fn read_machine(config: &Checked, events: &Receiver<KernelEvent>) -> Result<HostState> {
+/// Waits until the kernel's tables were read once, and publishes them. Routes go into the publication as
+/// they are told, so that a full table is nowhere twice.
+fn read_machine(
+    config: &Arc<Checked>,
+    workers: u32,
+    events: &Receiver<KernelEvent>,
+) -> Result<(HostState, Publication)> {
     let names = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
     let mut host = HostState::new(names);
+    let mut publication = Publication::new(Arc::clone(config), host.view(), workers)?;
     let deadline = Instant::now() + SYNCHRONIZE_WITHIN;
     while !host.is_synchronized() {
         match events.recv_deadline(deadline) {
             Ok(KernelEvent::Failed(error)) => bail!("{error}"),
             Ok(event) => {
                 host.apply(&event);
+                if let KernelEvent::Routes { changes, since } = &event {
+                    publication.kernel_routes(changes, *since);
+                }
             }
             Err(RecvTimeoutError::Timeout) => {
                 bail!("the kernel's tables were not read within {SYNCHRONIZE_WITHIN:?}")
@@ -239,7 +248,8 @@ fn read_machine(config: &Checked, events: &Receiver<KernelEvent>) -> Result<Host
             Err(RecvTimeoutError::Disconnected) => bail!("the kernel mirror has ended"),
         }
     }
-    Ok(host)
+    publication.host_changed(host.view(), Changes { routes: true, neighbors: true })?;
+    Ok((host, publication))
 }
 
 /// What a signal asks for.

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
-use control::publication::HostView;
+use anyhow::{Result, bail};
+use control::publication::{HostView, RoutesAside};
 use control::socket::Responder;
 use crossbeam::channel::Sender;
 use forward::Sample;
@@ -44,6 +44,7 @@ struct Job {
     in_force: Source,
     generation: u64,
     host: HostView,
+    routes: RoutesAside,
     samples: Vec<Vec<Sample>>,
     plugins: PluginAsker,
     start: Instant,
@@ -66,11 +67,16 @@ impl ControlLoop {
             responder.reply_with(Err::<(), _>(busy));
             return;
         }
+        let routes = match self.publication.routes_aside() {
+            Ok(routes) => routes,
+            Err(error) => return responder.reply_with(Err::<(), _>(error.to_string())),
+        };
         let job = Job {
             file,
             in_force: Source { config: Arc::clone(&self.config), text: Arc::clone(&self.text) },
             generation: self.generation,
             host: self.host.view().clone(),
+            routes,
             samples: self.samples.iter().map(|ring| ring.read()).collect(),
             plugins: self.plugins.asker(),
             start: self.start,
@@ -189,7 +195,7 @@ fn run(
 }
 
 fn make(job: Job) -> Result<(Source, PlanReport)> {
-    let Job { file, in_force, generation, host, samples, plugins, start } = job;
+    let Job { file, in_force, generation, host, routes, samples, plugins, start } = job;
     let new = Source::read(&file)?;
     let differs: Vec<String> =
         config::diff(&in_force.config, &new.config)?.iter().map(name_of).collect();
@@ -203,7 +209,7 @@ fn make(job: Job) -> Result<(Source, PlanReport)> {
             old: in_force.config,
             new: Arc::clone(&new.config),
             host,
-            workers: u32::try_from(workers).context("too many workers")?,
+            routes,
             samples,
             shadows,
         };

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use config::{Checked, Delivery, Owner, Poll};
+use control::publication::RibCounts;
 use control::status::{
-    ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, NeighborStatus, NodeStatus,
-    PuntStatus, RouteCounts, RouterStatus, SliceStatus, StageClocks, StatusReport, WorkerStatus,
-    XdpStatistics,
+    ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, MirrorStatus, NeighborStatus,
+    NodeStatus, PuntStatus, ReasonCount, RouteCounts, RouterStatus, SliceStatus, SourceCount,
+    StageClocks, StatusReport, WorkerStatus, XdpStatistics,
 };
 use forward::{Counter, InterfaceCounters, Stage, WorkerCounters};
 use frame::DropReason;
@@ -147,11 +148,7 @@ impl ControlLoop {
             egress: self.egress(),
             nodes: self.nodes(),
             neighbors: self.neighbor_rows(),
-            routes: RouteCounts {
-                v4: counts.v4 as u64,
-                v6: counts.v6 as u64,
-                unexpressible: counts.unexpressible as u64,
-            },
+            routes: self.routes(&counts),
             punt: self.punted(),
             plugins: self
                 .plugins
@@ -161,6 +158,41 @@ impl ControlLoop {
                 .collect(),
             reloads: self.reloads.clone(),
             confirmation: self.confirmation(),
+        }
+    }
+
+    fn routes(&self, counts: &RibCounts) -> RouteCounts {
+        let mirror = self.mirror.counts();
+        let timing = self.publication.timing();
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let reason = |(reason, prefixes): (&&str, &usize)| ReasonCount {
+            reason: (*reason).to_owned(),
+            prefixes: *prefixes as u64,
+        };
+        let source = |(source, [v4, v6]): (&&str, &[usize; 2])| SourceCount {
+            source: (*source).to_owned(),
+            v4: *v4 as u64,
+            v6: *v6 as u64,
+        };
+        RouteCounts {
+            v4: counts.v4 as u64,
+            v6: counts.v6 as u64,
+            unexpressible: counts.unexpressible as u64,
+            unexpressible_by_reason: counts.unexpressible_by_reason.iter().map(reason).collect(),
+            by_source: counts.by_source.iter().map(source).collect(),
+            withdrawn: counts.withdrawn as u64,
+            groups: counts.groups as u64,
+            rib_bytes: counts.bytes as u64,
+            mirror: MirrorStatus {
+                overruns: mirror.overruns,
+                resyncs: mirror.readings,
+                malformed: mirror.malformed,
+                route_changes: timing.route_changes,
+                publications: timing.publications,
+                last_delay_us: us(timing.last_delay),
+                max_delay_us: us(timing.max_delay),
+                last_build_us: us(timing.last_build),
+            },
         }
     }
 
@@ -356,7 +388,7 @@ impl ControlLoop {
                 } else {
                     match peer.and_then(|id| snapshot.peer(id)) {
                         None => "no tunnel",
-                        Some(peer) => match snapshot.group(peer.route) {
+                        Some(peer) => match snapshot.groups.copy(peer.route) {
                             Some(NextHopGroup::Adjacencies(members)) => {
                                 let resolved = members.iter().any(|id| {
                                     snapshot.adjacency(*id).is_some_and(|adjacency| {
@@ -368,7 +400,7 @@ impl ControlLoop {
                             Some(NextHopGroup::Glean { interface, .. }) => {
                                 let adjacency = snapshot
                                     .neighbors
-                                    .get(*interface, peer.remote)
+                                    .get(interface, peer.remote)
                                     .and_then(|id| snapshot.adjacency(id));
                                 match adjacency.map(|adjacency| adjacency.state) {
                                     Some(AdjacencyState::Resolved) => "resolved",

@@ -149,7 +149,6 @@ impl ControlLoop {
         let record = explain::ask(self.publication.reader(), chain, ingress, frame, now)?;
         let names = Names {
             config: &self.config,
-            host: self.host.view(),
             publication: &self.publication,
             snapshot: &snapshot,
             plugins: &plugins,

@@ -6,13 +6,16 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
-use super::egress_index::EgressIndex;
 use super::partition::Partition;
 use super::{
-    DEPTH_MAX, Egress, EgressBlock, EgressId, Owner, RelativeHit, SliceHit, SliceTable,
+    DEPTH_MAX, Egress, EgressBlock, EgressId, Hits, Owner, RelativeHit, SliceHit, SliceTable,
     SliceTableError, position,
 };
+use crate::FibError;
+use crate::exact_index::ExactIndex;
+use crate::hardware::Memory;
 use crate::rank_tree::RankTree;
+use crate::sync::{AtomicU32, Ordering};
 
 /// A table in the making, with what is needed to store equal things once.
 #[derive(Default)]
@@ -43,6 +46,13 @@ impl Builder {
             (block.prefix.addr().is_ipv6(), block.prefix.prefix_len(), block.prefix.addr())
         });
         let mut builder = Self::default();
+        if count > 0 {
+            let memory = Memory::new().map_err(|error| match error {
+                FibError::Memory { source, .. } => SliceTableError::Memory(source.kind()),
+                _ => SliceTableError::Memory(std::io::ErrorKind::Other),
+            })?;
+            builder.table.hits = Hits(Some(memory));
+        }
         let mut resolved: FxHashMap<IpNet, EgressId> = FxHashMap::default();
         for block in &blocks {
             let around = std::iter::successors(block.prefix.supernet(), IpNet::supernet)
@@ -66,7 +76,7 @@ impl Builder {
             IpNet::V4(_) => None,
         });
         let (index4, index6) =
-            (EgressIndex::new(entries4.collect()), EgressIndex::new(entries6.collect()));
+            (ExactIndex::new(entries4.collect()), ExactIndex::new(entries6.collect()));
         (table.index4, table.index6) = (index4, index6);
         Ok(table)
     }
@@ -87,8 +97,10 @@ impl Builder {
         // each of many prefixes would be work for nothing.
         if let (true, Owner::Unowned, Some(around)) = (block.ranges.is_empty(), block.rest, around)
         {
-            let record = Egress { portless, ..self.table.egresses[around.0 as usize] };
-            self.table.egresses.push(record);
+            let Egress { tree, slice_base, ref first_hit, .. } =
+                self.table.egresses[around.0 as usize];
+            let first_hit = AtomicU32::new(first_hit.load(Ordering::Relaxed));
+            self.table.egresses.push(Egress { tree, first_hit, slice_base, portless });
             let partition = self.table.partitions[around.0 as usize].clone();
             self.table.partitions.push(partition);
             return Ok(egress);
@@ -99,7 +111,7 @@ impl Builder {
             SliceTableError::TooManyRanges { prefix: block.prefix, max: SliceTable::RANGES_MAX };
         let (slice_base, hits) = relative(&partition.hits);
         let (tree, list) = self.tree(partition.last_ports).ok_or_else(|| too_many.clone())?;
-        let first_hit = self.run(hits).ok_or(too_many)?;
+        let first_hit = AtomicU32::new(self.run(hits).ok_or(too_many)?);
         self.table.egresses.push(Egress { tree, first_hit, slice_base, portless });
         self.table.partitions.push(list);
         Ok(egress)
@@ -130,12 +142,12 @@ impl Builder {
         if let Some(&first) = self.runs.get(&run) {
             return Some(first);
         }
-        let hits = &mut self.table.hits;
-        if hits.len() + run.len() > SliceTable::RANGES_MAX {
-            return None;
+        let first = self.table.hits_len.load(Ordering::Relaxed);
+        let cells = self.table.hits.cells().get(first as usize..)?.get(..run.len())?;
+        for (cell, hit) in cells.iter().zip(&run) {
+            cell.store(hit.pack(), Ordering::Relaxed);
         }
-        let first = position(hits.len());
-        hits.extend(&run);
+        self.table.hits_len.store(first + position(run.len()), Ordering::Relaxed);
         self.runs.insert(run, first);
         Some(first)
     }

@@ -1,7 +1,7 @@
 //! Who owns an (egress address, port).
 //!
 //! ```text
-//!   address --EgressIndex--> EgressId --> Egress { partition, hits, .. }
+//!   address --ExactIndex--> EgressId --> Egress { partition, hits, .. }
 //!                                            |          |
 //!   port ------------------------------> last ports     |
 //!                                        [2047|4095|..] |
@@ -12,6 +12,9 @@
 //! Terms (RFC 6346, RFC 7597): an egress prefix is addresses shared by port; its *partition* divides
 //! the 65,536 ports of each of its addresses into ranges; a *hit* says which slice a range is and who
 //! owns it.
+//!
+//! An owner changes by one store: of its hit, or where prefixes share their hits, of where those of the
+//! prefix begin, after they were copied ([`SliceWriter`]).
 //!
 //! Invariants: a partition covers every port, so each port has an owner or is `Owner::Unowned`; what
 //! a prefix leaves open has been filled from the prefixes that cover it, so that a look-up reads one
@@ -31,15 +34,19 @@
 //! Absent: state of a slice other than its owner, and any per-flow state.
 
 mod build;
-mod egress_index;
 mod partition;
+mod writer;
 
 use std::fmt;
 
 use ipnet::IpNet;
 
+use crate::exact_index::ExactIndex;
+use crate::hardware::Memory;
 use crate::rank_tree::{Node, RankTree};
-use egress_index::EgressIndex;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+pub use writer::SliceWriter;
 
 /// Position of a slice in the configuration's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -187,6 +194,17 @@ pub enum SliceTableError {
         /// [`SliceTable::RANGES_MAX`].
         max: usize,
     },
+    /// An owner was to change of a slice that no prefix within this one has.
+    #[error("slice {} is not in force within {within}", .slice.0)]
+    NoSuchSlice {
+        /// The slice.
+        slice: SliceId,
+        /// Where it was looked for.
+        within: IpNet,
+    },
+    /// The kernel refused the address space.
+    #[error("cannot map memory for the slices: {0}")]
+    Memory(std::io::ErrorKind),
 }
 
 /// Levels for 65,536 ranges: 33^4 is above a million.
@@ -195,12 +213,11 @@ const DEPTH_MAX: usize = 4;
 type PortNode = Node<[u16; 32]>;
 
 /// One egress prefix, resolved.
-#[derive(Clone, Copy)]
 struct Egress {
     /// Its last ports.
     tree: RankTree<DEPTH_MAX>,
-    /// Its first hit.
-    first_hit: u32,
+    /// Its first hit; changes when the prefix gets hits of its own.
+    first_hit: AtomicU32,
     /// Added to the hits' slices, see [`RelativeHit`].
     slice_base: u32,
     portless: Owner,
@@ -217,17 +234,63 @@ struct RelativeHit {
 
 impl RelativeHit {
     const NO_SLICE: u32 = u32::MAX;
+
+    /// In one word, so that it changes by one store.
+    #[inline(always)]
+    const fn pack(self) -> u64 {
+        let (kind, id) = match self.owner {
+            Owner::Unowned => (0, 0),
+            Owner::DropByDefault => (1, 0),
+            Owner::Local(LocalOwnerId(id)) => (2, id),
+            Owner::Node(NodeId(id)) => (3, id),
+            Owner::Site(SiteId(id)) => (4, id),
+        };
+        (self.slice as u64) << 32 | kind << 16 | id as u64
+    }
+
+    #[inline(always)]
+    const fn unpack(word: u64) -> Self {
+        let id = word as u16;
+        let owner = match word as u32 >> 16 {
+            0 => Owner::Unowned,
+            1 => Owner::DropByDefault,
+            2 => Owner::Local(LocalOwnerId(id)),
+            3 => Owner::Node(NodeId(id)),
+            _ => Owner::Site(SiteId(id)),
+        };
+        Self { slice: (word >> 32) as u32, owner }
+    }
 }
 
-/// An immutable table of who owns which (egress address, port).
+/// The hits of all prefixes; nothing while there is none.
+#[derive(Default)]
+struct Hits(Option<Memory<AtomicU64, { SliceTable::RANGES_MAX }>>);
+
+impl Hits {
+    #[inline(always)]
+    fn cells(&self) -> &[AtomicU64] {
+        self.0.as_ref().map_or(&[], |memory| memory.cells())
+    }
+
+    #[inline(always)]
+    fn get(&self, position: usize) -> RelativeHit {
+        // Acquire, as with the position: the hit was written before.
+        RelativeHit::unpack(self.cells()[position].load(Ordering::Acquire))
+    }
+}
+
+/// A table of who owns which (egress address, port). [`SliceWriter`] changes owners while others read;
+/// everything else about it stays.
 ///
 /// Addresses are integers in host order: 192.0.2.1 is `0xc000_0201`.
 pub struct SliceTable {
-    index4: EgressIndex<u32>,
-    index6: EgressIndex<u128>,
+    index4: ExactIndex<u32>,
+    index6: ExactIndex<u128>,
     egresses: Vec<Egress>,
     nodes: Vec<PortNode>,
-    hits: Vec<RelativeHit>,
+    hits: Hits,
+    /// Hits in use, for status output alone.
+    hits_len: AtomicU32,
     /// For status output alone: prefixes, and their partitions as lists.
     prefixes: Vec<IpNet>,
     partitions: Vec<std::ops::Range<u32>>,
@@ -332,14 +395,14 @@ impl SliceTable {
             + self.index6.bytes()
             + size_of_val(&*self.egresses)
             + size_of_val(&*self.nodes)
-            + size_of_val(&*self.hits)
+            + self.hits_len.load(Ordering::Relaxed) as usize * size_of::<RelativeHit>()
     }
 }
 
 impl Egress {
     #[inline(always)]
-    fn hit(&self, hits: &[RelativeHit], range: usize) -> SliceHit {
-        let hit = hits[self.first_hit as usize + range];
+    fn hit(&self, hits: &Hits, range: usize) -> SliceHit {
+        let hit = hits.get(self.first_hit.load(Ordering::Acquire) as usize + range);
         let slice = (hit.slice != RelativeHit::NO_SLICE)
             .then_some(SliceId(self.slice_base.wrapping_add(hit.slice)));
         SliceHit { slice, owner: hit.owner }
@@ -350,11 +413,12 @@ impl Egress {
 impl Default for SliceTable {
     fn default() -> Self {
         Self {
-            index4: EgressIndex::new(Vec::new()),
-            index6: EgressIndex::new(Vec::new()),
+            index4: ExactIndex::new(Vec::new()),
+            index6: ExactIndex::new(Vec::new()),
             egresses: Vec::new(),
             nodes: Vec::new(),
-            hits: Vec::new(),
+            hits: Hits::default(),
+            hits_len: AtomicU32::new(0),
             prefixes: Vec::new(),
             partitions: Vec::new(),
             last_ports: Vec::new(),

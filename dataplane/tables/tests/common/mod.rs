@@ -4,10 +4,14 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use proptest::test_runner::Config;
-use tables::RouteId;
+use tables::{
+    Fib4, Fib6, FragmentLimits, Groups, HeaderRules, HoldLimits, IcmpLimits, Neighbors, Publisher,
+    RouteId, SliceTable, Snapshot, TunnelKinds,
+};
 
 /// The definition of a longest-prefix match: of all routes that hold the address, the last of the
 /// longest.
@@ -105,4 +109,43 @@ pub(crate) fn real_routes(test: &str, ids: u32) -> Option<RealRoutes> {
 /// `count` cases; a failure prints its input, which becomes a test of its own.
 pub(crate) fn cases(count: u32) -> Config {
     Config { failure_persistence: None, ..Config::with_cases(count) }
+}
+
+/// A snapshot with this table and nothing else.
+pub(crate) fn snapshot(fib4: Arc<Fib4>) -> Snapshot {
+    Snapshot {
+        epoch: 1,
+        defaults: [RouteId::NONE; 2],
+        rules: HeaderRules::default(),
+        validates_sources: false,
+        interfaces: Vec::new(),
+        fib4,
+        fib6: Arc::new(Fib6::build([]).expect("an empty table")),
+        groups: Arc::new(Groups::from_list(&[]).expect("no groups")),
+        adjacencies: Vec::new(),
+        neighbors: Neighbors::default(),
+        slices: Arc::new(SliceTable::default()),
+        owners: Vec::new(),
+        peers: Vec::new(),
+        peers_by_address: Default::default(),
+        nodes: Vec::new(),
+        sites: Vec::new(),
+        locals: Default::default(),
+        tunnel_kinds: TunnelKinds::default(),
+        icmp: IcmpLimits { interface_per_s: 0, prefix_per_s: 0 },
+        hold: HoldLimits { frames_max_per_neighbor: 0, frames_max: 0, timeout_ms: 0 },
+        fragments: FragmentLimits {
+            packets_max: 0,
+            frames_max: 0,
+            bytes_max: 0,
+            timeout_ms: 0,
+            egress: false,
+            egress_packets_per_s: 0,
+        },
+        punt_packets_per_s: 0,
+    }
+}
+
+pub(crate) fn publisher(fib4: Arc<Fib4>) -> Publisher {
+    Publisher::new(snapshot(fib4))
 }

@@ -106,9 +106,9 @@ impl Mirror<'_> {
             if !self.tables.is_dirty() || self.events.is_full() {
                 break;
             }
-            let changes = self.tables.take_changes(CHANGES_MAX);
+            let (changes, since) = self.tables.take_changes(CHANGES_MAX);
             if !changes.is_empty() {
-                self.tell(KernelEvent::Routes(changes))?;
+                self.tell(KernelEvent::Routes { changes, since })?;
             }
         }
         let (v4, v6) = (&self.tables.v4, &self.tables.v6);

@@ -14,6 +14,7 @@ fn via(last: u8) -> Body {
 fn statement(prefix: IpNet, metric: u32, body: Body) -> RouteStatement {
     RouteStatement {
         table: 254,
+        protocol: 4,
         prefix,
         metric,
         object_mtu: 0,
@@ -31,10 +32,10 @@ fn told(tables: &mut Tables, known: &mut BTreeMap<IpNet, Route>) -> usize {
     tables.settle();
     let mut count = 0;
     while tables.is_dirty() {
-        for change in tables.take_changes(7) {
+        for change in tables.take_changes(7).0 {
             count += 1;
-            match change.route {
-                Some(route) => known.insert(change.prefix, route),
+            match change.routes.first() {
+                Some(route) => known.insert(change.prefix, route.clone()),
                 None => known.remove(&change.prefix),
             };
         }
@@ -69,7 +70,7 @@ fn news_and_dumps_in_any_order_give_the_kernels_table() {
     for seed in 1..400 {
         let mut random = Random(seed);
         let mut kernel: BTreeMap<(IpNet, u32), Body> = BTreeMap::new();
-        let mut tables = Tables::default();
+        let mut tables = Tables::new(vec![254]);
         let mut known = BTreeMap::new();
         // Routes from before the mirror started, of which it gets no news.
         for number in 0..20 {
@@ -127,14 +128,17 @@ fn news_and_dumps_in_any_order_give_the_kernels_table() {
                     told(&mut tables, &mut known);
                 }
             }
-            tables.finish(Version::V4);
+            tables.finish(Version::V4, 254);
             told(&mut tables, &mut known);
             let mut expected: BTreeMap<IpNet, Route> = BTreeMap::new();
             for ((prefix, metric), body) in &kernel {
                 let Body::Kind(kind) = body else { unreachable!("no objects here") };
-                expected
-                    .entry(*prefix)
-                    .or_insert_with(|| Route { metric: *metric, kind: Arc::new(kind.clone()) });
+                expected.entry(*prefix).or_insert_with(|| Route {
+                    table: 254,
+                    protocol: 4,
+                    metric: *metric,
+                    kind: Arc::new(kind.clone()),
+                });
             }
             assert_eq!(known, expected, "seed {seed}");
             assert_eq!(tables.v4.told, known.len() as u64, "seed {seed}");
@@ -147,35 +151,39 @@ fn news_and_dumps_in_any_order_give_the_kernels_table() {
 
 #[test]
 fn a_second_reading_of_the_same_table_tells_nothing() {
-    let (mut tables, mut known) = (Tables::default(), BTreeMap::new());
+    let (mut tables, mut known) = (Tables::new(vec![254]), BTreeMap::new());
     for reading in 0..3 {
         tables.begin(Version::V4);
         for number in 0..10 {
             tables.dumped(statement(prefix(number), 1, via(1)));
             tables.dumped(statement(prefix(number), 2, via(2)));
         }
-        tables.finish(Version::V4);
+        tables.finish(Version::V4, 254);
         assert_eq!(told(&mut tables, &mut known), if reading == 0 { 10 } else { 0 });
     }
 }
 
 #[test]
 fn a_reading_replaces_before_it_removes() {
-    let (mut tables, mut known) = (Tables::default(), BTreeMap::new());
+    let (mut tables, mut known) = (Tables::new(vec![254]), BTreeMap::new());
     tables.added(statement(prefix(1), 0, via(1)), Placement::First);
     told(&mut tables, &mut known);
     tables.begin(Version::V4);
     tables.dumped(statement(prefix(1), 0, via(2)));
-    assert_eq!(told(&mut tables, &mut known), 0, "the old route stands until the reading ends");
-    tables.finish(Version::V4);
+    let leads_to = |known: &BTreeMap<IpNet, Route>, via: &str| {
+        matches!(&*known[&prefix(1)].kind, RouteKind::NextHops(hops)
+            if hops[0].via == Some(via.parse().expect("an address")))
+    };
+    told(&mut tables, &mut known);
+    assert!(leads_to(&known, "192.0.2.1"), "the old route stands in front until the reading ends");
+    tables.finish(Version::V4, 254);
     assert_eq!(told(&mut tables, &mut known), 1);
-    assert!(matches!(&*known[&prefix(1)].kind, RouteKind::NextHops(hops)
-        if hops[0].via == Some("192.0.2.2".parse().expect("an address"))));
+    assert!(leads_to(&known, "192.0.2.2"));
 }
 
 #[test]
 fn a_change_that_is_undone_is_not_told() {
-    let (mut tables, mut known) = (Tables::default(), BTreeMap::new());
+    let (mut tables, mut known) = (Tables::new(vec![254]), BTreeMap::new());
     tables.added(statement(prefix(1), 0, via(1)), Placement::First);
     assert!(tables.deleted(statement(prefix(1), 0, via(1))));
     assert_eq!(told(&mut tables, &mut known), 0);
@@ -184,7 +192,7 @@ fn a_change_that_is_undone_is_not_told() {
 
 #[test]
 fn of_two_equal_routes_an_unknown_one_cannot_be_removed() {
-    let mut tables = Tables::default();
+    let mut tables = Tables::new(vec![254]);
     tables.added(statement(prefix(1), 0, via(1)), Placement::First);
     tables.added(statement(prefix(1), 0, via(2)), Placement::Last);
     assert!(!tables.deleted(statement(prefix(1), 0, via(3))), "a reading must tell");
@@ -196,7 +204,7 @@ fn of_two_equal_routes_an_unknown_one_cannot_be_removed() {
 #[test]
 fn a_route_waits_for_its_object() {
     use super::super::decode::Nexthop;
-    let (mut tables, mut known) = (Tables::default(), BTreeMap::new());
+    let (mut tables, mut known) = (Tables::new(vec![254]), BTreeMap::new());
     tables.added(statement(prefix(1), 0, Body::Object(5)), Placement::First);
     told(&mut tables, &mut known);
     let unknown = RouteKind::NotExpressible(Reason::UnknownNexthop(5));
@@ -236,7 +244,7 @@ fn the_mtu_of_a_route_holds_for_the_next_hops_of_its_object() {
 
 #[test]
 fn targets_that_nobody_uses_are_dropped() {
-    let (mut tables, mut known) = (Tables::default(), BTreeMap::new());
+    let (mut tables, mut known) = (Tables::new(vec![254]), BTreeMap::new());
     for metric in 0..100_000 {
         // The metric of a route is no part of its target; its next hop's interface is.
         let kind = RouteKind::NextHops(

@@ -12,6 +12,7 @@ mod tap;
 
 pub(crate) use namespace::{Namespace, link};
 pub(crate) use router::Router;
+#[allow(unused_imports, reason = "not every test looks at packets")]
 pub(crate) use tap::{Captured, Tap};
 
 use std::time::{Duration, Instant};

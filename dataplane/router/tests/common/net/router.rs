@@ -32,6 +32,7 @@ pub(super) fn pins(namespace: &str) -> PathBuf {
 pub(crate) struct Router {
     child: Child,
     pins: PathBuf,
+    keeps_pins: bool,
     folder: tempfile::TempDir,
 }
 
@@ -93,7 +94,7 @@ impl Router {
         }
         fs::write(folder.path().join("sluice.toml"), text + rest).expect("a file");
         let child = spawn(namespace, &folder, environment);
-        let mut router = Self { child, pins: pins(namespace.name()), folder };
+        let mut router = Self { child, pins: pins(namespace.name()), keeps_pins: false, folder };
         router.wait_for_an_answer();
         router
     }
@@ -134,6 +135,11 @@ impl Router {
         command
     }
 
+    /// Stops it as an operator would who starts it again: the classifier stays.
+    pub(crate) fn stop(mut self) {
+        self.keeps_pins = true;
+    }
+
     /// What it wrote so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -148,7 +154,49 @@ impl Router {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Kilobytes of memory that it holds.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or_default()
+    }
+
+    /// Milliseconds of processor time that it has used.
+    pub(crate) fn cpu_ms(&self) -> u64 {
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields = stat.rsplit(") ").next().unwrap_or_default();
+        let ticks =
+            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+        // USER_HZ is 100 on every architecture that this runs on.
+        10 * ticks.sum::<u64>()
+    }
+
+    /// Its threads with their state, nice value and ticks of processor time.
+    pub(crate) fn threads(&self) -> String {
+        let folder = format!("/proc/{}/task", self.child.id());
+        let tasks = fs::read_dir(folder).into_iter().flatten().flatten();
+        let line = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            let name = stat.split(['(', ')']).nth(1).unwrap_or_default().to_owned();
+            let fields: Vec<&str> =
+                stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+            let field = |at: usize| fields.get(at).copied().unwrap_or_default().to_owned();
+            format!("{name} {} nice {} ticks {}+{}", field(0), field(16), field(11), field(12))
+        };
+        tasks.map(line).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a command of `sluice` says about it.
+    pub(crate) fn say(&self, words: &[&str]) -> String {
+        let output = self.command(words).output().expect("sluice runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text + &String::from_utf8_lossy(&output.stderr)
+    }
+
+    /// Its control socket.
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("control.sock")
     }
 
@@ -217,7 +265,9 @@ impl Drop for Router {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let _ = fs::remove_dir_all(&self.pins);
+        if !self.keeps_pins {
+            let _ = fs::remove_dir_all(&self.pins);
+        }
         if std::thread::panicking() {
             eprintln!("the router wrote:\n{}", self.log());
         }

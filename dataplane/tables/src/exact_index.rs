@@ -1,4 +1,5 @@
-//! Whether an address is shared: the longest egress prefix that holds it.
+//! The longest of some prefixes that holds an address, where few addresses lie in any: egress prefixes,
+//! and routes that a table does not have yet.
 //!
 //! ```text
 //!   address --first `shared_bits` bits--> hash --> filter: clear means an ordinary address
@@ -8,7 +9,7 @@
 //! ```
 //!
 //! Every packet's source and destination are asked, and nearly all are ordinary. `shared_bits` is
-//! the length of the shortest egress prefix, so whatever lies in an egress prefix has the same such
+//! the length of the shortest prefix, so whatever lies in a prefix has the same such
 //! bits as the prefix: a clear bit is certain. With eight or more bits of filter a prefix, few
 //! ordinary addresses pass it, and those only cost time.
 //!
@@ -20,7 +21,7 @@ use std::hash::{BuildHasher, Hash};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 /// An address as an unsigned integer in host order.
-pub(super) trait Address: Copy + Eq + Hash {
+pub(crate) trait Address: Copy + Eq + Hash {
     /// Width in bits.
     const BITS: u8;
 
@@ -50,8 +51,8 @@ const FILTER_BITS: std::ops::RangeInclusive<usize> = 512..=1 << 20;
 /// eight passes.
 const FILTER_BITS_PER_PREFIX: usize = 8;
 
-/// Egress prefixes of one address family.
-pub(super) struct EgressIndex<A> {
+/// Prefixes of one address family.
+pub(crate) struct ExactIndex<A> {
     shared_bits: u8,
     /// A power of two of words.
     filter: Box<[u64]>,
@@ -66,9 +67,9 @@ struct Exact<A> {
     values: FxHashMap<A, u32>,
 }
 
-impl<A: Address> EgressIndex<A> {
+impl<A: Address> ExactIndex<A> {
     /// An index from (address, prefix length) to a value.
-    pub(super) fn new(entries: Vec<(A, u8, u32)>) -> Self {
+    pub(crate) fn new(entries: Vec<(A, u8, u32)>) -> Self {
         let shared_bits = entries.iter().map(|&(_, length, _)| length).min().unwrap_or(0);
         let filter_bits = (entries.len() * FILTER_BITS_PER_PREFIX)
             .next_power_of_two()
@@ -88,7 +89,7 @@ impl<A: Address> EgressIndex<A> {
 
     /// The value of the longest prefix that holds `address`.
     #[inline]
-    pub(super) fn longest(&self, address: A) -> Option<u32> {
+    pub(crate) fn longest(&self, address: A) -> Option<u32> {
         let (word, bit) = filter_place(address.first_bits(self.shared_bits), self.filter.len());
         if self.filter[word] & bit == 0 { None } else { self.longest_exact(address) }
     }
@@ -100,7 +101,7 @@ impl<A: Address> EgressIndex<A> {
     }
 
     /// Bytes that look-ups read.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         // hashbrown: one control byte a bucket beside the entry.
         let entry = size_of::<(A, u32)>() + 1;
         let exact = self.exact.iter().map(|exact| exact.values.capacity() * 8 / 7 * entry);

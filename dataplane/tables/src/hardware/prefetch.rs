@@ -1,4 +1,4 @@
-//! The cache hint for look-ups to come; the one module of this crate that holds `unsafe`.
+//! The cache hint for look-ups to come.
 //!
 //! Its justification is measured by `cargo bench -p benches --bench tables`, "fib4 prefetched"
 //! against "fib4 batch". Where a caller has 2 ns of other work for each packet of a batch of 256

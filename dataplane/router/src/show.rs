@@ -1,0 +1,320 @@
+//! `sluice route` and `sluice slice`: what the running router's tables hold, and what a packet would meet.
+
+use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
+
+use anyhow::{Result, bail};
+use control::socket::{ControlClient, Request};
+use serde_json::Value;
+use wire::protocol;
+
+use crate::cli::{RouteCommand, SliceCommand};
+
+/// Runs `sluice route`.
+pub(crate) fn route(command: &RouteCommand) -> Result<()> {
+    match command {
+        RouteCommand::Show { prefix, longer, source, unexpressible, json, socket } => {
+            let mut client = ControlClient::connect(&socket.socket)?;
+            let mut after = None;
+            let mut out = BufWriter::new(io::stdout().lock());
+            let mut count = 0_usize;
+            loop {
+                let answer = client.call(&Request::RouteShow {
+                    prefix: prefix.map(|prefix| prefix.trunc().to_string()),
+                    longer: *longer || prefix.is_none(),
+                    source: source.clone(),
+                    unexpressible: *unexpressible,
+                    after: after.take(),
+                })?;
+                for route in rows(&answer["routes"]) {
+                    count += 1;
+                    let written = if *json {
+                        writeln!(out, "{route}")
+                    } else {
+                        write!(out, "{}", prefix_text(route))
+                    };
+                    if ends(written)? {
+                        return Ok(());
+                    }
+                }
+                match answer["next"].as_str() {
+                    Some(next) => after = Some(next.to_owned()),
+                    None => break,
+                }
+            }
+            ends(out.flush())?;
+            if count == 0 {
+                bail!("no such route");
+            }
+        }
+        RouteCommand::Get { address, json, socket } => {
+            let request = Request::RouteGet { address: address.to_string() };
+            let answer = ControlClient::connect(&socket.socket)?.call(&request)?;
+            if *json {
+                println!("{answer}");
+            } else {
+                print!("{}", lookup_text(&answer, ""));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs `sluice slice`.
+pub(crate) fn slice(command: &SliceCommand) -> Result<()> {
+    match command {
+        SliceCommand::Show { prefix, json, socket } => {
+            let mut client = ControlClient::connect(&socket.socket)?;
+            let mut out = BufWriter::new(io::stdout().lock());
+            let (mut after, mut egress) = (0, String::new());
+            loop {
+                let prefix = prefix.map(|prefix| prefix.trunc().to_string());
+                let answer = client.call(&Request::SliceShow { prefix, after })?;
+                for range in rows(&answer["ranges"]) {
+                    let written = if *json {
+                        writeln!(out, "{range}")
+                    } else {
+                        range_text(&mut out, range, &mut egress)
+                    };
+                    if ends(written)? {
+                        return Ok(());
+                    }
+                }
+                match answer["next"].as_u64() {
+                    Some(next) => after = usize::try_from(next)?,
+                    None => break,
+                }
+            }
+            ends(out.flush())?;
+        }
+        SliceCommand::Get { address, port, protocol, json, socket } => {
+            let answer = ControlClient::connect(&socket.socket)?.call(&Request::SliceGet {
+                address: address.to_string(),
+                port: *port,
+                has_ports: has_ports(protocol)?,
+            })?;
+            if *json {
+                println!("{answer}");
+            } else {
+                print!("{}", slice_text(&answer));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether packets of a protocol are told apart by ports, or by an identifier in their place.
+fn has_ports(name: &str) -> Result<bool> {
+    Ok(match name {
+        "tcp" | "udp" | "sctp" | "dccp" | "udplite" | "icmp" | "icmpv6" => true,
+        "gre" | "esp" | "ah" | "ipip" => false,
+        number => match number.parse() {
+            Ok(protocol::ICMP | protocol::ICMPV6) => true,
+            Ok(number) => protocol::has_ports(number),
+            Err(_) => bail!("no protocol \"{number}\": tcp, udp, sctp, dccp, icmp, or a number"),
+        },
+    })
+}
+
+/// Whether the reader has gone, as `head` does.
+fn ends(written: io::Result<()>) -> Result<bool> {
+    match written {
+        Ok(()) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn rows(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// `20.0.0.0/8  via 10.1.0.2 on wan0  kernel bird metric 32`, and a line for each that is not in force.
+fn prefix_text(route: &Value) -> String {
+    let mut words = String::new();
+    for candidate in rows(&route["candidates"]) {
+        let is_first = candidate["in_force"] == true;
+        let head = if is_first { text(&route["prefix"]) } else { "  not".to_owned() };
+        words += &format!("{head:<20} {}", candidate_text(candidate));
+        if let (true, Some(ms)) = (is_first, route["held_ms"].as_u64()) {
+            words += &format!(", {ms} ms left");
+        }
+        if let Some(why) = candidate["why_not"].as_str() {
+            words += &format!(": {why}");
+        }
+        words.push('\n');
+    }
+    words
+}
+
+fn candidate_text(candidate: &Value) -> String {
+    let hop = |hop: &Value, is_one: bool| {
+        let mut words = match hop["via"].as_str() {
+            Some(via) => format!("via {via} on {}", text(&hop["interface"])),
+            None => format!("on the link of {}", text(&hop["interface"])),
+        };
+        if !is_one {
+            words += &format!(" weight {}", hop["weight"]);
+        }
+        if let Some(mtu) = hop["mtu"].as_u64() {
+            words += &format!(" mtu {mtu}");
+        }
+        words
+    };
+    let hops: Vec<&Value> = rows(&candidate["next_hops"]).collect();
+    let what = if hops.is_empty() {
+        text(&candidate["type"])
+    } else {
+        let each: Vec<String> = hops.iter().map(|one| hop(one, hops.len() == 1)).collect();
+        each.join(", ")
+    };
+    let mut words = format!("{what}  [{}", text(&candidate["source"]));
+    if let Some(protocol) = candidate["protocol"].as_str() {
+        words += &format!(" {protocol}");
+    }
+    if candidate["table"].as_u64().is_some_and(|table| table != 254) {
+        words += &format!(" table {}", candidate["table"]);
+    }
+    if matches!(candidate["source"].as_str(), Some("kernel" | "static")) {
+        words += &format!(" metric {}", candidate["metric"]);
+    }
+    words.push(']');
+    if let Some(why) = candidate["unexpressible"]["words"].as_str() {
+        words += &format!(" left to the kernel: {why}");
+    }
+    words
+}
+
+fn neighbor_text(neighbor: &Value) -> String {
+    if neighbor.is_null() {
+        return "not known yet".to_owned();
+    }
+    let mac = neighbor["mac"].as_str().map(|mac| format!(" at {mac}")).unwrap_or_default();
+    format!("{}{mac}, MTU {}", text(&neighbor["state"]), neighbor["mtu"])
+}
+
+/// What a look-up of an address gives.
+fn lookup_text(answer: &Value, indent: &str) -> String {
+    let mut words = format!("{indent}{}: ", text(&answer["address"]));
+    match &answer["route"] {
+        Value::Null => words += "no route\n",
+        route => {
+            words += &prefix_text(route).replace("\n  not", &format!("\n{indent}  not"));
+        }
+    }
+    let next = &answer["next"];
+    match next["kind"].as_str() {
+        Some("next-hops") => {
+            let buckets = &next["buckets"];
+            words += &format!("{indent}  group {}\n", next["group"]);
+            for member in rows(&next["members"]) {
+                let share = match next["buckets"].as_u64() {
+                    Some(2..) => format!(
+                        ", {} of {buckets} buckets ({:.1} %)",
+                        member["buckets"],
+                        100.0 * member["share"].as_f64().unwrap_or_default()
+                    ),
+                    _ => String::new(),
+                };
+                words += &format!(
+                    "{indent}    neighbor {} on {}: {}{share}\n",
+                    text(&member["address"]),
+                    text(&member["interface"]),
+                    neighbor_text(member)
+                );
+            }
+        }
+        Some("on-link") => {
+            words += &format!(
+                "{indent}  neighbor {} on {}: {}\n",
+                text(&answer["address"]),
+                text(&next["interface"]),
+                neighbor_text(&next["neighbor"])
+            );
+        }
+        _ => {}
+    }
+    for shorter in rows(&answer["shorter"]) {
+        words += &format!(
+            "{indent}  behind it  {}",
+            prefix_text(shorter).replace("\n  not", &format!("\n{indent}  not"))
+        );
+    }
+    if let Some(egress) = answer["egress"].as_str() {
+        words += &format!(
+            "{indent}  {egress} is shared: slices decide before routes (sluice slice get {} PORT)\n",
+            text(&answer["address"])
+        );
+    }
+    if answer["pending"] == true {
+        words += &format!("{indent}  a change of this is about to be published\n");
+    }
+    words
+}
+
+fn range_text(out: &mut impl Write, range: &Value, egress: &mut String) -> io::Result<()> {
+    let own = text(&range["egress"]);
+    if own != *egress {
+        writeln!(out, "{own}")?;
+        *egress = own;
+    }
+    let ports = format!("{}-{}", range["first_port"], range["last_port"]);
+    let slice = range["slice"].as_str().unwrap_or("-");
+    writeln!(out, "  {ports:<13} {slice:<32} {}", text(&range["owner"]))
+}
+
+fn slice_text(answer: &Value) -> String {
+    let at = match answer["port"].as_u64() {
+        Some(port) => format!("port {port} of {}", text(&answer["address"])),
+        None => format!("{}, without a port", text(&answer["address"])),
+    };
+    let slice = match &answer["slice"] {
+        Value::Null => "no slice".to_owned(),
+        slice => format!("slice {} (ports {})", text(&slice["name"]), text(&slice["ports"])),
+    };
+    let site = answer["site"].as_str().map(|site| format!(" at site {site}")).unwrap_or_default();
+    let mut words = format!(
+        "{at}: shared by {}, {slice}, owner {}{site}\n",
+        text(&answer["egress"]),
+        text(&answer["owner"])
+    );
+    let next = &answer["next"];
+    match next["kind"].as_str() {
+        Some("drop") => words += &format!("  dropped: {}\n", text(&next["reason"])),
+        Some("kernel") => words += "  to this machine's kernel\n",
+        Some("workload") => {
+            let neighbor = &next["neighbor"];
+            words += &format!(
+                "  to neighbor {} on {}: {}\n",
+                text(&neighbor["address"]),
+                text(&neighbor["interface"]),
+                neighbor_text(neighbor)
+            );
+        }
+        Some("tunnel") => {
+            words += &format!(
+                "  into a tunnel to {} from {}: {}, {} bytes more\n",
+                text(&next["remote"]),
+                text(&next["local"]),
+                text(&next["encapsulation"]),
+                next["overhead_bytes"]
+            );
+            words += &lookup_text(&next["route"], "  ");
+        }
+        _ => {}
+    }
+    words
+}
+
+/// An address, for the command line: the kernel's words for one.
+pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "an IPv4 or IPv6 address".to_owned())
+}

@@ -1,0 +1,275 @@
+//! `sluice route get` against the kernel's own look-up (`RTM_GETROUTE`, which is what `ip route get` asks), for
+//! thousands of addresses in a namespace with routes of every kind; and `sluice route show`, page by page.
+
+#[path = "common/net/mod.rs"]
+mod net;
+#[allow(dead_code, reason = "the differential test needs more of it")]
+#[path = "differential/packet.rs"]
+mod packet;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::Command;
+use std::time::Duration;
+
+use control::kernel::{KernelMirror, MirrorOptions, RouteKind};
+use control::socket::{ControlClient, Request};
+use net::{Namespace, Router, wait_until};
+use packet::Random;
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Routes of every kind that the kernel has. `dum0` is not the router's.
+const ROUTES: &[&str] = &[
+    "route add default via 10.1.0.2",
+    "route add 20.0.0.0/8 via 10.1.0.3 proto bird metric 32",
+    "route add 20.0.0.0/8 via 10.1.0.4 metric 1024",
+    "route add 20.1.0.0/16 nexthop via 10.1.0.3 weight 3 nexthop via 10.1.0.4 weight 1",
+    "route add 20.2.0.0/16 dev wan0",
+    "route add blackhole 20.3.0.0/16",
+    "route add unreachable 20.4.0.0/16",
+    "route add prohibit 20.5.0.0/16",
+    "route add 20.6.0.0/16 via inet6 2001:db8:1::3 dev wan0",
+    "route add 20.7.0.0/16 via 172.16.0.2 dev dum0",
+    "route add 20.8.0.0/16 nexthop via 10.1.0.3 nexthop via 172.16.0.2 dev dum0",
+    "route add throw 20.9.0.0/16",
+    "nexthop add id 7 via 10.1.0.5 dev wan0",
+    "nexthop add id 8 via 10.1.0.6 dev wan0",
+    "nexthop add id 9 group 7/8",
+    "route add 20.10.0.0/16 nhid 7",
+    "route add 20.11.0.0/16 nhid 9",
+    "route add 20.12.0.0/16 via 10.1.0.3 mtu 1400",
+    "route add 20.1.2.0/24 via 10.1.0.5",
+    "route add 20.1.2.128/25 via 10.1.0.6",
+    "route add blackhole 20.1.2.3/32",
+    "-6 route add default via 2001:db8:1::2",
+    "-6 route add 2001:db8:20::/48 via 2001:db8:1::3",
+    "-6 route add 2001:db8:21::/48 nexthop via 2001:db8:1::3 nexthop via 2001:db8:1::4",
+    "-6 route add blackhole 2001:db8:22::/48",
+    "-6 route add unreachable 2001:db8:23::/48",
+    "-6 route add prohibit 2001:db8:24::/48",
+    "-6 route add 2001:db8:25::/48 dev wan0",
+    "-6 route add 2001:db8:20:1::/64 via fe80::7 dev wan0",
+    "-6 route add 2001:db8:26::/48 dev dum0",
+];
+
+struct Net {
+    router: Namespace,
+    sluice: Router,
+    _ends: [Namespace; 2],
+}
+
+impl Net {
+    fn new(test: &str, config: &str) -> Option<Self> {
+        if !net::available(test) {
+            return None;
+        }
+        let ends = [Namespace::new("lan").mute(), Namespace::new("wan").mute()];
+        let router = Namespace::new("router").forwards();
+        for (end, name, number) in [(&ends[0], "lan0", 0), (&ends[1], "wan0", 1)] {
+            let mac = format!("02:00:00:00:00:1{number}");
+            net::link((end, "eth0", "02:00:00:00:01:02"), (&router, name, &mac), 1500);
+        }
+        router.ip("link add dum0 type veth peer name dum1");
+        router.ip("link set dum1 up");
+        for words in [
+            "link set dum0 up",
+            "address add 10.0.0.1/24 dev lan0",
+            "address add 10.1.0.1/24 dev wan0",
+            "address add 172.16.0.1/24 dev dum0",
+            "-6 address add 2001:db8::1/64 dev lan0",
+            "-6 address add 2001:db8:1::1/64 dev wan0",
+        ]
+        .iter()
+        .chain(ROUTES)
+        {
+            router.ip(words);
+        }
+        let sluice = Router::start(&router, &[("lan0", "inside"), ("wan0", "outside")], config);
+        Some(Self { router, sluice, _ends: ends })
+    }
+
+    fn client(&self) -> ControlClient {
+        ControlClient::connect(self.sluice.socket()).expect("the control socket")
+    }
+}
+
+/// What the kernel says, in the words of `route get`: the kind, and the next hop where there is one.
+fn kernel_says(kind: &RouteKind) -> (&'static str, Option<IpAddr>) {
+    match kind {
+        RouteKind::Blackhole => ("blackhole", None),
+        RouteKind::Unreachable => ("unreachable", None),
+        RouteKind::Prohibit => ("prohibit", None),
+        RouteKind::Local => ("kernel", None),
+        RouteKind::NotExpressible(_) => ("object", None),
+        RouteKind::NextHops(hops) => match hops[0].via {
+            Some(via) => ("next-hops", Some(via)),
+            None => ("on-link", None),
+        },
+    }
+}
+
+#[test]
+fn route_get_says_what_the_kernel_says() {
+    let Some(net) = Net::new("route get", "") else { return };
+    let mirror = net.router.within(|| {
+        KernelMirror::start(MirrorOptions { routes: false, ..MirrorOptions::default() })
+    });
+    let (mirror, _events) = mirror.expect("a mirror");
+    let mut client = net.client();
+    let mut random = Random(11);
+    let mut met: BTreeMap<String, usize> = BTreeMap::new();
+    for number in 0..4000 {
+        let address: IpAddr = match number % 4 {
+            0 => {
+                let [a, b] = [random.below(14) as u8, random.below(256) as u8];
+                Ipv4Addr::new(20, a, b, random.below(256) as u8).into()
+            }
+            1 => Ipv4Addr::new(20, 1, 2, random.below(256) as u8).into(),
+            2 => Ipv4Addr::new(1 + random.below(200) as u8, 7, 7, 7).into(),
+            _ => {
+                let third = 0x1e + random.below(12) as u16;
+                let fourth = random.below(3) as u16;
+                Ipv6Addr::new(0x2001, 0xdb8, third, fourth, 0, 0, 0, 1 + number as u16).into()
+            }
+        };
+        if matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 127 || v4.octets()[0] == 10) {
+            continue;
+        }
+        let (expected, via) = kernel_says(&mirror.route_get(address).expect("an answer").kind);
+        let answer =
+            client.call(&Request::RouteGet { address: address.to_string() }).expect("an answer");
+        let next = &answer["next"];
+        let kind = next["kind"].as_str().unwrap_or_default();
+        let candidate = &answer["route"]["candidates"][0];
+        *met.entry(format!("{kind} {expected}")).or_default() += 1;
+        // What it leaves to the kernel it names, with a reason; the kernel does as it likes.
+        if kind == "kernel" && !candidate["unexpressible"].is_null() {
+            assert!(candidate["unexpressible"]["words"].is_string(), "{answer}");
+            continue;
+        }
+        let members: Vec<IpAddr> = next["members"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|member| member["address"].as_str()?.parse().ok())
+            .collect();
+        match (expected, via) {
+            // The kernel names the object and not what it does.
+            ("object", _) => assert!(kind == "next-hops", "{address}: {answer}"),
+            (_, Some(via)) => assert!(members.contains(&via), "{address}: {via}, not {answer}"),
+            ("unreachable", None) if kind == "no-route" => {}
+            _ => assert_eq!(kind, expected, "{address}: {answer}"),
+        }
+    }
+    eprintln!("met: {met:?}");
+    for kind in ["next-hops", "on-link", "blackhole", "unreachable", "prohibit", "kernel"] {
+        let count: usize =
+            met.iter().filter(|(met, _)| met.starts_with(kind)).map(|(_, count)| count).sum();
+        assert!(count > 20, "{kind} was met {count} times: {met:?}");
+    }
+    let status = net.sluice.status().routes;
+    let reasons: BTreeMap<&str, u64> = status
+        .unexpressible_by_reason
+        .iter()
+        .map(|row| (row.reason.as_str(), row.prefixes))
+        .collect();
+    assert_eq!(reasons.get("throw"), Some(&1), "{reasons:?}");
+    // 20.7/16, 20.8/16, 2001:db8:26::/48 and what the kernel makes for dum0 and lo by itself.
+    assert!(reasons.get("foreign-interface") >= Some(&4), "{reasons:?}");
+}
+
+#[test]
+fn route_get_tells_what_was_not_chosen_and_why() {
+    let rest = "[[route]]\nprefix = \"20.12.0.0/16\"\nvia = \"10.1.0.9\"\n\
+                [[route]]\nprefix = \"20.13.0.0/16\"\nvia = \"10.1.0.9\"\n";
+    let Some(net) = Net::new("route get with alternatives", rest) else { return };
+    let mut client = net.client();
+    let mut get = |address: &str| -> Value {
+        client.call(&Request::RouteGet { address: address.to_owned() }).expect("an answer")
+    };
+    let answer = get("20.0.0.1");
+    let candidates = answer["route"]["candidates"].as_array().expect("candidates");
+    assert_eq!(candidates.len(), 2, "{answer}");
+    assert_eq!(
+        (&candidates[0]["protocol"], &candidates[0]["metric"]),
+        (&"bird".into(), &32.into())
+    );
+    assert_eq!(candidates[1]["why_not"], "metric 1024 is above 32");
+    assert_eq!(answer["shorter"][0]["prefix"], "0.0.0.0/0");
+    let answer = get("20.12.0.1");
+    let candidates = &answer["route"]["candidates"];
+    assert_eq!(candidates[0]["source"], "static", "{answer}");
+    assert_eq!(candidates[1]["why_not"], "the configuration is preferred");
+    assert_eq!(candidates[1]["next_hops"][0]["mtu"], 1400);
+    // Buckets by weight: three quarters of them.
+    let answer = get("20.1.0.1");
+    let members = answer["next"]["members"].as_array().expect("members");
+    let share = |via: &str| -> f64 {
+        let member = members.iter().find(|member| member["address"] == via).expect("a member");
+        member["share"].as_f64().expect("a share")
+    };
+    assert!((share("10.1.0.3") - 0.75).abs() < 0.04, "{answer}");
+    assert!((share("10.1.0.3") + share("10.1.0.4") - 1.0).abs() < 1e-9);
+    let answer = get("20.7.0.1");
+    let why = answer["route"]["candidates"][0]["unexpressible"]["words"].as_str();
+    assert_eq!(why, Some("it leads over dum0, which is not the router's"), "{answer}");
+}
+
+fn sluice(net: &Net, words: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .args(words)
+        .arg("--socket")
+        .arg(net.sluice.socket())
+        .output()
+        .expect("sluice runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.success(), text + &String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn routes_are_shown_in_pages_and_by_source() {
+    let Some(net) = Net::new("route show", "") else { return };
+    // Some pages of them.
+    let batch: String = (0..3000_u32)
+        .map(|number| {
+            let [_, _, a, b] = number.to_be_bytes();
+            format!("route add 30.{a}.{b}.0/24 via 10.1.0.3 proto bird\n")
+        })
+        .collect();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), batch).expect("a file");
+    net.router.run("ip", &["-batch", file.path().to_str().expect("a path")]);
+    wait_until("routes are known", PATIENCE, || net.sluice.status().routes.v4 > 3000);
+    let prefixes = |words: &[&str]| -> Vec<String> {
+        let (done, text) = sluice(&net, words);
+        assert!(done, "{text}");
+        let value = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
+        let prefix = |line| value(line)["prefix"].as_str().expect("a prefix").to_owned();
+        text.lines().map(prefix).collect()
+    };
+    let all = prefixes(&["route", "show", "--json"]);
+    let status = net.sluice.status().routes;
+    assert_eq!(all.len() as u64, status.v4 + status.v6, "each once");
+    let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), all.len());
+    let longer = prefixes(&["route", "show", "30.0.0.0/8", "--longer", "--json"]);
+    assert_eq!(longer.len(), 3000);
+    assert_eq!(prefixes(&["route", "show", "--source", "kernel:bird", "--json"]).len(), 3001);
+    let unexpressible = prefixes(&["route", "show", "--unexpressible", "--json"]);
+    assert_eq!(unexpressible.len() as u64, status.unexpressible);
+    assert!(unexpressible.contains(&"20.9.0.0/16".to_owned()));
+    let (done, text) = sluice(&net, &["route", "show", "20.0.0.0/8"]);
+    assert!(
+        done && text.contains("[kernel bird metric 32]")
+            && text.contains("metric 1024 is above 32"),
+        "{text}"
+    );
+    let (done, text) = sluice(&net, &["route", "get", "20.1.0.1"]);
+    assert!(done && text.contains("of 4096 buckets"), "{text}");
+    let (done, text) = sluice(&net, &["route", "show", "99.0.0.0/8"]);
+    assert!(!done && text.contains("no such route"), "{text}");
+    let (done, text) = sluice(&net, &["route", "show", "--source", "heaven"]);
+    assert!(!done && text.contains("no source"), "{text}");
+}

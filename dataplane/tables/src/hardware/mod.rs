@@ -1,0 +1,13 @@
+//! What the tables ask of the machine beyond safe Rust; the one module of this crate that holds
+//! `unsafe`.
+//!
+//! Each part states what it is worth, by `cargo bench -p benches --bench tables`.
+
+mod instructions;
+mod memory;
+mod prefetch;
+
+pub use instructions::Instructions;
+pub(crate) use instructions::{Count, Work, run};
+pub(crate) use memory::Memory;
+pub use prefetch::prefetch;
