@@ -78,7 +78,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "dataplane/xdp/",
     "dataplane/policy/",
     "sdk/",
-    "dataplane/tables/src/prefetch.rs",
+    "dataplane/tables/src/hardware/",
     "dataplane/frame/src/tsc.rs",
 ];
 

@@ -447,7 +447,10 @@ fn sound(worker: &Reader, publication: &Publication, random: &mut Random, place:
             let adjacency = adjacency.unwrap_or_else(|| panic!("{place}: no adjacency {member:?}"));
             let content = publication.rib.groups.content(id);
             let is_meant = match content {
-                Some(Content::Route(RouteView::NextHops(hops))) => hops.iter().any(|hop| {
+                Some(
+                    Content::Route(RouteView::NextHops(hops))
+                    | Content::DefaultRoute(RouteView::NextHops(hops)),
+                ) => hops.iter().any(|hop| {
                     (hop.interface, hop.via) == (adjacency.interface, Some(adjacency.address))
                 }),
                 _ => false,
@@ -502,7 +505,8 @@ fn compare(
         if let Some(why) = unexpressible {
             *by_reason.entry(why.label()).or_default() += 1;
         }
-        contents.insert(route.clone());
+        // The default routes have groups of their own.
+        contents.insert((view.prefix.prefix_len() == 0, route.clone()));
         assert_eq!(view.held_for.is_some(), model.held.contains_key(&view.prefix), "{place}");
     }
     let counts = rib.counts();
