@@ -136,13 +136,12 @@ fn a_wall_clock_that_steps_changes_nothing() {
         receiver.receive_for(Duration::from_millis(50)).iter().any(|got| number(got).is_some())
     });
 
-    let mut absent = 10;
     for (position, offset_s) in (0_u32..).zip(STEPS) {
         let before = sluice.status().router.uptime_s;
         let begin = Instant::now();
         // What waits for its neighbor waits as long as it is to: a second, give or take a turn.
-        let told = told_after(&mut sender, &format!("10.1.0.{absent}"), || step_to(offset_s));
-        absent += 1;
+        let absent = format!("10.1.0.{}", 10 + position);
+        let told = told_after(&mut sender, &absent, || step_to(offset_s));
         let expected = Duration::from_millis(900)..Duration::from_millis(2500);
         assert!(expected.contains(&told), "told after {told:?}, the clock being at {offset_s:+} s");
         // The step has reached the router: it writes its log by that clock.
