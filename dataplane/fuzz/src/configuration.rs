@@ -11,10 +11,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::{Checked, diff};
-use control::publication::{HostView, InterfaceView, NextHopView, Publication, RouteView};
+use control::publication::Publication;
 use crossbeam::channel::bounded;
 use forward::{Worker, WorkerCounters, WorkerParts, punt_channel};
 use frame::{Nanos, NoHook};
+use network::host_view;
 use sim::{MemoryQueue, memory_pool, reclaim_pool};
 use wire::InterfaceId;
 
@@ -27,8 +28,8 @@ pub fn run(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (first, second) = text.split_once('\0').unwrap_or((&text, ""));
     let Some(running) = checked(first) else { return };
-    let (running, host) = (Arc::new(running), HostView::default());
-    let host = host_of(&running, host);
+    let running = Arc::new(running);
+    let host = host_view(&running);
     assert_eq!(diff(&running, &running), Ok(Vec::new()));
     let Ok(mut publication) = Publication::new(Arc::clone(&running), &host, 1) else { return };
     carry(&publication, &running);
@@ -37,8 +38,8 @@ pub fn run(bytes: &[u8]) {
         Ok(actions) => assert!(*running != new || actions.is_empty()),
         Err(errors) => return assert!(!errors.is_empty()),
     }
-    let (new, host) = (Arc::new(new), HostView::default());
-    let host = host_of(&new, host);
+    let new = Arc::new(new);
+    let host = host_view(&new);
     if let Ok(prepared) = publication.prepare(Arc::clone(&new), &host) {
         publication.config_changed(prepared, &host);
         carry(&publication, &new);
@@ -58,25 +59,6 @@ fn checked(text: &str) -> Option<Checked> {
             None
         }
     }
-}
-
-/// The machine that a replay of the configuration takes as given.
-fn host_of(config: &Checked, mut host: HostView) -> HostView {
-    for (position, interface) in (0_u8..).zip(&config.interfaces) {
-        let facts = &interface.replay;
-        host.locals.extend(facts.addresses.iter().map(|net| net.addr()));
-        host.interfaces.push(InterfaceView {
-            mac: facts.mac,
-            mtu: facts.mtu,
-            addresses: facts.addresses.clone(),
-        });
-        for net in &facts.addresses {
-            let interface = InterfaceId(position);
-            let hop = NextHopView { interface, via: None, weight: 1, mtu: 0 };
-            host.routes.insert(net.trunc(), Arc::new(RouteView::NextHops(vec![hop])));
-        }
-    }
-    host
 }
 
 /// A worker on these tables takes a packet to each address that the configuration names, on each
