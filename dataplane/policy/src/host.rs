@@ -195,7 +195,7 @@ pub struct PluginHost {
     loaded: Vec<Loaded>,
     history: BTreeMap<String, History>,
     generations: u64,
-    compiles_when_idle: bool,
+    compiles_in_background: bool,
     // Last, so that the thread outlives every call.
     _ticker: Ticker,
 }
@@ -238,16 +238,15 @@ impl PluginHost {
             loaded: Vec::new(),
             history: BTreeMap::new(),
             generations: 0,
-            compiles_when_idle: false,
+            compiles_in_background: false,
             _ticker: ticker,
         };
         Ok((host, chains))
     }
 
-    /// From now on modules are compiled under `SCHED_IDLE`, so that a running worker loses no time to it.
-    /// Not for a machine whose every core is polled without a pause: there it would take minutes.
-    pub fn compile_when_idle(&mut self) {
-        self.compiles_when_idle = true;
+    /// From now on modules are compiled at the lowest priority, so that running workers lose little time.
+    pub fn compile_in_background(&mut self) {
+        self.compiles_in_background = true;
     }
 
     /// Loads all plugins of a configuration: reads, checks, compiles, instantiates and configures
@@ -327,7 +326,7 @@ impl PluginHost {
         let Self { engine, linker, .. } = self;
         let compile = || CheckedModule::compile(engine, linker, &files.bytes, inspected, spec);
         let module =
-            if self.compiles_when_idle { background::when_idle(compile)? } else { compile()? };
+            if self.compiles_in_background { background::run(compile)? } else { compile()? };
         Ok((module, micros(started)))
     }
 

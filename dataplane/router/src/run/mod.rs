@@ -25,7 +25,6 @@ mod tables;
 mod taps;
 mod worker_thread;
 
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -202,12 +201,8 @@ fn load_plugins(config: &Checked, workers: usize) -> Result<(PluginHost, Vec<Wor
     let (mut host, chains) = PluginHost::new(HostOptions::new(workers))?;
     let prepared = host.prepare(&plugins::specs(config))?;
     host.publish(prepared)?;
-    // The first ones were compiled at the usual priority, as no worker runs yet. A core that a worker
-    // polls without a pause has no idle time.
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    if config.router.poll == Poll::Adaptive || cores > workers {
-        host.compile_when_idle();
-    }
+    // The first ones were compiled at the usual priority, as no worker runs yet.
+    host.compile_in_background();
     Ok((host, chains))
 }
 
