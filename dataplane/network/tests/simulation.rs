@@ -1,19 +1,16 @@
-//! Networks from seeds: fixed ones and a new one in each run, the same one twice, and faults that no
-//! router may have, each of which a property must notice.
+//! Networks from fixed seeds, the same one twice, and faults that no router may have, each of which a
+//! property must notice. New seeds are for `cargo xtask simulate --seeds N`, so that an unlucky one does not
+//! stop somebody whose change has nothing to do with it.
 //!
 //! What fails is run again with `cargo xtask simulate --seed N --trace`, which the failure says.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use network::{Options, Property, Report, Sabotage, simulate};
 
-/// The first of the fixed seeds, and how many there are. As many more run as fit the time.
+/// The first of the seeds, and how many there are: a few seconds.
 const SEED_FIRST: u64 = 1;
-const SEEDS: u64 = 6;
-
-/// How long seeds are run beyond the fixed ones.
-const TIME_MAX: Duration = Duration::from_secs(8);
+const SEEDS: u64 = 24;
 
 /// The filter plugin, where it was built.
 fn plugin() -> Option<PathBuf> {
@@ -40,7 +37,6 @@ fn run(seed: u64) -> Report {
 
 #[test]
 fn networks_hold() {
-    let begin = Instant::now();
     for seed in SEED_FIRST..SEED_FIRST + SEEDS {
         let report = run(seed);
         // A run in which nothing happens would show nothing.
@@ -58,15 +54,6 @@ fn networks_hold() {
             "flows tried",
         ] {
             assert!(count(what) > 0, "seed {seed}: nothing of {what}: {:?}", report.counts);
-        }
-    }
-    let mut seed = fastrand::u64(..1_000_000_000);
-    loop {
-        println!("random seed {seed}");
-        run(seed);
-        seed += 1;
-        if begin.elapsed() > TIME_MAX {
-            break;
         }
     }
 }
