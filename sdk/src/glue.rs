@@ -79,6 +79,7 @@ impl<P: Plugin, const COUNTERS: usize, const CAPACITY: usize> Exported<P, COUNTE
             error_capacity: ERROR_CAPACITY as u32,
             counters: areas.counters.as_ptr().addr() as u32,
             counters_len: COUNTERS as u32,
+            ..Layout::default()
         };
         &raw const areas.layout
     }

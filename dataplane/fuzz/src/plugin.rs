@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use frame::HookPoint;
-use policy::{HostOptions, Manifest, PluginHost, PluginSpec, check_layout};
+use policy::{HostOptions, LayoutNeeds, Manifest, PluginHost, PluginSpec, check_layout};
 use tempfile::TempDir;
 
 use crate::cursor::Cursor;
@@ -80,11 +80,17 @@ fn load(module: &[u8]) -> bool {
 
 fn layout(input: &mut Cursor<'_>) {
     let (address, counters) = (input.u32(), usize::from(input.u16()));
+    let needs = LayoutNeeds {
+        counters,
+        edits: input.u8().is_multiple_of(2),
+        payload_bytes: usize::from(input.u8()),
+        state_bytes: usize::from(input.u8()),
+    };
     let mut memory = input.rest().to_vec();
     // Large enough for the areas of a sound layout, and where the input ends is of interest too.
     for len in [memory.len(), 1 << 16] {
         memory.resize(len, 0);
-        match check_layout(&memory, address, counters) {
+        match check_layout(&memory, address, needs) {
             Ok(areas) => {
                 assert_eq!(areas[4].len(), counters * 8);
                 for (position, area) in areas.iter().enumerate() {

@@ -109,8 +109,23 @@ pub enum PluginFault {
     ImportUngranted { name: String, capability: &'static str },
     #[error("the import `sluice.{0}` does not have the type that the host offers")]
     ImportType(String),
-    #[error("`{0}` is no capability: they are `log` and `meter`")]
+    #[error(
+        "`{}` is nothing that can be granted: there are the capabilities of imports ({}), the \
+         actions ({}) and `payload`",
+        .0,
+        crate::imports::capabilities().join(", "),
+        crate::Action::ALL.map(crate::Action::name).join(", ")
+    )]
     GrantUnknown(String),
+    #[error(
+        "the manifest declares the action `{}`, but the configuration does not grant it",
+        .0.name()
+    )]
+    ActionUngranted(crate::Action),
+    #[error(
+        "the manifest declares a payload window, but the configuration does not grant it `payload`"
+    )]
+    PayloadUngranted,
     #[error("the module cannot be instantiated: {0}")]
     Instantiate(String),
     #[error("{call} failed: {reason}")]
@@ -145,6 +160,8 @@ pub enum LayoutFault {
     Beyond { area: &'static str, address: u32, bytes: u64, memory: usize },
     #[error("the {0} and the {1} overlap")]
     Overlap(&'static str, &'static str),
+    #[error("it has no room for the {0} that the manifest declares")]
+    Missing(&'static str),
     #[error("it has {found} counters, the manifest names {named}")]
     Counters { found: u32, named: usize },
 }

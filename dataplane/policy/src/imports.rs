@@ -44,6 +44,13 @@ pub(crate) fn is_capability(name: &str) -> bool {
     FUNCTIONS.iter().any(|(_, capability)| *capability == name)
 }
 
+/// The capabilities of all functions, each once.
+pub(crate) fn capabilities() -> Vec<&'static str> {
+    let mut all: Vec<_> = FUNCTIONS.iter().map(|(_, capability)| *capability).collect();
+    all.dedup();
+    all
+}
+
 /// A line of a guest on its way to the control thread.
 #[derive(Debug)]
 pub(crate) struct LogLine {

@@ -160,7 +160,8 @@ impl Instance {
         let address =
             beat.during(|| layout.call(&mut store, ())).map_err(failed("sluice_layout"))?;
         let counters = module.manifest.counter_names().len();
-        let areas = Areas::read(memory.data(&store), address.cast_unsigned(), counters)?;
+        let needs = module.manifest.layout_needs();
+        let areas = Areas::read(memory.data(&store), address.cast_unsigned(), needs)?;
 
         begin(&mut store);
         let len = place_config(memory.data_mut(&mut store), &areas, recipe.config)?;

@@ -53,8 +53,11 @@ mod watch;
 pub use chain::WorkerChain;
 pub use error::{LayoutFault, PluginFault, PolicyError};
 pub use host::{Checkpoint, PluginHost, PreparedSet, ReloadReport};
-pub use layout::check_layout;
-pub use manifest::{CounterDeclaration, Manifest};
+pub use layout::{LayoutNeeds, check_layout};
+pub use manifest::{
+    Action, CounterDeclaration, Granularity, Manifest, PayloadStart, PayloadWindow,
+    StateDeclaration,
+};
 pub use meters::MeterStatus;
 pub use shadow::{Asked, ListedPlugin, Shadow, ShadowTraps};
 pub use spec::{DefaultVerdict, HostOptions, OnTrap, PluginConfig, PluginSpec};

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use frame::HookPoint;
 use serde::Deserialize;
-use sluice_abi::{ABI_VERSION_MAJOR, ABI_VERSION_MINOR};
+use sluice_abi::{ABI_VERSION_MAJOR, ABI_VERSION_MINOR, edit};
 
-use crate::{DefaultVerdict, OnTrap, PluginFault};
+use crate::{DefaultVerdict, LayoutNeeds, OnTrap, PluginFault};
 
 /// The most reasons for drops that a plugin may name: each is a metric.
 const REASONS_MAX: usize = 64;
@@ -14,6 +14,125 @@ const REASONS_MAX: usize = 64;
 const COUNTERS_MAX: usize = 4096;
 /// Memory of a plugin whose manifest does not say, in bytes.
 const MEMORY_BYTES_DEFAULT: usize = 16 << 20;
+
+/// The most bytes of a packet that a plugin may be shown.
+const PAYLOAD_BYTES_MAX: usize = 2048;
+/// The most bytes of state that one instance may hand over: they are copied between two turns.
+const STATE_BYTES_MAX: usize = 1 << 20;
+/// The most tables that a plugin may read.
+const TABLES_MAX: usize = 16;
+/// Bounds of the time between two ticks, in milliseconds. More often would be work for every turn.
+const TICK_MS: std::ops::RangeInclusive<u32> = 10..=3_600_000;
+
+/// Whether a plugin is asked about every packet, or about the first of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Granularity {
+    /// About every packet.
+    #[default]
+    Packet,
+    /// About a flow's packet whose verdict the host does not have, or has no longer.
+    Flow,
+}
+
+/// What a plugin may do with a packet besides dropping it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Send it to a named next hop.
+    Transmit,
+    /// Set its egress tag.
+    Tag,
+    /// Set its class.
+    Class,
+    /// Set its mark.
+    Mark,
+    /// Mirror it to captures.
+    Mirror,
+    /// Set its DSCP.
+    Dscp,
+    /// Lower the MSS of a SYN.
+    Mss,
+    /// Overwrite options of a SYN.
+    TcpOptions,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Transmit,
+        Self::Tag,
+        Self::Class,
+        Self::Mark,
+        Self::Mirror,
+        Self::Dscp,
+        Self::Mss,
+        Self::TcpOptions,
+    ];
+
+    /// Its name in manifests and grants.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transmit => "transmit",
+            Self::Tag => "tag",
+            Self::Class => "class",
+            Self::Mark => "mark",
+            Self::Mirror => "mirror",
+            Self::Dscp => "dscp",
+            Self::Mss => "mss",
+            Self::TcpOptions => "tcp-options",
+        }
+    }
+
+    /// The bit of a verdict's flags that asks for it; `None` for [`Self::Transmit`], which is an action.
+    #[must_use]
+    pub const fn flag(self) -> Option<u8> {
+        match self {
+            Self::Transmit => None,
+            Self::Tag => Some(edit::TAG),
+            Self::Class => Some(edit::CLASS),
+            Self::Mark => Some(edit::MARK),
+            Self::Mirror => Some(edit::MIRROR),
+            Self::Dscp => Some(edit::DSCP),
+            Self::Mss => Some(edit::MSS),
+            Self::TcpOptions => Some(edit::TCP_OPTIONS),
+        }
+    }
+}
+
+/// The part of each packet that a plugin is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PayloadWindow {
+    /// Where it starts.
+    pub from: PayloadStart,
+    /// How many bytes at most.
+    pub bytes: usize,
+}
+
+/// Where the part of a packet that a plugin is shown starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PayloadStart {
+    /// With the IP header.
+    L3,
+    /// With the transport header.
+    L4,
+}
+
+/// The state that an instance hands over to its successor when the plugin is reloaded.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateDeclaration {
+    /// Number of the form that it exports.
+    pub schema: u32,
+    /// The most bytes that it exports or takes.
+    pub bytes_max: usize,
+    /// Numbers of other forms that it takes.
+    #[serde(default)]
+    pub takes: Vec<u32>,
+}
 
 /// What a plugin says of itself. TOML; a key that is not listed here is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -26,9 +145,27 @@ pub struct Manifest {
     pub name: String,
     /// The hooks that it can be used at: `ingress`, `forward`, `egress`.
     pub hooks: Vec<String>,
-    /// The capabilities that it needs: `log`, `meter`.
+    /// The capabilities that its imports need: `log`, `meter`, and the others of `ABI.md`.
     #[serde(default)]
     pub imports: Vec<String>,
+    /// What it does with packets besides dropping them.
+    #[serde(default)]
+    pub actions: Vec<Action>,
+    /// Whether it is asked about every packet.
+    #[serde(default)]
+    pub granularity: Granularity,
+    /// The part of each packet that it is shown.
+    #[serde(default)]
+    pub payload: Option<PayloadWindow>,
+    /// Names of the tables that the operator has to give it.
+    #[serde(default)]
+    pub tables: Vec<String>,
+    /// Milliseconds from one call of `sluice_tick` to the next.
+    #[serde(default)]
+    pub tick_ms: Option<u32>,
+    /// The state that it hands over when it is reloaded.
+    #[serde(default)]
+    pub state: Option<StateDeclaration>,
     /// The most memory that it will use, in bytes.
     #[serde(default = "memory_bytes_default")]
     pub memory_max_bytes: usize,
@@ -118,13 +255,16 @@ impl Manifest {
         }
         for import in &manifest.imports {
             if !crate::imports::is_capability(import) {
-                return Err(fault(format!("`imports`: `{import}` is none of log, meter")));
+                let known = crate::imports::capabilities().join(", ");
+                return Err(fault(format!("`imports`: `{import}` is none of {known}")));
             }
         }
+        manifest.check_limits().map_err(fault)?;
         if manifest.reasons.len() > REASONS_MAX {
             return Err(fault(format!("`reasons` has more than {REASONS_MAX} entries")));
         }
         unique("reasons", manifest.reasons.iter().map(String::as_str))?;
+        unique("tables", manifest.tables.iter().map(String::as_str))?;
         unique("counters", manifest.counters.iter().map(CounterDeclaration::name))?;
         let counters = manifest.counters.iter().try_fold(0_usize, |sum, counter| {
             sum.checked_add(counter.len()).filter(|sum| *sum <= COUNTERS_MAX)
@@ -133,6 +273,48 @@ impl Manifest {
             return Err(fault(format!("`counters` are more than {COUNTERS_MAX}")));
         }
         Ok(manifest)
+    }
+
+    fn check_limits(&self) -> Result<(), String> {
+        for (position, action) in self.actions.iter().enumerate() {
+            if self.actions.iter().take(position).any(|earlier| earlier == action) {
+                return Err(format!("`actions`: `{}` stands there twice", action.name()));
+            }
+        }
+        if let Some(window) = self.payload
+            && !(1..=PAYLOAD_BYTES_MAX).contains(&window.bytes)
+        {
+            let bytes = window.bytes;
+            return Err(format!("`payload.bytes`: {bytes} is not from 1 to {PAYLOAD_BYTES_MAX}"));
+        }
+        if let Some(ms) = self.tick_ms
+            && !TICK_MS.contains(&ms)
+        {
+            let (least, most) = (TICK_MS.start(), TICK_MS.end());
+            return Err(format!("`tick_ms`: {ms} is not from {least} to {most}"));
+        }
+        if let Some(state) = &self.state
+            && !(1..=STATE_BYTES_MAX).contains(&state.bytes_max)
+        {
+            let bytes = state.bytes_max;
+            return Err(format!("`state.bytes_max`: {bytes} is not from 1 to {STATE_BYTES_MAX}"));
+        }
+        if self.tables.len() > TABLES_MAX {
+            return Err(format!("`tables` has more than {TABLES_MAX} entries"));
+        }
+        Ok(())
+    }
+
+    /// What its layout has to have.
+    #[must_use]
+    pub fn layout_needs(&self) -> LayoutNeeds {
+        let takes_edit = |action: &Action| action.flag().is_some_and(|flag| flag != edit::MIRROR);
+        LayoutNeeds {
+            counters: self.counter_names().len(),
+            edits: self.actions.iter().any(takes_edit),
+            payload_bytes: self.payload.map_or(0, |window| window.bytes),
+            state_bytes: self.state.as_ref().map_or(0, |state| state.bytes_max),
+        }
     }
 
     fn check_abi(&self) -> Result<(), PluginFault> {

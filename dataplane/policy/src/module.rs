@@ -10,7 +10,7 @@ use wasmtime::{
 };
 
 use crate::{
-    Manifest, PluginFault, PluginSpec,
+    Action, Manifest, PluginFault, PluginSpec,
     imports::{HostState, capability, is_capability},
 };
 
@@ -58,6 +58,9 @@ pub(crate) struct CheckedModule {
     pub(crate) memory_max_bytes: usize,
 }
 
+/// What an operator grants to a plugin that wants to see payload.
+const PAYLOAD_GRANT: &str = "payload";
+
 /// What is known of a module before it is compiled: hash and manifest, both as `spec` wants them.
 pub(crate) fn inspect(
     bytes: &[u8],
@@ -69,19 +72,38 @@ pub(crate) fn inspect(
     {
         return Err(PluginFault::Pin { found: hex(&found), pinned: hex(&pinned) });
     }
-    if let Some(unknown) = spec.grants.iter().find(|grant| !is_capability(grant)) {
+    if let Some(unknown) = spec.grants.iter().find(|grant| !can_be_granted(grant)) {
         return Err(PluginFault::GrantUnknown(unknown.clone()));
     }
     let manifest = Manifest::parse(manifest_section(bytes)?)?;
     if !manifest.has_hook(spec.hook) {
         return Err(PluginFault::Hook(spec.hook));
     }
+    check_grants(&manifest, spec)?;
     let limit = spec.memory_max_bytes.unwrap_or(MEMORY_BYTES_MAX);
     if manifest.memory_max_bytes > limit {
         return Err(PluginFault::MemoryAsked { asked: manifest.memory_max_bytes, limit });
     }
     let memory_max_bytes = manifest.memory_max_bytes;
     Ok((found, manifest, memory_max_bytes))
+}
+
+fn can_be_granted(name: &str) -> bool {
+    name == PAYLOAD_GRANT
+        || is_capability(name)
+        || Action::ALL.iter().any(|action| action.name() == name)
+}
+
+/// Whether the operator grants what the manifest declares and no import shows.
+fn check_grants(manifest: &Manifest, spec: &PluginSpec) -> Result<(), PluginFault> {
+    let is_granted = |name: &str| spec.grants.iter().any(|granted| granted == name);
+    if let Some(action) = manifest.actions.iter().find(|action| !is_granted(action.name())) {
+        return Err(PluginFault::ActionUngranted(*action));
+    }
+    if manifest.payload.is_some() && !is_granted(PAYLOAD_GRANT) {
+        return Err(PluginFault::PayloadUngranted);
+    }
+    Ok(())
 }
 
 fn manifest_section(bytes: &[u8]) -> Result<&[u8], PluginFault> {
@@ -127,6 +149,7 @@ impl CheckedModule {
 
     /// Checks a module that is compiled already against another configuration entry.
     pub(crate) fn recheck(&self, spec: &PluginSpec) -> Result<(), PluginFault> {
+        check_grants(&self.manifest, spec)?;
         check_imports(self.pre.module(), &self.manifest, spec)
     }
 }

@@ -97,7 +97,7 @@ fn manifests_and_versions() {
     let text = refusal(&Wat::default(), |spec| spec.memory_max_bytes = Some(65_536));
     assert!(text.contains("asks for 1048576 bytes of memory, the limit is 65536"), "{text}");
     let text = refusal(&Wat::default(), |spec| spec.grants = vec!["files".to_owned()]);
-    assert!(text.contains("`files` is no capability"), "{text}");
+    assert!(text.contains("`files` is nothing that can be granted"), "{text}");
 }
 
 #[test]

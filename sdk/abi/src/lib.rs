@@ -109,11 +109,13 @@ pub mod direction {
 pub struct Verdict {
     /// One of [`action`].
     pub action: u8,
-    /// Reserved, 0: which of mark, tag and mirror are set.
+    /// Bits of [`edit`]: which fields of the packet's [`Edit`] are set, and whether to mirror it.
     pub flags: u8,
-    /// Reserved, 0: how long a flow's verdict may be kept, in units of 100 ms.
+    /// For plugins of granularity `flow`: how long this verdict holds for the packet's flow, in units
+    /// of 100 ms; 0: for this packet only. Others leave it 0.
     pub lifetime: u16,
-    /// With [`action::DROP`]: the index of the plugin's own reason.
+    /// With [`action::DROP`] the index of the plugin's own reason, with [`action::TRANSMIT`] the number
+    /// of a next hop, else 0.
     pub argument: u32,
 }
 
@@ -128,6 +130,12 @@ impl Verdict {
     pub const fn drop(reason: u32) -> Self {
         Self { action: action::DROP, flags: 0, lifetime: 0, argument: reason }
     }
+
+    /// The packet goes to the next hop with this number, whatever slices and routes say of it.
+    #[must_use]
+    pub const fn transmit(next_hop: u32) -> Self {
+        Self { action: action::TRANSMIT, flags: 0, lifetime: 0, argument: next_hop }
+    }
 }
 
 /// Values of [`Verdict::action`]. A value that is not listed costs the packet the plugin's default
@@ -135,12 +143,114 @@ impl Verdict {
 pub mod action {
     /// Go on to the next plugin.
     pub const CONTINUE: u8 = 0;
-    /// Drop, for the plugin's own reason.
+    /// Drop, for the plugin's own reason. Ends the chain.
     pub const DROP: u8 = 1;
+    /// Send to a named next hop. Ends the chain of this hook and, given at `ingress`, that of `forward`;
+    /// `egress` is asked as always, and cannot give it.
+    pub const TRANSMIT: u8 = 2;
+}
+
+/// Bits of [`Verdict::flags`]: what else is to be done with a packet that goes on or is transmitted.
+/// Each needs the manifest's and the operator's leave; with a drop only [`MIRROR`](edit::MIRROR) has a
+/// meaning.
+pub mod edit {
+    /// [`Edit::mark`](super::Edit::mark) is set.
+    pub const MARK: u8 = 1 << 0;
+    /// [`Edit::tag`](super::Edit::tag) is set. Not at `egress`.
+    pub const TAG: u8 = 1 << 1;
+    /// The packet is shown to whoever captures at this plugin. Needs no [`Edit`](super::Edit).
+    pub const MIRROR: u8 = 1 << 2;
+    /// [`Edit::class`](super::Edit::class) is set.
+    pub const CLASS: u8 = 1 << 3;
+    /// [`Edit::dscp`](super::Edit::dscp) is set.
+    pub const DSCP: u8 = 1 << 4;
+    /// [`Edit::mss`](super::Edit::mss) is set.
+    pub const MSS: u8 = 1 << 5;
+    /// [`Edit::tcp_options`](super::Edit::tcp_options) is set.
+    pub const TCP_OPTIONS: u8 = 1 << 6;
+}
+
+/// What a plugin wants done with a packet besides its verdict, 16 bytes. Only the fields that the
+/// verdict's flags name are read. Edits of several plugins accumulate; of two that set the same field
+/// the later one wins.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Edit {
+    /// A number that later plugins, captures and explanations see.
+    pub mark: u32,
+    /// Number of an egress tag: the path that the packet takes instead of its route.
+    pub tag: u16,
+    /// The most that a TCP SYN's MSS option may say, from 216 on; it is lowered, never raised or added.
+    pub mss: u16,
+    /// Number of a class, by which packets and bytes are counted and which may set a DSCP.
+    pub class: u8,
+    /// The DSCP that the packet leaves with, 0 to 63.
+    pub dscp: u8,
+    /// Bits of [`tcp_option`]: options of a TCP SYN that are overwritten with no-operations.
+    pub tcp_options: u8,
+    /// Reserved, 0.
+    pub reserved: [u8; 5],
+}
+
+/// Bits of [`Edit::tcp_options`].
+pub mod tcp_option {
+    /// Window scale (kind 3, RFC 7323).
+    pub const WINDOW_SCALE: u8 = 1 << 0;
+    /// SACK permitted (kind 4, RFC 2018).
+    pub const SACK_PERMITTED: u8 = 1 << 1;
+    /// Timestamps (kind 8, RFC 7323).
+    pub const TIMESTAMPS: u8 = 1 << 2;
+    /// Multipath TCP (kind 30, RFC 8684).
+    pub const MULTIPATH: u8 = 1 << 3;
+    /// Fast Open cookie (kind 34, RFC 7413).
+    pub const FAST_OPEN: u8 = 1 << 4;
+    /// All that are defined.
+    pub const ALL: u8 = (1 << 5) - 1;
+}
+
+/// What earlier plugins set on a packet, 8 bytes: read by plugins that declare an array for it.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Marks {
+    /// The mark, or 0.
+    pub mark: u32,
+    /// The egress tag's number, or 0.
+    pub tag: u16,
+    /// The class's number, or 0.
+    pub class: u8,
+    /// Reserved, 0.
+    pub reserved: u8,
+}
+
+/// Kinds of names that the operator gives out numbers for (`name_number`). Numbers count from 1; a name
+/// keeps its number as long as the router runs.
+pub mod name_kind {
+    /// A `[[next_hop]]`, for [`Verdict::transmit`](super::Verdict::transmit).
+    pub const NEXT_HOP: i32 = 0;
+    /// An `[[egress_tag]]`, for [`Edit::tag`](super::Edit::tag).
+    pub const EGRESS_TAG: i32 = 1;
+    /// A `[[class]]`, for [`Edit::class`](super::Edit::class).
+    pub const CLASS: i32 = 2;
+    /// An interface: its number is [`Descriptor::ingress`](super::Descriptor::ingress) plus 1.
+    pub const INTERFACE: i32 = 3;
+}
+
+/// One packet's entry in the payload area: this header, then as many bytes as the manifest asks for.
+/// The next entry starts at the next multiple of 8.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PayloadHeader {
+    /// How many of the bytes behind this header are the packet's; what follows them is from earlier calls.
+    pub len: u16,
+    /// Reserved, 0.
+    pub reserved: [u16; 3],
 }
 
 const _: () = assert!(size_of::<Descriptor>() == 64);
 const _: () = assert!(size_of::<Verdict>() == 8);
+const _: () = assert!(size_of::<Edit>() == 16);
+const _: () = assert!(size_of::<Marks>() == 8);
+const _: () = assert!(size_of::<PayloadHeader>() == 8);
 const _: () =
     assert!(cfg!(target_endian = "little"), "the ABI is defined for little-endian machines");
 
@@ -183,6 +293,25 @@ pub struct Layout {
     pub counters: u32,
     /// Number of counters: as many as the manifest names.
     pub counters_len: u32,
+    /// Address of the array of [`Edit`], which the guest writes; 0 for none.
+    pub edits: u32,
+    /// Bytes from one edit to the next, at least 16.
+    pub edit_stride: u32,
+    /// Address of the array of [`Marks`], 8 bytes each, which the host writes; 0 for none.
+    pub marks: u32,
+    /// Address of the payload area, which the host writes; 0 for none.
+    pub payload: u32,
+    /// Bytes from one packet's payload entry to the next: 8 and what the manifest asks for, or more.
+    pub payload_stride: u32,
+    /// Address of the area that state is handed over in; 0 for none.
+    pub state: u32,
+    /// Size of that area in bytes.
+    pub state_capacity: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Layout>() == 48);
+/// Size of the part of [`Layout`] that every plugin has; what a plugin leaves out behind it is 0.
+pub const LAYOUT_BYTES_LEAST: usize = 48;
+
+const _: () = assert!(size_of::<Layout>() == 80);
