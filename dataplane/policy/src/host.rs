@@ -19,10 +19,9 @@ use crate::{
     chain::{Place, Slot, Terms, WorkerSet},
     counters::{GenerationCounters, Totals},
     engine::engine,
-    imports::{HostState, LogQueue, linker},
+    imports::{HostState, Offers, linker},
     instance::{Instance, Recipe, reason},
     manifest::{Manifest, hook_name},
-    meters::MeterRegistry,
     module::{CheckedModule, MODULE_BYTES_MAX, hex, inspect, read_file, sha256},
     publish::{Mailbox, Retired, TrapReport, Update},
     ticker::{Beat, Ticker},
@@ -59,15 +58,6 @@ pub(crate) struct Loaded {
     traps_seen: u64,
     traps: Vec<Instant>,
     pub(crate) disabled: bool,
-}
-
-/// Where the log of instances goes that are made aside: nowhere.
-pub(crate) struct LogSink(Arc<LogQueue>);
-
-impl Default for LogSink {
-    fn default() -> Self {
-        Self(Arc::new(LogQueue::new()))
-    }
 }
 
 /// Counters of a generation that some worker may still run.
@@ -189,9 +179,8 @@ pub struct PluginHost {
     /// Sets and instances handed out to each worker that have not come back.
     out: Vec<usize>,
     traps: Arc<ArrayQueue<TrapReport>>,
-    log: Arc<LogQueue>,
+    offers: Offers,
     log_lost: u64,
-    meters: Arc<MeterRegistry>,
     loaded: Vec<Loaded>,
     history: BTreeMap<String, History>,
     generations: u64,
@@ -232,9 +221,8 @@ impl PluginHost {
             linker,
             mailboxes,
             traps,
-            log: Arc::new(LogQueue::new()),
+            offers: Offers::new(),
             log_lost: 0,
-            meters: Arc::default(),
             loaded: Vec::new(),
             history: BTreeMap::new(),
             generations: 0,
@@ -458,25 +446,16 @@ impl PluginHost {
     }
 
     fn instantiate(&self, loaded: &Loaded) -> Result<Box<Instance>, PluginFault> {
-        self.make(loaded, &self.log, &self.meters, &self.beat)
+        self.make(loaded, &self.offers, &self.beat)
     }
 
-    /// An instance aside, which neither logs nor shares meters.
-    pub(crate) fn instantiate_with(
-        &self,
-        loaded: &Loaded,
-        log: &LogSink,
-        meters: &Arc<MeterRegistry>,
-    ) -> Result<Box<Instance>, PluginFault> {
-        self.make(loaded, &log.0, meters, &self.beat)
+    /// An instance aside, which neither logs nor shares anything.
+    pub(crate) fn instantiate_aside(&self, loaded: &Loaded) -> Result<Box<Instance>, PluginFault> {
+        self.make(loaded, &self.offers.aside(&loaded.spec.name), &self.beat)
     }
 
     pub(crate) fn loaded(&self) -> &[Loaded] {
         &self.loaded
-    }
-
-    pub(crate) fn meters(&self) -> &MeterRegistry {
-        &self.meters
     }
 
     pub(crate) fn shadow_beat(&self) -> &Beat {
@@ -490,8 +469,7 @@ impl PluginHost {
     fn make(
         &self,
         loaded: &Loaded,
-        log: &Arc<LogQueue>,
-        meters: &Arc<MeterRegistry>,
+        offers: &Offers,
         beat: &Beat,
     ) -> Result<Box<Instance>, PluginFault> {
         let load_budget_us = u64::from(self.options.load_budget_ms) * 1000;
@@ -501,8 +479,7 @@ impl PluginHost {
             config: &loaded.config,
             budget_ticks: loaded.budget_ticks,
             load_budget_ticks: load_budget_us.div_ceil(u64::from(self.options.tick_us.max(1))) + 1,
-            log,
-            meters,
+            offers,
         };
         Instance::new(&recipe, beat).map(Box::new)
     }
@@ -662,7 +639,7 @@ impl PluginHost {
         for position in 0..self.loaded.len() {
             self.mend(position, now);
         }
-        self.meters.prune();
+        self.offers.prune();
     }
 
     /// Frees what came back from the workers.
@@ -706,7 +683,7 @@ impl PluginHost {
                 "a call trapped: {reason}"
             );
         }
-        while let Some(line) = self.log.lines.pop() {
+        while let Some(line) = self.offers.log.lines.pop() {
             let (plugin, text) = (&line.plugin, line.text());
             match line.level {
                 ..=1 => tracing::error!(%plugin, "{text}"),
@@ -715,7 +692,7 @@ impl PluginHost {
                 _ => tracing::debug!(%plugin, "{text}"),
             }
         }
-        let lost = self.log.lost.load(Ordering::Relaxed);
+        let lost = self.offers.log.lost.load(Ordering::Relaxed);
         if lost > self.log_lost {
             tracing::warn!(lines = lost - self.log_lost, "plugins log too much: lines were lost");
             self.log_lost = lost;
@@ -822,7 +799,7 @@ impl PluginHost {
             },
             total: total.into(),
             workers: totals.into_iter().map(Into::into).collect(),
-            meters: self.meters.status(&loaded.spec.name),
+            meters: self.offers.meters.status(&loaded.spec.name),
         }
     }
 }

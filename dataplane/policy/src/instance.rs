@@ -12,10 +12,9 @@ use wasmtime::{
 use crate::{
     PluginFault,
     counters::Counter,
-    imports::{HostState, LogQueue, printable},
+    imports::{HostState, Offers, printable},
     layout::Areas,
     manifest::check_version,
-    meters::MeterRegistry,
     module::{CheckedModule, TABLE_ELEMENTS_MAX, TABLES_MAX},
     ticker::Beat,
 };
@@ -46,8 +45,7 @@ pub(crate) struct Recipe<'a> {
     pub(crate) config: &'a [u8],
     pub(crate) budget_ticks: u64,
     pub(crate) load_budget_ticks: u64,
-    pub(crate) log: &'a Arc<LogQueue>,
-    pub(crate) meters: &'a Arc<MeterRegistry>,
+    pub(crate) offers: &'a Offers,
 }
 
 /// Processor time that the calling thread has used.
@@ -103,12 +101,7 @@ impl Instance {
             .memories(1)
             .tables(TABLES_MAX as usize)
             .build();
-        let state = HostState::new(
-            Arc::clone(recipe.plugin),
-            limits,
-            Arc::clone(recipe.log),
-            Arc::clone(recipe.meters),
-        );
+        let state = HostState::new(recipe.plugin, limits, recipe.offers);
         let mut store = Store::new(module.pre.module().engine(), state);
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(over_budget);

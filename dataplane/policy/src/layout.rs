@@ -59,7 +59,8 @@ impl Areas {
     ) -> Result<Self, LayoutFault> {
         let outside = LayoutFault::Outside { address, memory: memory.len() };
         let at = |bytes| span(memory.len(), address, bytes).and_then(|range| memory.get(range));
-        let size = at(size_of::<u32>()).map(bytemuck::pod_read_unaligned::<u32>).ok_or(outside)?;
+        let least = at(LAYOUT_BYTES_LEAST).ok_or(outside)?;
+        let size = least.first_chunk().copied().map_or(0, u32::from_le_bytes);
         let stated = at((size as usize).min(size_of::<Layout>())).ok_or(outside)?;
         let mut layout = Layout::default();
         for (to, from) in bytemuck::bytes_of_mut(&mut layout).iter_mut().zip(stated) {

@@ -14,10 +14,9 @@ use crate::{
     PluginFault, PluginHost, PluginSpec, PolicyError, WorkerChain,
     chain::{Place, Slot, WorkerSet},
     counters::GenerationCounters,
-    host::{Aside, Loaded, LogSink},
+    host::{Aside, Loaded},
     instance::{Instance, reason},
     manifest::hook_name,
-    meters::MeterRegistry,
     publish::{Mailbox, TrapReport},
     ticker::Beat,
 };
@@ -159,12 +158,7 @@ impl PluginHost {
     }
 
     fn shadow_slot(&self, loaded: &Loaded) -> Result<Slot, PluginFault> {
-        let meters = Arc::new(self.meters().copy_of(&loaded.spec.name));
-        let instance = if loaded.disabled {
-            None
-        } else {
-            Some(self.instantiate_with(loaded, &LogSink::default(), &meters)?)
-        };
+        let instance = if loaded.disabled { None } else { Some(self.instantiate_aside(loaded)?) };
         let reasons = loaded.module.manifest.reasons.len();
         Ok(Slot {
             terms: loaded.terms(),
@@ -201,12 +195,5 @@ fn asked(loaded: &Loaded) -> Asked {
         Asked::CopiedMeters
     } else {
         Asked::Instance
-    }
-}
-
-impl MeterRegistry {
-    /// The meters of one plugin, copied as they stand.
-    fn copy_of(&self, plugin: &str) -> Self {
-        self.copied(|owner| owner == plugin)
     }
 }

@@ -1,0 +1,119 @@
+//! What the host offers to guests: functions of the module `sluice`, each behind a capability.
+//!
+//! A guest's pointers are checked at each call; a bad one is a trap with a text of its own. Nothing
+//! here allocates or waits once the plugin is configured.
+
+mod log;
+mod meter;
+
+use std::{sync::Arc, time::Duration};
+
+use sluice_abi::{BATCH_MAX, IMPORT_MODULE};
+use wasmtime::{Caller, Engine, Linker, Memory, StoreLimits, format_err};
+
+use crate::{PolicyError, meters::MeterRegistry};
+
+pub(crate) use log::{LogQueue, printable};
+use {log::Logger, meter::Meters};
+
+/// Each function with the capability that it takes.
+const FUNCTIONS: [(&str, &str); 3] =
+    [("log", "log"), ("meter_open", "meter"), ("meter_batch", "meter")];
+
+/// The capability that the function `name` takes, if the host offers it.
+pub(crate) fn capability(name: &str) -> Option<&'static str> {
+    FUNCTIONS.iter().find(|(function, _)| *function == name).map(|(_, capability)| *capability)
+}
+
+pub(crate) fn is_capability(name: &str) -> bool {
+    FUNCTIONS.iter().any(|(_, capability)| *capability == name)
+}
+
+/// The capabilities of all functions, each once.
+pub(crate) fn capabilities() -> Vec<&'static str> {
+    let mut all: Vec<_> = FUNCTIONS.iter().map(|(_, capability)| *capability).collect();
+    all.dedup();
+    all
+}
+
+/// What all instances are offered besides their packets.
+#[derive(Clone)]
+pub(crate) struct Offers {
+    pub(crate) log: Arc<LogQueue>,
+    pub(crate) meters: Arc<MeterRegistry>,
+}
+
+impl Offers {
+    pub(crate) fn new() -> Self {
+        Self { log: Arc::new(LogQueue::new()), meters: Arc::default() }
+    }
+
+    /// What an instance of `plugin` aside is offered: copies of what is shared as it stands, and a log
+    /// that nobody reads.
+    pub(crate) fn aside(&self, plugin: &str) -> Self {
+        let meters = Arc::new(self.meters.copied(|owner| owner == plugin));
+        Self { log: Arc::new(LogQueue::new()), meters }
+    }
+
+    /// Forgets what no instance uses any more.
+    pub(crate) fn prune(&self) {
+        self.meters.prune();
+    }
+}
+
+/// What belongs to one instance on the host's side.
+pub(crate) struct HostState {
+    pub(crate) limits: StoreLimits,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) configuring: bool,
+    /// The time that the running call was given.
+    pub(crate) now_ns: u64,
+    /// Processor time of the thread when the running call was first found over its budget.
+    pub(crate) overrun_since: Option<Duration>,
+    logger: Logger,
+    meters: Meters,
+}
+
+impl HostState {
+    pub(crate) fn new(plugin: &Arc<str>, limits: StoreLimits, offers: &Offers) -> Self {
+        Self {
+            limits,
+            memory: None,
+            configuring: false,
+            now_ns: 0,
+            overrun_since: None,
+            logger: Logger::new(Arc::clone(plugin), Arc::clone(&offers.log)),
+            meters: Meters::new(Arc::clone(plugin), Arc::clone(&offers.meters)),
+        }
+    }
+}
+
+/// All functions, to be linked to modules whose imports were checked.
+pub(crate) fn linker(engine: &Engine) -> Result<Linker<HostState>, PolicyError> {
+    let mut linker = Linker::new(engine);
+    let defined = (|| {
+        linker.func_wrap(IMPORT_MODULE, "log", log::log)?;
+        linker.func_wrap(IMPORT_MODULE, "meter_open", meter::meter_open)?;
+        linker.func_wrap(IMPORT_MODULE, "meter_batch", meter::meter_batch)?;
+        Ok::<_, wasmtime::Error>(())
+    })();
+    defined.map_err(|error| PolicyError::Engine(format!("{error:#}")))?;
+    Ok(linker)
+}
+
+fn memory_of<'a>(
+    caller: &'a mut Caller<'_, HostState>,
+    function: &str,
+) -> wasmtime::Result<(&'a mut [u8], &'a mut HostState)> {
+    let memory = caller
+        .data()
+        .memory
+        .ok_or_else(|| format_err!("`sluice.{function}` was called by the start function"))?;
+    Ok(memory.data_and_store_mut(caller))
+}
+
+/// The number of packets that a guest states.
+fn count_of(n: i32, function: &str) -> wasmtime::Result<usize> {
+    let count = usize::try_from(n).ok().filter(|n| *n <= BATCH_MAX);
+    count.ok_or_else(|| format_err!("`sluice.{function}`: {n} is no number of packets"))
+}
