@@ -14,7 +14,7 @@ use crate::{
     DefaultVerdict, OnTrap,
     counters::{GenerationCounters, WorkerCounters},
     instance::{Instance, Packets},
-    publish::{Mailbox, Retired, TrapReport, Update},
+    mailbox::{Mailbox, Retired, TrapReport, Update},
     ticker::Beat,
 };
 

@@ -31,25 +31,32 @@
     )
 )]
 
+mod aside;
 mod background;
 mod chain;
 mod counters;
 mod engine;
 mod error;
+mod generation;
 mod host;
 mod imports;
 mod instance;
 mod layout;
+mod loading;
+mod mailbox;
 mod manifest;
+mod mending;
 mod meters;
 mod module;
-mod publish;
-mod shadow;
+mod publication;
+mod reporting;
+
 mod spec;
 mod status;
 mod ticker;
 mod watch;
 
+pub use aside::{AsidePlugins, AsideTraps, Asked, ListedPlugin};
 pub use chain::WorkerChain;
 pub use error::{LayoutFault, PluginFault, PolicyError};
 pub use host::{Checkpoint, PluginHost, PreparedSet, ReloadReport};
@@ -59,6 +66,5 @@ pub use manifest::{
     StateDeclaration,
 };
 pub use meters::MeterStatus;
-pub use shadow::{Asked, ListedPlugin, Shadow, ShadowTraps};
 pub use spec::{DefaultVerdict, HostOptions, OnTrap, PluginConfig, PluginSpec};
 pub use status::{PluginState, PluginStatus, WorkerStatus};

@@ -309,18 +309,18 @@ impl Bench {
 
     #[cfg(test)]
     fn ask_aside(&mut self, interface: InterfaceId, bytes: &[u8]) {
-        let shadow = self.machine.plugins.shadow().expect("instances aside");
+        let aside = self.machine.plugins.aside().expect("instances aside");
         let reader = self.machine.publication.reader();
-        let record = explain::ask(reader, shadow.chain, interface, bytes, self.clock.now());
+        let record = explain::ask(reader, aside.chain, interface, bytes, self.clock.now());
         let snapshot = self.machine.publication.current();
         let names = Names {
             config: &self.machine.config,
             publication: &self.machine.publication,
             snapshot: &snapshot,
-            plugins: &shadow.plugins,
+            plugins: &aside.plugins,
         };
         let record = record.expect("a record");
-        self.asked.push(Explanation::new(&record, names, &explain::traps(&shadow.traps)));
+        self.asked.push(Explanation::new(&record, names, &explain::traps(&aside.traps)));
     }
 
     /// Puts into words what workers wrote down, by the tables that they used.

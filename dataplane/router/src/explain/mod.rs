@@ -30,7 +30,7 @@ use forward::{
     Neighbor, PacketRecord, PuntReceiver, Worker, WorkerCounters, WorkerParts, punt_channel,
 };
 use frame::{Hook, Nanos};
-use policy::{ListedPlugin, ShadowTraps};
+use policy::{AsideTraps, ListedPlugin};
 use sim::{Faults, MemoryQueue, QueueSizes, memory_pool, reclaim_pool};
 use tables::{Reader, Snapshot};
 use wire::{InterfaceId, MacAddress};
@@ -141,7 +141,7 @@ pub(crate) fn ask(
 }
 
 /// What went wrong in plugins' calls, by generation.
-pub(crate) fn traps(traps: &ShadowTraps) -> Vec<(u64, String)> {
+pub(crate) fn traps(traps: &AsideTraps) -> Vec<(u64, String)> {
     std::iter::from_fn(|| traps.take()).collect()
 }
 

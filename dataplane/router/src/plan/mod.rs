@@ -31,7 +31,7 @@ use config::Checked;
 use control::publication::{HostView, Publication, RoutesAside};
 use forward::{PacketRecord, Sample, Stage};
 use frame::{DropReason, Nanos, Verdict};
-use policy::{Asked, ListedPlugin, Shadow, ShadowTraps, WorkerChain};
+use policy::{AsidePlugins, AsideTraps, Asked, ListedPlugin, WorkerChain};
 use sluice_abi::{Descriptor, flags};
 use tables::Snapshot;
 #[cfg(test)]
@@ -64,7 +64,7 @@ pub(crate) struct Question {
     /// The samples of each worker, in their order.
     pub(crate) samples: Vec<Vec<Sample>>,
     /// The plugins that run, and those of the new configuration.
-    pub(crate) shadows: (Shadow, Shadow),
+    pub(crate) asides: (AsidePlugins, AsidePlugins),
 }
 
 /// What tells one flow from another.
@@ -107,18 +107,18 @@ pub(crate) struct Judgement {
 struct Side<'a> {
     aside: Aside<WorkerChain>,
     names: Names<'a>,
-    traps: ShadowTraps,
+    traps: AsideTraps,
 }
 
 /// Judges every sample by both configurations. Takes long: tables are built, and each sample costs some
 /// microseconds.
 pub(crate) fn judge(question: Question, now: Nanos) -> Result<Judgement> {
-    let Question { old, new, host, routes, samples, shadows } = question;
+    let Question { old, new, host, routes, samples, asides } = question;
     let before =
         routes.publication(Arc::clone(&old), &host).context("the tables in force, built anew")?;
     let after = routes.publication(Arc::clone(&new), &host)?;
     let snapshots = (before.current(), after.current());
-    let (old_plugins, new_plugins) = shadows;
+    let (old_plugins, new_plugins) = asides;
     let mut judgement = Judgement::default();
     judgement.tell_of_plugins(&old_plugins.plugins, &new_plugins.plugins);
     let (old_list, new_list) = (old_plugins.plugins, new_plugins.plugins);

@@ -181,7 +181,7 @@ fn ask(old: &Arc<Checked>, new: &Arc<Checked>, samples: Vec<Sample>) -> PlanRepo
             .expect("tables"),
         host,
         samples: vec![samples],
-        shadows: runs.shadows_of_plan(&plugins::specs(new)).expect("instances"),
+        asides: runs.asides_of_plan(&plugins::specs(new)).expect("instances"),
     };
     PlanReport::new(judge(question, Nanos(0)).expect("a judgement"), 1, 1.0)
 }

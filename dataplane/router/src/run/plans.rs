@@ -204,14 +204,14 @@ fn make(job: Job) -> Result<(Source, PlanReport)> {
     let mut report = if differs.is_empty() {
         PlanReport::default()
     } else {
-        let shadows = plugins.shadows_of_plan(plugins::specs(&new.config))?;
+        let asides = plugins.asides_of_plan(plugins::specs(&new.config))?;
         let question = Question {
             old: in_force.config,
             new: Arc::clone(&new.config),
             host,
             routes,
             samples,
-            shadows,
+            asides,
         };
         PlanReport::new(judge(question, now)?, workers, now.0 as f64 / 1e9)
     };

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use control::socket::Responder;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use policy::{Checkpoint, ListedPlugin, PluginHost, PluginSpec, PluginStatus, PreparedSet, Shadow};
+use policy::{
+    AsidePlugins, Checkpoint, ListedPlugin, PluginHost, PluginSpec, PluginStatus, PreparedSet,
+};
 use tracing::{info, warn};
 
 /// How often trapped instances are replaced and logs are written.
@@ -35,9 +37,9 @@ enum Order {
     /// Which there are.
     List(Sender<Vec<ListedPlugin>>),
     /// Instances aside, to ask about a packet.
-    Shadow(Sender<Result<Box<Shadow>>>),
+    Aside(Sender<Result<Box<AsidePlugins>>>),
     /// The same of those that run and of those of a new configuration, for a plan.
-    ShadowsOfPlan(Vec<PluginSpec>, Sender<Result<Box<(Shadow, Shadow)>>>),
+    AsidesOfPlan(Vec<PluginSpec>, Sender<Result<Box<(AsidePlugins, AsidePlugins)>>>),
 }
 
 /// Asks the policy host from another thread.
@@ -46,8 +48,11 @@ pub(crate) struct PluginAsker(Sender<Order>);
 
 impl PluginAsker {
     /// Instances aside of the plugins that run, and of those that `specs` would load.
-    pub(crate) fn shadows_of_plan(&self, specs: Vec<PluginSpec>) -> Result<(Shadow, Shadow)> {
-        Ok(*self.ask(|reply| Order::ShadowsOfPlan(specs, reply))??)
+    pub(crate) fn asides_of_plan(
+        &self,
+        specs: Vec<PluginSpec>,
+    ) -> Result<(AsidePlugins, AsidePlugins)> {
+        Ok(*self.ask(|reply| Order::AsidesOfPlan(specs, reply))??)
     }
 
     fn ask<T>(&self, order: impl FnOnce(Sender<T>) -> Order) -> Result<T> {
@@ -117,9 +122,9 @@ impl PluginThread {
         self.ask(Order::List).unwrap_or_default()
     }
 
-    /// Instances of all plugins aside. At most one shadow may be called at a time.
-    pub(crate) fn shadow(&self) -> Result<Shadow> {
-        Ok(*self.ask(Order::Shadow)??)
+    /// Instances of all plugins aside. At most one set may be called at a time.
+    pub(crate) fn aside(&self) -> Result<AsidePlugins> {
+        Ok(*self.ask(Order::Aside)??)
     }
 
     fn ask<T>(&self, order: impl FnOnce(Sender<T>) -> Order) -> Result<T> {
@@ -176,12 +181,12 @@ fn run(mut host: PluginHost, orders: &Receiver<Order>) {
             Ok(Order::List(reply)) => {
                 let _ = reply.send(host.list());
             }
-            Ok(Order::Shadow(reply)) => {
-                let _ = reply.send(host.shadow().map(Box::new).map_err(Into::into));
+            Ok(Order::Aside(reply)) => {
+                let _ = reply.send(host.aside().map(Box::new).map_err(Into::into));
             }
-            Ok(Order::ShadowsOfPlan(specs, reply)) => {
-                let shadows = host.shadows_of_plan(&specs);
-                let _ = reply.send(shadows.map(Box::new).map_err(Into::into));
+            Ok(Order::AsidesOfPlan(specs, reply)) => {
+                let asides = host.asides_of_plan(&specs);
+                let _ = reply.send(asides.map(Box::new).map_err(Into::into));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,

@@ -11,7 +11,7 @@ use forward::{
     Captured, Filter, FilterInstruction, TAPS_MAX, Tap, TapBoard, TapDirection, TapScope,
 };
 use frame::Nanos;
-use policy::{ListedPlugin, Shadow};
+use policy::{AsidePlugins, ListedPlugin};
 use serde_json::{Value, json};
 use wire::{InterfaceId, IpVersion, MacAddress, ethernet};
 
@@ -144,7 +144,7 @@ impl ControlLoop {
         if !reaches_worker {
             return Ok(json!({ "tables": tables, "classifier": classifier, "packet": null }));
         }
-        let Shadow { chain, traps, plugins } = self.plugins.shadow()?;
+        let AsidePlugins { chain, traps, plugins } = self.plugins.aside()?;
         let now = Nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let record = explain::ask(self.publication.reader(), chain, ingress, frame, now)?;
         let names = Names {

@@ -4,16 +4,16 @@ mod common;
 
 use common::{Rig, Wat, batch, every, numbered, plugin, word};
 use frame::{Descriptor, DropReason, Hook, HookPoint, Nanos, Verdict};
-use policy::{Asked, PluginConfig, PluginSpec, Shadow};
+use policy::{AsidePlugins, Asked, PluginConfig, PluginSpec};
 
 const NOW: Nanos = Nanos(1_000_000_000);
 
-fn ask(shadow: &mut Shadow, packets: &[Descriptor]) -> Vec<Verdict> {
+fn ask(aside: &mut AsidePlugins, packets: &[Descriptor]) -> Vec<Verdict> {
     let mut batch = batch(packets);
-    shadow.chain.watch(true);
-    shadow.chain.begin_turn(NOW);
-    if shadow.chain.is_active(HookPoint::Ingress) {
-        shadow.chain.run(HookPoint::Ingress, &mut batch, NOW);
+    aside.chain.watch(true);
+    aside.chain.begin_turn(NOW);
+    if aside.chain.is_active(HookPoint::Ingress) {
+        aside.chain.run(HookPoint::Ingress, &mut batch, NOW);
     }
     batch.verdicts[..packets.len()].to_vec()
 }
@@ -31,18 +31,18 @@ fn meters_are_copied_as_they_stand_and_not_drained() {
     let dropped = Verdict::Drop(DropReason::Plugin);
     // However often it is asked aside, the two tokens are still there.
     for _ in 0..5 {
-        let mut shadow = rig.host.shadow().expect("instances aside");
-        assert_eq!(shadow.plugins[0].asked, Asked::CopiedMeters);
-        assert_eq!(ask(&mut shadow, &packet), [Verdict::Continue]);
+        let mut aside = rig.host.aside().expect("instances aside");
+        assert_eq!(aside.plugins[0].asked, Asked::CopiedMeters);
+        assert_eq!(ask(&mut aside, &packet), [Verdict::Continue]);
     }
     for verdict in [Verdict::Continue, Verdict::Continue, dropped] {
         assert_eq!(rig.turn(0, &mut batch(&packet), NOW), [verdict]);
     }
-    let mut shadow = rig.host.shadow().expect("instances aside");
-    assert_eq!(ask(&mut shadow, &packet), [dropped]);
-    let blame = shadow.chain.blame(0).expect("somebody is to blame");
-    assert_eq!(shadow.plugins[0].plugin, blame.plugin);
-    assert_eq!(shadow.plugins[0].reason(blame.reason), "rate");
+    let mut aside = rig.host.aside().expect("instances aside");
+    assert_eq!(ask(&mut aside, &packet), [dropped]);
+    let blame = aside.chain.blame(0).expect("somebody is to blame");
+    assert_eq!(aside.plugins[0].plugin, blame.plugin);
+    assert_eq!(aside.plugins[0].reason(blame.reason), "rate");
     rig.begin(Nanos(NOW.0 * 2));
     let status = rig.host.status().remove(0);
     assert_eq!((status.total.packets, status.total.drops), (3, 1), "asking counts nowhere");
@@ -56,17 +56,17 @@ fn a_stateful_plugin_is_listed_and_not_asked() {
     stateful.manifest += "stateful = true\n";
     let specs = [rig.spec("keeps", &stateful), rig.spec("drops", &drops)];
     rig.publish(&specs);
-    let mut shadow = rig.host.shadow().expect("instances aside");
-    let asked: Vec<Asked> = shadow.plugins.iter().map(|plugin| plugin.asked).collect();
+    let mut aside = rig.host.aside().expect("instances aside");
+    let asked: Vec<Asked> = aside.plugins.iter().map(|plugin| plugin.asked).collect();
     assert_eq!(asked, [Asked::Not, Asked::Instance]);
-    assert_eq!(ask(&mut shadow, &numbered(2)), [Verdict::Drop(DropReason::Plugin); 2]);
+    assert_eq!(ask(&mut aside, &numbered(2)), [Verdict::Drop(DropReason::Plugin); 2]);
     for position in 0..2 {
-        let blame = shadow.chain.blame(position).expect("somebody is to blame");
+        let blame = aside.chain.blame(position).expect("somebody is to blame");
         assert_eq!(
-            blame.plugin, shadow.plugins[1].plugin,
+            blame.plugin, aside.plugins[1].plugin,
             "the second, since the first is not asked"
         );
-        assert_eq!(shadow.plugins[1].reason(blame.reason), "second");
+        assert_eq!(aside.plugins[1].reason(blame.reason), "second");
     }
 }
 
@@ -78,10 +78,10 @@ fn a_call_that_fails_aside_says_why_and_harms_nobody() {
     let process = "(if (local.get $n) (then unreachable))".to_owned();
     let specs = [rig.spec("traps", &Wat { process, ..traps })];
     rig.publish(&specs);
-    let mut shadow = rig.host.shadow().expect("instances aside");
-    ask(&mut shadow, &numbered(1));
-    let (generation, text) = shadow.traps.take().expect("a trap");
-    assert_eq!(generation, shadow.plugins[0].generation);
+    let mut aside = rig.host.aside().expect("instances aside");
+    ask(&mut aside, &numbered(1));
+    let (generation, text) = aside.traps.take().expect("a trap");
+    assert_eq!(generation, aside.plugins[0].generation);
     assert!(text.contains("gave up"), "{text}");
     assert_eq!(rig.host.status()[0].total.traps, 0);
 }
@@ -98,12 +98,12 @@ fn a_plan_asks_both_sets_and_leaves_no_trace() {
     let new = rig.spec("changed", &Wat { process: every(word(1, 1)), ..Wat::default() });
     let added = rig.spec("added", &Wat::default());
     let specs = [added, new, kept];
-    let (mut before, mut after) = rig.host.shadows_of_plan(&specs).expect("both sets");
+    let (mut before, mut after) = rig.host.asides_of_plan(&specs).expect("both sets");
     assert_eq!(ask(&mut before, &numbered(1)), [Verdict::Drop(DropReason::Plugin)]);
     assert_eq!(ask(&mut after, &numbered(1)), [Verdict::Drop(DropReason::Plugin)]);
-    let reason = |shadow: &Shadow| {
-        let blame = shadow.chain.blame(0).expect("somebody is to blame");
-        let plugin = shadow.plugins.iter().find(|plugin| plugin.plugin == blame.plugin);
+    let reason = |aside: &AsidePlugins| {
+        let blame = aside.chain.blame(0).expect("somebody is to blame");
+        let plugin = aside.plugins.iter().find(|plugin| plugin.plugin == blame.plugin);
         let plugin = plugin.expect("it is listed");
         (plugin.name.clone(), plugin.number, plugin.reason(blame.reason).to_owned())
     };
@@ -117,7 +117,7 @@ fn a_plan_asks_both_sets_and_leaves_no_trace() {
     let numbers: Vec<u64> = rig.host.status().iter().map(|status| status.generation).collect();
     assert_eq!(numbers, [1, 2, 1]);
     let broken = PluginSpec::new("broken", rig.directory.path().join("none"), HookPoint::Ingress);
-    assert!(rig.host.shadows_of_plan(&[broken]).is_err());
+    assert!(rig.host.asides_of_plan(&[broken]).is_err());
 }
 
 /// Going back is to the modules and configurations that ran, whatever stands in their files by now.

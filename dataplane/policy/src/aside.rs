@@ -14,10 +14,11 @@ use crate::{
     PluginFault, PluginHost, PluginSpec, PolicyError, WorkerChain,
     chain::{Place, Slot, WorkerSet},
     counters::GenerationCounters,
-    host::{Aside, Loaded},
+    generation::Loaded,
     instance::{Instance, reason},
+    loading::AsideVersion,
+    mailbox::{Mailbox, TrapReport},
     manifest::hook_name,
-    publish::{Mailbox, TrapReport},
     ticker::Beat,
 };
 
@@ -67,19 +68,19 @@ impl ListedPlugin {
 }
 
 /// The plugins that run, in instances of their own.
-pub struct Shadow {
+pub struct AsidePlugins {
     /// What a worker that explains calls.
     pub chain: WorkerChain,
     /// What went wrong in its calls.
-    pub traps: ShadowTraps,
+    pub traps: AsideTraps,
     /// The plugins, in the order in which they are called.
     pub plugins: Vec<ListedPlugin>,
 }
 
-/// What went wrong in calls of a [`Shadow`].
-pub struct ShadowTraps(Arc<ArrayQueue<TrapReport>>);
+/// What went wrong in calls of a [`AsidePlugins`].
+pub struct AsideTraps(Arc<ArrayQueue<TrapReport>>);
 
-impl ShadowTraps {
+impl AsideTraps {
     /// Takes the next: the generation, and what its call ended with.
     #[must_use]
     pub fn take(&self) -> Option<(u64, String)> {
@@ -97,24 +98,27 @@ impl PluginHost {
     }
 
     /// Makes instances aside of all plugins that run, where they can be asked, for one packet or one
-    /// batch: meters are as they stand now. At most one shadow at a time may be called.
+    /// batch: meters are as they stand now. At most one set aside at a time may be called.
     ///
     /// # Errors
     /// [`PolicyError::Plugin`] when an instance cannot be made.
-    pub fn shadow(&self) -> Result<Shadow, PolicyError> {
+    pub fn aside(&self) -> Result<AsidePlugins, PolicyError> {
         let loaded: Vec<&Loaded> = self.loaded().iter().collect();
-        self.shadow_from(&loaded, self.shadow_beat())
+        self.aside_from(&loaded, self.aside_beat())
     }
 
-    /// Two shadows for a plan: of the plugins that run, and of those that `specs` would load, which are
+    /// Two sets aside for a plan: of the plugins that run, and of those that `specs` would load, which are
     /// read, checked and compiled as [`Self::prepare`] does it and leave no trace in what runs. Both may
-    /// be called beside [`Self::shadow`]'s, by one thread, in turns.
+    /// be called beside [`Self::aside`]'s, by one thread, in turns.
     ///
     /// # Errors
     /// As [`Self::prepare`].
-    pub fn shadows_of_plan(&self, specs: &[PluginSpec]) -> Result<(Shadow, Shadow), PolicyError> {
+    pub fn asides_of_plan(
+        &self,
+        specs: &[PluginSpec],
+    ) -> Result<(AsidePlugins, AsidePlugins), PolicyError> {
         let running: Vec<&Loaded> = self.loaded().iter().collect();
-        let before = self.shadow_from(&running, self.plan_beat())?;
+        let before = self.aside_from(&running, self.plan_beat())?;
         let mut asides = Vec::new();
         for (position, spec) in specs.iter().enumerate() {
             if specs.iter().take(position).any(|earlier| earlier.name == spec.name) {
@@ -126,21 +130,21 @@ impl PluginHost {
         let loaded: Vec<&Loaded> = asides
             .iter()
             .map(|aside| match aside {
-                Aside::Running(loaded) => loaded,
-                Aside::New(loaded) => &**loaded,
+                AsideVersion::Running(loaded) => loaded,
+                AsideVersion::New(loaded) => &**loaded,
             })
             .collect();
-        Ok((before, self.shadow_from(&loaded, self.plan_beat())?))
+        Ok((before, self.aside_from(&loaded, self.plan_beat())?))
     }
 
-    fn shadow_from(&self, plugins: &[&Loaded], beat: &Beat) -> Result<Shadow, PolicyError> {
+    fn aside_from(&self, plugins: &[&Loaded], beat: &Beat) -> Result<AsidePlugins, PolicyError> {
         let mut set = Box::<WorkerSet>::default();
         for loaded in plugins {
             if asked(loaded) == Asked::Not {
                 continue;
             }
             let slot = self
-                .shadow_slot(loaded)
+                .aside_slot(loaded)
                 .map_err(|fault| PolicyError::plugin(&loaded.spec.name, fault))?;
             let [ingress, forward, egress] = &mut set.hooks;
             let hook = match loaded.spec.hook {
@@ -154,10 +158,10 @@ impl PluginHost {
         let mut chain =
             WorkerChain::new(0, Arc::new(Mailbox::new()), Arc::clone(&traps), beat.clone());
         chain.adopt(set);
-        Ok(Shadow { chain, traps: ShadowTraps(traps), plugins: list_of(plugins) })
+        Ok(AsidePlugins { chain, traps: AsideTraps(traps), plugins: list_of(plugins) })
     }
 
-    fn shadow_slot(&self, loaded: &Loaded) -> Result<Slot, PluginFault> {
+    fn aside_slot(&self, loaded: &Loaded) -> Result<Slot, PluginFault> {
         let instance = if loaded.disabled { None } else { Some(self.instantiate_aside(loaded)?) };
         let reasons = loaded.module.manifest.reasons.len();
         Ok(Slot {

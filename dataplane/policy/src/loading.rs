@@ -1,0 +1,228 @@
+//! Loading: from a plugin's files to a version with its instances, while what runs goes on.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    PluginFault, PluginHost, PluginSpec, PolicyError, PreparedSet, ReloadReport, background,
+    counters::GenerationCounters,
+    generation::{Files, History, Instances, Loaded, Numbers},
+    host::Prepared,
+    imports::Offers,
+    instance::{Instance, Recipe},
+    module::{CheckedModule, hex},
+    ticker::Beat,
+    watch::Stamp,
+};
+
+/// A version of a plugin for instances aside.
+pub(crate) enum AsideVersion<'a> {
+    /// It runs.
+    Running(&'a Loaded),
+    /// It would be loaded.
+    New(Box<Loaded>),
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+impl PluginHost {
+    /// Loads all plugins of a configuration: reads, checks, compiles, instantiates and configures
+    /// them, and changes nothing of what runs. A plugin about which nothing changed (entry, module,
+    /// configuration) is kept as it is, with its memory.
+    ///
+    /// # Errors
+    /// Says which plugin is refused and why; see [`PluginFault`].
+    pub fn prepare(&mut self, specs: &[PluginSpec]) -> Result<PreparedSet, PolicyError> {
+        for (position, spec) in specs.iter().enumerate() {
+            if specs.iter().take(position).any(|earlier| earlier.name == spec.name) {
+                return Err(PolicyError::Duplicate(spec.name.clone()));
+            }
+        }
+        let mut plugins = Vec::new();
+        for spec in specs {
+            let prepared =
+                self.load(spec, true).map_err(|fault| PolicyError::plugin(&spec.name, fault))?;
+            plugins.push(prepared.0);
+        }
+        Ok(PreparedSet { plugins })
+    }
+
+    /// Loads one plugin; the report says how long that took.
+    pub(crate) fn load(
+        &mut self,
+        spec: &PluginSpec,
+        may_keep: bool,
+    ) -> Result<(Prepared, ReloadReport), PluginFault> {
+        let files = Files::read(spec)?;
+        let mut report = ReloadReport {
+            name: spec.name.clone(),
+            generation: 0,
+            sha256: hex(&files.inspected.0),
+            compile_us: 0,
+            instantiate_us: 0,
+        };
+        if may_keep && let Some(running) = self.same_as(spec, &files.inspected.0, &files.config) {
+            running.stamp = files.stamp;
+            report.generation = running.number;
+            return Ok((Prepared::Keep(spec.name.clone()), report));
+        }
+        let (module, compile_us) = self.module(spec, &files)?;
+        report.compile_us = compile_us;
+        let loaded = self.number(spec, module, files.config, files.stamp);
+        report.generation = loaded.number;
+        let started = Instant::now();
+        let prepared = self.instances_of(loaded)?;
+        report.instantiate_us = micros(started);
+        Ok((prepared, report))
+    }
+
+    /// The plugin that runs with this entry, module and configuration.
+    pub(crate) fn same_as(
+        &mut self,
+        spec: &PluginSpec,
+        hash: &[u8; 32],
+        config: &[u8],
+    ) -> Option<&mut Loaded> {
+        let running = self.loaded.iter_mut().find(|running| running.spec == *spec)?;
+        running.is(hash, config).then_some(running)
+    }
+
+    /// The module of a plugin, and how long compiling it took in microseconds.
+    pub(crate) fn module(
+        &self,
+        spec: &PluginSpec,
+        files: &Files,
+    ) -> Result<(CheckedModule, u64), PluginFault> {
+        let hash = files.inspected.0;
+        if let Some(running) = self.loaded.iter().find(|running| running.module.sha256 == hash) {
+            running.module.recheck(spec)?;
+            return Ok((running.module.clone(), 0));
+        }
+        let started = Instant::now();
+        let inspected = files.inspected.clone();
+        let Self { engine, linker, .. } = self;
+        let compile = || CheckedModule::compile(engine, linker, &files.bytes, inspected, spec);
+        let module =
+            if self.compiles_in_background { background::run(compile)? } else { compile()? };
+        Ok((module, micros(started)))
+    }
+
+    /// A new generation under the plugin's name.
+    pub(crate) fn number(
+        &mut self,
+        spec: &PluginSpec,
+        module: CheckedModule,
+        config: Vec<u8>,
+        stamp: Stamp,
+    ) -> Loaded {
+        self.generations += 1;
+        let next = u32::try_from(self.history.len()).unwrap_or(u32::MAX);
+        let history = self
+            .history
+            .entry(spec.name.clone())
+            .or_insert_with(|| History { plugin: next, ..History::default() });
+        history.generations += 1;
+        let numbers = Numbers {
+            plugin: history.plugin,
+            generation: self.generations,
+            number: history.generations,
+        };
+        self.version(spec, module, config, stamp, numbers)
+    }
+
+    pub(crate) fn version(
+        &self,
+        spec: &PluginSpec,
+        module: CheckedModule,
+        config: Vec<u8>,
+        stamp: Stamp,
+        Numbers { plugin, generation, number }: Numbers,
+    ) -> Loaded {
+        let counter_names: Arc<[String]> = module.manifest.counter_names().into();
+        let workers = self.options.workers;
+        let reasons = module.manifest.reasons.len();
+        let tick_us = self.options.tick_us.max(1);
+        Loaded {
+            spec: spec.clone(),
+            plugin,
+            generation,
+            number,
+            name: spec.name.as_str().into(),
+            module,
+            config,
+            // One more, because the running tick may end at once.
+            budget_ticks: u64::from(spec.budget_us.div_ceil(tick_us)) + 1,
+            counters: Arc::new(GenerationCounters::new(workers, reasons, counter_names.len())),
+            counter_names,
+            stamp,
+            spares_sent: vec![0; workers],
+            traps_seen: 0,
+            traps: Vec::new(),
+            disabled: false,
+        }
+    }
+
+    /// A version with its instances for every worker.
+    pub(crate) fn instances_of(&self, loaded: Loaded) -> Result<Prepared, PluginFault> {
+        let mut instances = Vec::new();
+        for _ in 0..self.options.workers {
+            let active = self.instantiate(&loaded)?;
+            let spare = self.instantiate(&loaded)?;
+            instances.push(Instances { active, spare });
+        }
+        Ok(Prepared::New(Box::new(loaded), instances))
+    }
+
+    /// The version of a plugin that [`Self::prepare`] would load, for instances aside: it takes no number
+    /// and leaves no trace. Of plugins that run unchanged, this is the version that runs.
+    pub(crate) fn load_aside(
+        &self,
+        spec: &PluginSpec,
+        position: usize,
+    ) -> Result<AsideVersion<'_>, PluginFault> {
+        let files = Files::read(spec)?;
+        let running = self.loaded.iter().find(|running| running.spec == *spec);
+        if let Some(running) =
+            running.filter(|running| running.is(&files.inspected.0, &files.config))
+        {
+            return Ok(AsideVersion::Running(running));
+        }
+        let (module, _) = self.module(spec, &files)?;
+        // Numbers that nothing else has: generations and plugins count from 0.
+        let numbers = Numbers {
+            plugin: u32::MAX - u32::try_from(position).unwrap_or(0),
+            generation: u64::MAX - position as u64,
+            number: self.history.get(&spec.name).map_or(1, |history| history.generations + 1),
+        };
+        let loaded = self.version(spec, module, files.config, files.stamp, numbers);
+        Ok(AsideVersion::New(Box::new(loaded)))
+    }
+
+    pub(crate) fn instantiate(&self, loaded: &Loaded) -> Result<Box<Instance>, PluginFault> {
+        self.make(loaded, &self.offers, &self.beat)
+    }
+
+    /// An instance aside, which neither logs nor shares anything.
+    pub(crate) fn instantiate_aside(&self, loaded: &Loaded) -> Result<Box<Instance>, PluginFault> {
+        self.make(loaded, &self.offers.aside(&loaded.spec.name), &self.beat)
+    }
+
+    fn make(
+        &self,
+        loaded: &Loaded,
+        offers: &Offers,
+        beat: &Beat,
+    ) -> Result<Box<Instance>, PluginFault> {
+        let load_budget_us = u64::from(self.options.load_budget_ms) * 1000;
+        let recipe = Recipe {
+            plugin: &loaded.name,
+            module: &loaded.module,
+            config: &loaded.config,
+            budget_ticks: loaded.budget_ticks,
+            load_budget_ticks: load_budget_us.div_ceil(u64::from(self.options.tick_us.max(1))) + 1,
+            offers,
+        };
+        Instance::new(&recipe, beat).map(Box::new)
+    }
+}

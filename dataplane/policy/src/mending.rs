@@ -1,0 +1,120 @@
+//! Mending: what trapped is replaced, after a pause that doubles, or disabled; what was said is logged.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use crate::{PluginHost, instance::reason, mailbox::Update};
+
+/// Traps are counted over this long.
+const TRAP_WINDOW: Duration = Duration::from_secs(60);
+/// A worker that lost an instance gets a new one after this long, doubled with each further trap of
+/// the window.
+const BACKOFF_LEAST: Duration = Duration::from_millis(100);
+const BACKOFF_MOST: Duration = Duration::from_secs(10);
+impl PluginHost {
+    /// Frees what workers gave up, writes what they and the guests had to say to the log, and
+    /// replaces or disables plugins that trapped. To be called about ten times a second.
+    pub fn maintain(&mut self) {
+        self.drain();
+        self.write_log();
+        let now = Instant::now();
+        for position in 0..self.loaded.len() {
+            self.mend(position, now);
+        }
+        self.offers.prune();
+    }
+
+    fn write_log(&mut self) {
+        while let Some(report) = self.traps.pop() {
+            let Some(loaded) = self.loaded.iter().find(|l| l.generation == report.generation)
+            else {
+                continue;
+            };
+            let reason =
+                report.error.as_ref().map_or_else(|| "its memory moved".to_owned(), reason);
+            tracing::warn!(
+                plugin = %loaded.name,
+                generation = loaded.number,
+                worker = report.worker,
+                "a call trapped: {reason}"
+            );
+        }
+        while let Some(line) = self.offers.log.lines.pop() {
+            let (plugin, text) = (&line.plugin, line.text());
+            match line.level {
+                ..=1 => tracing::error!(%plugin, "{text}"),
+                2 => tracing::warn!(%plugin, "{text}"),
+                3 => tracing::info!(%plugin, "{text}"),
+                _ => tracing::debug!(%plugin, "{text}"),
+            }
+        }
+        let lost = self.offers.log.lost.load(Ordering::Relaxed);
+        if lost > self.log_lost {
+            tracing::warn!(lines = lost - self.log_lost, "plugins log too much: lines were lost");
+            self.log_lost = lost;
+        }
+    }
+
+    /// Counts a plugin's new traps; disables it, or makes new instances for workers that lost one.
+    fn mend(&mut self, position: usize, now: Instant) {
+        let Some(loaded) = self.loaded.get_mut(position) else { return };
+        if loaded.disabled {
+            return;
+        }
+        let traps: u64 = loaded.counters.workers.iter().map(|worker| worker.traps.get()).sum();
+        for _ in loaded.traps_seen..traps {
+            loaded.traps.push(now);
+        }
+        loaded.traps_seen = traps;
+        loaded.traps.retain(|trap| now.duration_since(*trap) < TRAP_WINDOW);
+        if loaded.traps.len() >= usize::try_from(loaded.spec.traps_max.max(1)).unwrap_or(usize::MAX)
+        {
+            loaded.disabled = true;
+            let generation = loaded.generation;
+            tracing::error!(
+                plugin = %loaded.name,
+                generation = loaded.number,
+                traps = loaded.traps.len(),
+                "disabled: it trapped too often within a minute; a reload enables it again"
+            );
+            for worker in 0..self.options.workers {
+                self.send(worker, Update::Disable(generation), 0);
+            }
+            return;
+        }
+        let Some(last) = loaded.traps.last() else { return };
+        let doublings = u32::try_from(loaded.traps.len() - 1).unwrap_or(u32::MAX).min(16);
+        let backoff = BACKOFF_LEAST.saturating_mul(1 << doublings).min(BACKOFF_MOST);
+        if now.duration_since(*last) < backoff {
+            return;
+        }
+        for worker in 0..self.options.workers {
+            let Some(loaded) = self.loaded.get(position) else { return };
+            let Some(owed) = loaded.owed(worker).filter(|owed| *owed > 0) else { continue };
+            let roomy = self.mailboxes.get(worker).zip(self.out.get(worker));
+            if !roomy.is_some_and(|(mailbox, out)| mailbox.has_room(*out, 1)) {
+                continue;
+            }
+            for _ in 0..owed.min(2) {
+                let Some(loaded) = self.loaded.get(position) else { return };
+                match self.instantiate(loaded) {
+                    Ok(instance) => {
+                        let generation = loaded.generation;
+                        self.send(worker, Update::Spare(generation, instance), 1);
+                    }
+                    Err(fault) => {
+                        tracing::error!(plugin = %loaded.name, "no new instance: {fault}");
+                        return;
+                    }
+                }
+                if let Some(loaded) = self.loaded.get_mut(position)
+                    && let Some(sent) = loaded.spares_sent.get_mut(worker)
+                {
+                    *sent += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Publication: a prepared set becomes the one that runs, on each worker between two of its turns.
+
+use std::sync::Arc;
+
+use frame::HookPoint;
+
+use crate::{
+    Checkpoint, PluginHost, PolicyError, PreparedSet, ReloadReport,
+    chain::{Place, Slot, WorkerSet},
+    generation::{Instances, LiveCounters, Loaded},
+    host::{KeptPlugin, Prepared},
+    mailbox::{Retired, Update},
+    module::{MODULE_BYTES_MAX, read_file, sha256},
+    watch::{Stamp, config_json},
+};
+
+impl PluginHost {
+    /// Makes a prepared set the one that runs. Each worker takes it over as a whole, between two of
+    /// its turns; plugins that are not in it are retired.
+    ///
+    /// # Errors
+    /// [`PolicyError::Stale`] when the set keeps a plugin that is no longer there, and
+    /// [`PolicyError::WorkerStalled`]. Nothing is changed then.
+    pub fn publish(&mut self, prepared: PreparedSet) -> Result<(), PolicyError> {
+        for plugin in &prepared.plugins {
+            if let Prepared::Keep(name) = plugin
+                && !self.loaded.iter().any(|running| running.spec.name == *name)
+            {
+                return Err(PolicyError::Stale(name.clone()));
+            }
+        }
+        self.drain();
+        let new =
+            prepared.plugins.iter().filter(|plugin| matches!(plugin, Prepared::New(..))).count();
+        self.check_room(1 + 2 * new)?;
+
+        let mut sets: Vec<Box<WorkerSet>> =
+            (0..self.options.workers).map(|_| Box::default()).collect();
+        let mut old = std::mem::take(&mut self.loaded);
+        for plugin in prepared.plugins {
+            let (loaded, instances) = match plugin {
+                Prepared::New(loaded, instances) => (*loaded, instances),
+                Prepared::Keep(name) => {
+                    let Some(position) = old.iter().position(|running| running.spec.name == name)
+                    else {
+                        continue;
+                    };
+                    (old.swap_remove(position), Vec::new())
+                }
+            };
+            self.place(&mut sets, &loaded, instances);
+            self.loaded.push(loaded);
+        }
+        for (worker, set) in sets.into_iter().enumerate() {
+            self.send(worker, Update::Set(set), 1);
+        }
+        Ok(())
+    }
+
+    /// Puts a plugin at the end of its hook in the set of each worker.
+    pub(crate) fn place(
+        &mut self,
+        sets: &mut [Box<WorkerSet>],
+        loaded: &Loaded,
+        instances: Vec<Instances>,
+    ) {
+        let generation = loaded.generation;
+        if !instances.is_empty() {
+            let history = self.history.entry(loaded.spec.name.clone()).or_default();
+            history.live.push(LiveCounters {
+                generation,
+                counters: Arc::clone(&loaded.counters),
+                reasons: loaded.module.manifest.reasons.clone(),
+                guest: Arc::clone(&loaded.counter_names),
+                workers_left: self.options.workers,
+            });
+        }
+        let mut instances = instances.into_iter();
+        for (worker, set) in sets.iter_mut().enumerate() {
+            let slot = instances.next().map(|Instances { active, spare }| Slot {
+                terms: loaded.terms(),
+                instance: Some(active),
+                spare: Some(spare),
+                counters: Arc::clone(&loaded.counters),
+            });
+            if slot.is_some()
+                && let Some(out) = self.out.get_mut(worker)
+            {
+                *out += 2;
+            }
+            let [ingress, forward, egress] = &mut set.hooks;
+            let hook = match loaded.spec.hook {
+                HookPoint::Ingress => ingress,
+                HookPoint::Forward => forward,
+                HookPoint::Egress => egress,
+            };
+            hook.push(Place { generation, slot });
+        }
+    }
+
+    pub(crate) fn check_room(&self, handed_out: usize) -> Result<(), PolicyError> {
+        for (worker, (mailbox, out)) in self.mailboxes.iter().zip(&self.out).enumerate() {
+            if !mailbox.has_room(*out, handed_out) {
+                return Err(PolicyError::WorkerStalled(worker));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn send(&mut self, worker: usize, update: Update, handed_out: usize) {
+        if let (Some(mailbox), Some(out)) = (self.mailboxes.get(worker), self.out.get_mut(worker)) {
+            *out += handed_out;
+            if !mailbox.send(update) {
+                // Room was checked, and this is the only thread that fills it.
+                tracing::error!(worker, "a policy update was lost");
+            }
+        }
+    }
+
+    /// Frees what came back from the workers.
+    pub(crate) fn drain(&mut self) {
+        let mut ended = Vec::new();
+        for (worker, mailbox) in self.mailboxes.iter().enumerate() {
+            let Some(out) = self.out.get_mut(worker) else { continue };
+            while let Some(retired) = mailbox.take_retired() {
+                *out = out.saturating_sub(1);
+                if let Retired::Set(mut set) = retired {
+                    for place in set.places_mut() {
+                        let Some(slot) = &place.slot else { continue };
+                        let instances = usize::from(slot.instance.is_some())
+                            + usize::from(slot.spare.is_some());
+                        *out = out.saturating_sub(instances);
+                        ended.push(place.generation);
+                    }
+                }
+            }
+        }
+        let workers = self.options.workers;
+        for generation in ended {
+            for history in self.history.values_mut() {
+                history.end(generation, workers);
+            }
+        }
+    }
+
+    /// The set that runs, to go back to: with its modules and configurations, whatever becomes of their
+    /// files.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        let kept = self.loaded.iter().map(|loaded| KeptPlugin {
+            spec: loaded.spec.clone(),
+            module: loaded.module.clone(),
+            config: loaded.config.clone(),
+        });
+        Checkpoint { plugins: kept.collect() }
+    }
+
+    /// Prepares the set of a checkpoint without reading a file; [`Self::publish`] puts it into force. A
+    /// plugin that runs as it did is kept with its memory; a file that holds something else by now is
+    /// taken for known, and loaded only when it changes again.
+    ///
+    /// # Errors
+    /// [`PolicyError::Plugin`] when an instance cannot be made.
+    pub fn prepare_checkpoint(&mut self, to: &Checkpoint) -> Result<PreparedSet, PolicyError> {
+        let mut plugins = Vec::new();
+        for KeptPlugin { spec, module, config } in &to.plugins {
+            let stamp = Stamp::of(spec);
+            if let Some(running) = self.same_as(spec, &module.sha256, config) {
+                running.stamp = stamp;
+                plugins.push(Prepared::Keep(spec.name.clone()));
+                continue;
+            }
+            let loaded = self.number(spec, module.clone(), config.clone(), stamp);
+            let prepared = self
+                .instances_of(loaded)
+                .map_err(|fault| PolicyError::plugin(&spec.name, fault))?;
+            plugins.push(prepared);
+        }
+        Ok(PreparedSet { plugins })
+    }
+
+    /// Loads a plugin again from its files and puts it in the place of the generation that runs. A
+    /// disabled plugin is enabled by it. State in the plugin's memory starts anew; counters and
+    /// meters go on.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`] and [`Self::publish`]; the old generation then goes on running.
+    pub fn reload(&mut self, name: &str) -> Result<ReloadReport, PolicyError> {
+        let spec = self
+            .loaded
+            .iter()
+            .find(|running| running.spec.name == name)
+            .map(|running| running.spec.clone())
+            .ok_or_else(|| PolicyError::Unknown(name.to_owned()))?;
+        let (replacement, report) =
+            self.load(&spec, false).map_err(|fault| PolicyError::plugin(name, fault))?;
+        let mut replacement = Some(replacement);
+        let plugins = self.loaded.iter().filter_map(|running| {
+            if running.spec.name == name {
+                replacement.take()
+            } else {
+                Some(Prepared::Keep(running.spec.name.clone()))
+            }
+        });
+        let set = PreparedSet { plugins: plugins.collect() };
+        self.publish(set)?;
+        Ok(report)
+    }
+
+    /// Looks whether modules or configuration files changed, and reloads those plugins. To be called
+    /// about twice a second. A refused file is reported once, until it changes again.
+    pub fn poll_files(&mut self) -> Vec<Result<ReloadReport, PolicyError>> {
+        let mut changed = Vec::new();
+        for running in &mut self.loaded {
+            let stamp = Stamp::of(&running.spec);
+            if stamp == running.stamp {
+                continue;
+            }
+            running.stamp = stamp;
+            // Touched, but the same: nothing to do. A file that cannot be read is reported.
+            let module = read_file(&running.spec.path, MODULE_BYTES_MAX);
+            let same = module.is_ok_and(|bytes| sha256(&bytes) == running.module.sha256)
+                && config_json(&running.spec.config).is_ok_and(|config| config == running.config);
+            if !same {
+                changed.push(running.spec.name.clone());
+            }
+        }
+        changed.into_iter().map(|name| self.reload(&name)).collect()
+    }
+}
