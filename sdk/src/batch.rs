@@ -1,84 +1,161 @@
 //! [`Batch`]: what a plugin sees of the packets of one call.
 
-use sluice_abi::{Descriptor, Verdict};
+use sluice_abi::{Descriptor, Edit, Marks, Verdict};
+
+use crate::{
+    Packet, Packets,
+    counters::{Counter, Counters, Gauge},
+    packet::payload_of,
+};
 
 /// The packets of one call, with the verdict of each, which starts as the plugin's default.
 #[derive(Debug)]
-pub struct Batch<'a> {
-    descriptors: &'a [Descriptor],
-    verdicts: &'a mut [Verdict],
-    counters: &'a mut [u64],
-    now_ns: u64,
+pub struct Batch<'a>(Parts<'a>);
+
+/// What a batch is made of. Areas that a plugin does not have are empty; the others have an entry for
+/// each packet.
+#[derive(Debug, Default)]
+pub struct Parts<'a> {
+    /// What is known of each packet.
+    pub descriptors: &'a [Descriptor],
+    /// The verdicts.
+    pub verdicts: &'a mut [Verdict],
+    /// The edits.
+    pub edits: &'a mut [Edit],
+    /// What earlier plugins set.
+    pub marks: &'a [Marks],
+    /// The payload entries.
+    pub payload: &'a [u64],
+    /// Bytes from one payload entry to the next, a multiple of 8.
+    pub payload_stride: usize,
+    /// The counters, in the order of the manifest.
+    pub counters: &'a mut [u64],
+    /// Monotonic time in nanoseconds.
+    pub now_ns: u64,
 }
 
 impl<'a> Batch<'a> {
-    /// A batch of as many packets as both slices have.
+    /// A batch of as many packets as there are descriptors and verdicts.
     #[must_use]
-    pub fn new(
-        descriptors: &'a [Descriptor],
-        verdicts: &'a mut [Verdict],
-        counters: &'a mut [u64],
-        now_ns: u64,
-    ) -> Self {
-        let n = descriptors.len().min(verdicts.len());
-        Self { descriptors: &descriptors[..n], verdicts: &mut verdicts[..n], counters, now_ns }
+    pub fn new(mut parts: Parts<'a>) -> Self {
+        let n = parts.descriptors.len().min(parts.verdicts.len());
+        parts.descriptors = &parts.descriptors[..n];
+        parts.verdicts = &mut parts.verdicts[..n];
+        Self(parts)
     }
 
     /// Number of packets.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.descriptors.len()
+        self.0.descriptors.len()
     }
 
     /// Whether there is no packet.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.descriptors.is_empty()
+        self.0.descriptors.is_empty()
     }
 
     /// Monotonic time in nanoseconds since an arbitrary start.
     #[inline]
     #[must_use]
     pub fn now_ns(&self) -> u64 {
-        self.now_ns
+        self.0.now_ns
     }
 
     /// What is known of each packet.
     #[inline]
     #[must_use]
     pub fn descriptors(&self) -> &'a [Descriptor] {
-        self.descriptors
+        self.0.descriptors
+    }
+
+    /// What earlier plugins set on each packet; empty unless the plugin was exported with `marks`.
+    #[inline]
+    #[must_use]
+    pub fn marks(&self) -> &'a [Marks] {
+        self.0.marks
+    }
+
+    /// The bytes of packet number `index` that the manifest's `payload` asks for; empty for none.
+    #[inline]
+    #[must_use]
+    pub fn payload(&self, index: usize) -> &'a [u8] {
+        let stride = self.0.payload_stride / 8;
+        let at = index.saturating_mul(stride);
+        self.0.payload.get(at..at.saturating_add(stride)).map_or(&[], payload_of)
     }
 
     /// The verdicts, in the order of the packets.
     #[inline]
     #[must_use]
     pub fn verdicts_mut(&mut self) -> &mut [Verdict] {
-        self.verdicts
+        self.0.verdicts
     }
 
-    /// Each packet with its verdict.
+    /// The packets with their verdicts, one after the other.
     #[inline]
-    pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = (&'a Descriptor, &mut Verdict)> {
-        self.descriptors.iter().zip(self.verdicts.iter_mut())
+    #[must_use]
+    pub fn packets(&mut self) -> Packets<'_> {
+        self.split().0
     }
 
-    /// Each packet with its verdict, and beside them the counters.
+    /// Packet number `index` with its verdict.
     #[inline]
-    pub fn split(
-        &mut self,
-    ) -> (impl ExactSizeIterator<Item = (&'a Descriptor, &mut Verdict)>, &mut [u64]) {
-        (self.descriptors.iter().zip(self.verdicts.iter_mut()), self.counters)
+    #[must_use]
+    pub fn packet(&mut self, index: usize) -> Option<Packet<'_>> {
+        self.packets_from(index).next()
     }
 
-    /// Adds to counter number `index` in the order of the manifest; a number that it does not name
-    /// is ignored.
+    /// The packets, and beside them the counters.
     #[inline]
-    pub fn count(&mut self, index: usize, count: u64) {
-        if let Some(counter) = self.counters.get_mut(index) {
-            *counter = counter.wrapping_add(count);
-        }
+    #[must_use]
+    pub fn split(&mut self) -> (Packets<'_>, Counters<'_>) {
+        let parts = &mut self.0;
+        let packets = Packets::new(
+            parts.descriptors,
+            parts.verdicts,
+            parts.edits,
+            parts.marks,
+            parts.payload,
+            parts.payload_stride,
+        );
+        (packets, Counters::new(parts.counters))
+    }
+
+    #[inline]
+    fn packets_from(&mut self, index: usize) -> Packets<'_> {
+        let parts = &mut self.0;
+        let (verdicts, edits) = (parts.verdicts.len(), parts.edits.len());
+        let words = index.saturating_mul(parts.payload_stride / 8).min(parts.payload.len());
+        Packets::new(
+            &parts.descriptors[index.min(verdicts)..],
+            &mut parts.verdicts[index.min(verdicts)..],
+            &mut parts.edits[index.min(edits)..],
+            &parts.marks[index.min(parts.marks.len())..],
+            &parts.payload[words..],
+            parts.payload_stride,
+        )
+    }
+
+    /// The plugin's counters.
+    #[inline]
+    #[must_use]
+    pub fn counters(&mut self) -> Counters<'_> {
+        Counters::new(self.0.counters)
+    }
+
+    /// Adds to a counter; one that the manifest does not name counts nothing.
+    #[inline]
+    pub fn count(&mut self, counter: impl Into<Counter>, count: u64) {
+        self.counters().add(counter, count);
+    }
+
+    /// Sets a gauge to what it shows now.
+    #[inline]
+    pub fn set_gauge(&mut self, gauge: Gauge, value: u64) {
+        self.counters().set(gauge, value);
     }
 }

@@ -2,12 +2,13 @@
 //! by plugins.
 #![expect(unsafe_code, reason = "the host reads and writes these areas from outside the program")]
 
-use std::cell::UnsafeCell;
+use alloc::{borrow::ToOwned as _, boxed::Box};
+use core::cell::UnsafeCell;
 
 pub use sluice_abi::{ABI_VERSION, Layout};
-use sluice_abi::{BATCH_MAX, Descriptor, Verdict};
+use sluice_abi::{BATCH_MAX, Descriptor, Edit, Marks, Verdict};
 
-use crate::{Batch, Plugin};
+use crate::{Batch, Config as _, Counters, Parts, Plugin, StateWriter};
 
 const ERROR_CAPACITY: usize = 1024;
 
@@ -23,13 +24,30 @@ pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
     bytes
 }
 
+/// Length of an optional area with an entry for each packet.
+#[must_use]
+pub const fn len_of(is_there: bool) -> usize {
+    if is_there { BATCH_MAX } else { 0 }
+}
+
 #[repr(C, align(64))]
-struct Areas<const COUNTERS: usize, const CAPACITY: usize> {
+struct Areas<
+    const COUNTERS: usize,
+    const CONFIG: usize,
+    const EDITS: usize,
+    const MARKS: usize,
+    const PAYLOAD: usize,
+    const STATE: usize,
+> {
     descriptors: [Descriptor; BATCH_MAX],
     verdicts: [Verdict; BATCH_MAX],
+    edits: [Edit; EDITS],
+    marks: [Marks; MARKS],
+    payload: [u64; PAYLOAD],
     counters: [u64; COUNTERS],
     // Each on a multiple of 8, which the host asks for.
-    config: Aligned<CAPACITY>,
+    state: Aligned<STATE>,
+    config: Aligned<CONFIG>,
     error: Aligned<ERROR_CAPACITY>,
     layout: Layout,
 }
@@ -37,27 +55,52 @@ struct Areas<const COUNTERS: usize, const CAPACITY: usize> {
 #[repr(C, align(8))]
 struct Aligned<const N: usize>([u8; N]);
 
-/// A plugin with all that the host sees of it.
-pub struct Exported<P, const COUNTERS: usize, const CAPACITY: usize> {
-    areas: UnsafeCell<Areas<COUNTERS, CAPACITY>>,
+/// A plugin with all that the host sees of it: its counters, the bytes of its configuration, edits, marks
+/// and payload (in words), and the bytes of its state.
+pub struct Exported<
+    P,
+    const COUNTERS: usize,
+    const CONFIG: usize,
+    const EDITS: usize,
+    const MARKS: usize,
+    const PAYLOAD: usize,
+    const STATE: usize,
+> {
+    areas: UnsafeCell<Areas<COUNTERS, CONFIG, EDITS, MARKS, PAYLOAD, STATE>>,
     /// Boxed, so that all of this starts as zeros, of which a module's file holds none.
     plugin: UnsafeCell<Option<Box<P>>>,
 }
 
 // SAFETY: a guest has one thread, and the host calls its exports one after another; the exports do
 // not call each other. So there is never more than one reference into either cell.
-unsafe impl<P, const COUNTERS: usize, const CAPACITY: usize> Sync
-    for Exported<P, COUNTERS, CAPACITY>
+unsafe impl<
+    P,
+    const C: usize,
+    const F: usize,
+    const E: usize,
+    const M: usize,
+    const L: usize,
+    const S: usize,
+> Sync for Exported<P, C, F, E, M, L, S>
 {
 }
 
-impl<P: Plugin, const COUNTERS: usize, const CAPACITY: usize> Exported<P, COUNTERS, CAPACITY> {
+impl<
+    P: Plugin,
+    const C: usize,
+    const F: usize,
+    const E: usize,
+    const M: usize,
+    const L: usize,
+    const S: usize,
+> Exported<P, C, F, E, M, L, S>
+{
     /// All zero, and no plugin yet.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "made once, as a constant")]
     pub const fn new() -> Self {
         // SAFETY: all types in it are integers and arrays of them, for which zero is a value.
-        let areas = unsafe { std::mem::zeroed() };
+        let areas = unsafe { core::mem::zeroed() };
         Self { areas: UnsafeCell::new(areas), plugin: UnsafeCell::new(None) }
     }
 
@@ -66,6 +109,8 @@ impl<P: Plugin, const COUNTERS: usize, const CAPACITY: usize> Exported<P, COUNTE
         // SAFETY: see `Sync`: the host is waiting in a call of an export, so this is the one
         // reference; it ends with this function.
         let areas = unsafe { &mut *self.areas.get() };
+        // What has no entries has no address of its own.
+        let optional = |address: usize, len: usize| if len == 0 { 0 } else { address as u32 };
         areas.layout = Layout {
             size: size_of::<Layout>() as u32,
             batch_max: BATCH_MAX as u32,
@@ -74,12 +119,19 @@ impl<P: Plugin, const COUNTERS: usize, const CAPACITY: usize> Exported<P, COUNTE
             verdicts: areas.verdicts.as_ptr().addr() as u32,
             verdict_stride: size_of::<Verdict>() as u32,
             config: areas.config.0.as_ptr().addr() as u32,
-            config_capacity: CAPACITY as u32,
+            config_capacity: F as u32,
             error: areas.error.0.as_ptr().addr() as u32,
             error_capacity: ERROR_CAPACITY as u32,
             counters: areas.counters.as_ptr().addr() as u32,
-            counters_len: COUNTERS as u32,
-            ..Layout::default()
+            counters_len: C as u32,
+            edits: optional(areas.edits.as_ptr().addr(), E),
+            edit_stride: size_of::<Edit>() as u32,
+            marks: optional(areas.marks.as_ptr().addr(), M),
+            payload: optional(areas.payload.as_ptr().addr(), L),
+            payload_stride: (L / BATCH_MAX * 8) as u32,
+            state: optional(areas.state.0.as_ptr().addr(), S),
+            state_capacity: S as u32,
+            reserved: 0,
         };
         &raw const areas.layout
     }
@@ -89,7 +141,8 @@ impl<P: Plugin, const COUNTERS: usize, const CAPACITY: usize> Exported<P, COUNTE
         // SAFETY: as in `layout`; the plugin gets a shared slice of the area for the time of the
         // call, and nothing here writes to it meanwhile.
         let areas = unsafe { &mut *self.areas.get() };
-        let text = match P::configure(&areas.config.0[..len]) {
+        let configured = P::Config::from_json(&areas.config.0[..len]).and_then(P::configure);
+        let text = match configured {
             Ok(plugin) => {
                 // SAFETY: as in `layout`: nobody else holds a reference to the plugin.
                 unsafe { *self.plugin.get() = Some(Box::new(plugin)) };
@@ -108,69 +161,47 @@ impl<P: Plugin, const COUNTERS: usize, const CAPACITY: usize> Exported<P, COUNTE
         // SAFETY: as in `layout`, for both cells: they are distinct.
         let (areas, plugin) = unsafe { (&mut *self.areas.get(), &mut *self.plugin.get()) };
         if let Some(plugin) = plugin {
-            plugin.process(&mut Batch::new(
-                &areas.descriptors[..n],
-                &mut areas.verdicts[..n],
-                &mut areas.counters,
+            plugin.process(&mut Batch::new(Parts {
+                descriptors: &areas.descriptors[..n],
+                verdicts: &mut areas.verdicts[..n],
+                edits: &mut areas.edits,
+                marks: &areas.marks,
+                payload: &areas.payload,
+                payload_stride: L / BATCH_MAX * 8,
+                counters: &mut areas.counters,
                 now_ns,
-            ));
-        }
-    }
-}
-
-/// The host's functions.
-#[cfg(target_family = "wasm")]
-pub(crate) mod host {
-    mod import {
-        #[link(wasm_import_module = "sluice")]
-        unsafe extern "C" {
-            pub(super) fn log(level: i32, text: *const u8, len: usize);
-            pub(super) safe fn meter_open(rate_milli: i64, burst: i64, entries: u32) -> i32;
-            pub(super) fn meter_batch(
-                handle: i32,
-                keys: *const [u8; 16],
-                n: usize,
-                now_ns: u64,
-                costs: *const u32,
-                results: *mut u8,
-            );
+            }));
         }
     }
 
-    pub(crate) fn log(level: i32, text: &str) {
-        // SAFETY: the host reads `text` during the call and keeps no pointer.
-        unsafe { import::log(level, text.as_ptr(), text.len()) }
+    /// What `sluice_tick` does.
+    pub fn tick(&self, now_ns: u64) {
+        // SAFETY: as in `process`.
+        let (areas, plugin) = unsafe { (&mut *self.areas.get(), &mut *self.plugin.get()) };
+        if let Some(plugin) = plugin {
+            plugin.tick(now_ns, &mut Counters::new(&mut areas.counters));
+        }
     }
 
-    #[derive(Debug)]
-    pub(crate) struct Meter(i32);
-
-    impl Meter {
-        pub(crate) fn open(rate_milli: i64, burst: i64, entries: u32) -> Result<Self, i32> {
-            let handle = import::meter_open(rate_milli, burst, entries);
-            if handle < 0 { Err(handle) } else { Ok(Self(handle)) }
+    /// What `sluice_export` does: the length of the state, or -1 for none.
+    pub fn export(&self) -> i32 {
+        // SAFETY: as in `process`.
+        let (areas, plugin) = unsafe { (&mut *self.areas.get(), &mut *self.plugin.get()) };
+        let Some(plugin) = plugin else { return -1 };
+        let mut state = StateWriter::new(&mut areas.state.0);
+        match plugin.export(&mut state) {
+            Ok(()) => state.len() as i32,
+            Err(_) => -1,
         }
+    }
 
-        pub(crate) fn take(
-            &mut self,
-            keys: &[[u8; 16]],
-            now_ns: u64,
-            costs: Option<&[u32]>,
-            admitted: &mut [u8],
-        ) {
-            let costs = costs.map_or(std::ptr::null(), <[u32]>::as_ptr);
-            // SAFETY: the host reads as many keys and costs as there are keys, and writes as many
-            // results; the caller has checked that all three slices have them. It keeps no pointer.
-            unsafe {
-                import::meter_batch(
-                    self.0,
-                    keys.as_ptr(),
-                    keys.len(),
-                    now_ns,
-                    costs,
-                    admitted.as_mut_ptr(),
-                );
-            }
-        }
+    /// What `sluice_import` does: 0, or 1 if the plugin does not want the state.
+    pub fn import(&self, schema: u32, len: usize) -> i32 {
+        // SAFETY: as in `process`.
+        let (areas, plugin) = unsafe { (&mut *self.areas.get(), &mut *self.plugin.get()) };
+        let Some((plugin, state)) = plugin.as_mut().zip(areas.state.0.get(..len)) else {
+            return 1;
+        };
+        i32::from(plugin.import(schema, state).is_err())
     }
 }

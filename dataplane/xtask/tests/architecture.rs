@@ -55,7 +55,9 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("xtask", &[]),
-    ("sluice-sdk", &["sluice-abi"]),
+    ("sluice-manifest", &["sluice-abi"]),
+    ("sluice-macros", &["sluice-manifest"]),
+    ("sluice-sdk", &["sluice-abi", "sluice-macros"]),
     ("filter", &["sluice-sdk"]),
     ("rate-limit", &["sluice-sdk"]),
     (

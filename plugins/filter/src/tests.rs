@@ -11,10 +11,10 @@ use sluice_sdk::{
 
 use super::*;
 
-const DROPPED: Verdict = Verdict::drop(REASON_RULE);
+const DROPPED: Verdict = reason::RULE.verdict();
 
 fn bench(config: &str) -> Bench<Filter> {
-    Bench::new(config, COUNTERS).expect("the configuration is good")
+    Bench::new(config).expect("the configuration is good")
 }
 
 /// The verdict of a single rule that drops, for one packet.
@@ -26,7 +26,7 @@ fn drops(rule: &str, packet: &Descriptor) -> bool {
 }
 
 fn refusal(config: &str) -> String {
-    Bench::<Filter>::new(config, COUNTERS).expect_err("the configuration is broken")
+    Bench::<Filter>::new(config).expect_err("the configuration is broken")
 }
 
 #[test]
@@ -44,11 +44,11 @@ fn the_first_match_wins_and_is_counted() {
         ipv6([0xfd00, 0, 0, 0, 0, 0, 0, 1], [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]),
     ];
     let verdicts = bench.judge(&packets, 0);
-    let no_rule = Verdict::drop(REASON_NO_RULE);
+    let no_rule = reason::NO_RULE.verdict();
     assert_eq!(verdicts, [Verdict::CONTINUE, DROPPED, no_rule, Verdict::CONTINUE]);
     assert_eq!(bench.counters[..4], [1, 1, 1, 1]);
     assert!(bench.counters[4..].iter().all(|count| *count == 0));
-    const { assert!(REASON_NO_RULE != REASON_DEFAULT) };
+    const { assert!(reason::NO_RULE.index() != REASON_DEFAULT) };
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn direction_and_protocol_are_exact() {
 fn no_rules_leave_the_default() {
     let packet = ipv4([1, 1, 1, 1], [2, 2, 2, 2]);
     let mut bench = bench(r#"{"default":"drop"}"#);
-    assert_eq!(bench.judge(&[packet], 0), [Verdict::drop(REASON_NO_RULE)]);
+    assert_eq!(bench.judge(&[packet], 0), [reason::NO_RULE.verdict()]);
 }
 
 #[test]

@@ -1,17 +1,8 @@
 //! A token bucket for each source prefix, shared by all workers. See `README.md`.
 #![deny(unsafe_code)]
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
 use sluice_sdk::{BATCH_MAX, Batch, Meter, Plugin, Verdict, flags};
-
-/// The reason of a drop: the prefix had no token left.
-pub const REASON_RATE: u32 = 0;
-/// Position of the counter of packets that got a token.
-pub const COUNTER_ADMITTED: usize = 0;
-/// Position of the counter of packets that got none.
-pub const COUNTER_REFUSED: usize = 1;
-/// All counters that the manifest names.
-pub const COUNTERS: usize = 2;
 
 /// The plugin: the meter, the masks that make keys of sources, and room for one batch.
 #[derive(Debug)]
@@ -23,71 +14,56 @@ pub struct RateLimit {
     admitted: Box<[u8; BATCH_MAX]>,
 }
 
-/// The configuration, whose keys are taken one by one.
-struct Config(Map<String, Value>);
-
-impl Config {
-    fn parse(json: &[u8]) -> Result<Self, String> {
-        match serde_json::from_slice(json).map_err(|error| error.to_string())? {
-            Value::Object(entries) => Ok(Self(entries)),
-            other => Err(format!("{other} is no table")),
-        }
-    }
-
-    /// The value of a key, a number of `unit`, if the key is there.
-    fn number(&mut self, key: &str, unit: &str) -> Result<Option<f64>, String> {
-        match self.0.remove(key) {
-            None => Ok(None),
-            Some(value) => match value.as_f64() {
-                Some(number) => Ok(Some(number)),
-                None => Err(format!("`{key}`: {value} is no number of {unit}")),
-            },
-        }
-    }
-
-    /// The same for whole numbers from `least` to `most`.
-    fn whole(
-        &mut self,
-        key: &str,
-        unit: &str,
-        least: u32,
-        most: u32,
-    ) -> Result<Option<u32>, String> {
-        match self.number(key, unit)? {
-            None => Ok(None),
-            Some(number)
-                if number.fract() != 0.0 || number < least.into() || number > most.into() =>
-            {
-                Err(format!("`{key}`: {number} is no whole number from {least} to {most}"))
-            }
-            Some(number) => Ok(Some(number as u32)),
-        }
-    }
-
-    fn finish(self) -> Result<(), String> {
-        match self.0.keys().next() {
-            None => Ok(()),
-            Some(key) => Err(format!("`{key}`: unknown key")),
-        }
-    }
+/// The configuration.
+#[derive(Debug, Deserialize)]
+pub struct Config {
+    /// Packets a second for each prefix.
+    packets_per_s: f64,
+    /// Packets that a prefix may send at once.
+    burst: u32,
+    /// Bits of an IPv4 source that share a bucket.
+    #[serde(default = "ipv4_prefix")]
+    ipv4_prefix: u32,
+    /// Bits of an IPv6 source that share a bucket.
+    #[serde(default = "ipv6_prefix")]
+    ipv6_prefix: u32,
+    /// Buckets that are kept.
+    #[serde(default = "entries")]
+    entries: u32,
 }
 
+fn ipv4_prefix() -> u32 {
+    24
+}
+
+fn ipv6_prefix() -> u32 {
+    64
+}
+
+fn entries() -> u32 {
+    65_536
+}
+
+fn in_range(key: &str, value: u32, least: u32, most: u32) -> Result<u32, String> {
+    if !(least..=most).contains(&value) {
+        return Err(format!("`{key}`: {value} is not from {least} to {most}"));
+    }
+    Ok(value)
+}
+
+#[sluice_sdk::plugin(manifest = "manifest.toml")]
 impl Plugin for RateLimit {
-    fn configure(config: &[u8]) -> Result<Self, String> {
-        let mut config = Config::parse(config)?;
-        let rate = config
-            .number("packets_per_s", "packets a second")?
-            .ok_or("`packets_per_s` is missing: packets a second for each prefix")?;
+    type Config = Config;
+
+    fn configure(config: Config) -> Result<Self, String> {
+        let rate = config.packets_per_s;
         if !(0.001..=1e9).contains(&rate) {
             return Err(format!("`packets_per_s`: {rate} is not from 0.001 to 1000000000"));
         }
-        let burst = config
-            .whole("burst", "packets", 1, u32::MAX)?
-            .ok_or("`burst` is missing: packets that a prefix may send at once")?;
-        let prefix4 = config.whole("ipv4_prefix", "bits", 1, 32)?.unwrap_or(24);
-        let prefix6 = config.whole("ipv6_prefix", "bits", 1, 128)?.unwrap_or(64);
-        let entries = config.whole("entries", "prefixes", 1, 1 << 22)?.unwrap_or(65_536);
-        config.finish()?;
+        let burst = in_range("burst", config.burst, 1, u32::MAX)?;
+        let prefix4 = in_range("ipv4_prefix", config.ipv4_prefix, 1, 32)?;
+        let prefix6 = in_range("ipv6_prefix", config.ipv6_prefix, 1, 128)?;
+        let entries = in_range("entries", config.entries, 1, 1 << 22)?;
         let meter = Meter::open((rate * 1000.0).round() as i64, burst.into(), entries)
             .map_err(|error| format!("`packets_per_s`, `burst`: {error}"))?;
         Ok(Self {
@@ -113,18 +89,16 @@ impl Plugin for RateLimit {
         let mut refused = 0;
         for (verdict, admitted) in batch.verdicts_mut().iter_mut().zip(admitted) {
             if *admitted == 0 {
-                *verdict = Verdict::drop(REASON_RATE);
+                *verdict = reason::RATE.verdict();
                 refused += 1;
             } else {
                 *verdict = Verdict::CONTINUE;
             }
         }
-        batch.count(COUNTER_REFUSED, refused);
-        batch.count(COUNTER_ADMITTED, n as u64 - refused);
+        batch.count(counter::REFUSED, refused);
+        batch.count(counter::ADMITTED, n as u64 - refused);
     }
 }
-
-sluice_sdk::export!(RateLimit, manifest = include_str!("../manifest.toml"), counters = COUNTERS);
 
 #[cfg(test)]
 mod tests {
@@ -135,7 +109,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn bench(config: &str) -> Bench<RateLimit> {
-        Bench::new(config, COUNTERS).expect("the configuration is good")
+        Bench::new(config).expect("the configuration is good")
     }
 
     fn admitted(verdicts: &[Verdict]) -> usize {
@@ -171,28 +145,34 @@ mod tests {
         let mut bench = bench(r#"{"packets_per_s": 0.5, "burst": 1, "ipv4_prefix": 32}"#);
         let packet = ipv4([10, 0, 0, 1], [1, 1, 1, 1]);
         let verdicts = bench.judge(&[packet, packet], SECOND);
-        assert_eq!(verdicts, [Verdict::CONTINUE, Verdict::drop(REASON_RATE)]);
-        assert_eq!(bench.judge(&[packet], 3 * SECOND - 1), [Verdict::drop(REASON_RATE)]);
+        assert_eq!(verdicts, [Verdict::CONTINUE, reason::RATE.verdict()]);
+        assert_eq!(bench.judge(&[packet], 3 * SECOND - 1), [reason::RATE.verdict()]);
         assert_eq!(bench.judge(&[packet], 3 * SECOND), [Verdict::CONTINUE]);
     }
 
     #[test]
     fn errors_name_the_key() {
         for (config, expected) in [
-            (r#"{"burst": 1}"#, "`packets_per_s` is missing"),
-            (r#"{"packets_per_s": 1}"#, "`burst` is missing"),
-            (r#"{"packets_per_s": "1", "burst": 1}"#, "`packets_per_s`: \"1\" is no number"),
+            (r#"{"burst": 1}"#, "missing field `packets_per_s`"),
+            (r#"{"packets_per_s": 1}"#, "missing field `burst`"),
+            (
+                r#"{"packets_per_s": "1", "burst": 1}"#,
+                "`packets_per_s`: invalid type: string \"1\"",
+            ),
             (r#"{"packets_per_s": 0, "burst": 1}"#, "`packets_per_s`: 0 is not from"),
-            (r#"{"packets_per_s": 1, "burst": 0}"#, "`burst`: 0 is no whole number"),
-            (r#"{"packets_per_s": 1, "burst": 1.5}"#, "`burst`: 1.5"),
+            (r#"{"packets_per_s": 1, "burst": 0}"#, "`burst`: 0 is not from 1"),
+            (
+                r#"{"packets_per_s": 1, "burst": 1.5}"#,
+                "`burst`: invalid type: floating point `1.5`",
+            ),
             (r#"{"packets_per_s": 0.001, "burst": 4000000000}"#, "the burst must be"),
             (r#"{"packets_per_s": 1, "burst": 1, "ipv4_prefix": 33}"#, "`ipv4_prefix`: 33"),
             (r#"{"packets_per_s": 1, "burst": 1, "ipv6_prefix": 0}"#, "`ipv6_prefix`: 0"),
             (r#"{"packets_per_s": 1, "burst": 1, "entries": 0}"#, "`entries`: 0"),
             (r#"{"packets_per_s": 1, "burst": 1, "rate": 0}"#, "`rate`: unknown key"),
-            ("[]", "is no table"),
+            ("[]", "expected"),
         ] {
-            let text = Bench::<RateLimit>::new(config, COUNTERS).expect_err(config);
+            let text = Bench::<RateLimit>::new(config).expect_err(config);
             assert!(text.contains(expected), "{config}: {text}");
         }
     }

@@ -1,0 +1,445 @@
+//! [`Manifest`]: what a plugin says of itself, in the custom section `sluice.manifest`.
+//!
+//! Reading it is a check: what [`Manifest::parse`] returns keeps the rules and limits of `sdk/ABI.md`.
+//! The guest crate's macro reads it while a plugin is compiled, so that an author need not load a module
+//! to learn of a wrong key. Deliberately absent: whether the operator grants what it asks for, and whether
+//! the module has what it says.
+#![forbid(unsafe_code)]
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::{Deserialize, Serialize};
+use sluice_abi::{ABI_VERSION_MAJOR, ABI_VERSION_MINOR, edit};
+
+/// Where a plugin can be called.
+pub const HOOKS: [&str; 3] = ["ingress", "forward", "egress"];
+
+/// The capabilities that imports need.
+pub const CAPABILITIES: [&str; 6] = ["log", "random", "names", "meter", "table", "quota"];
+
+/// What is wrong with a manifest: a text that names the key and, for broken TOML, the line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestError(String);
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+/// The verdict of a packet that the guest leaves undecided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefaultVerdict {
+    /// The packet goes on.
+    #[default]
+    Continue,
+    /// The packet is dropped.
+    Drop,
+}
+
+/// What becomes of packets while a plugin cannot judge them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnTrap {
+    /// They go on.
+    #[default]
+    Open,
+    /// They are dropped.
+    Closed,
+    /// The generation before judges them.
+    LastGood,
+}
+
+/// The most reasons for drops that a plugin may name: each is a metric.
+const REASONS_MAX: usize = 64;
+/// The most counters that a plugin may have: each is copied out of its memory ten times a second.
+const COUNTERS_MAX: usize = 4096;
+/// Memory of a plugin whose manifest does not say, in bytes.
+const MEMORY_BYTES_DEFAULT: usize = 16 << 20;
+
+/// The most bytes of a packet that a plugin may be shown.
+const PAYLOAD_BYTES_MAX: usize = 2048;
+/// The most bytes of state that one instance may hand over: they are copied between two turns.
+const STATE_BYTES_MAX: usize = 1 << 20;
+/// The most tables that a plugin may read.
+const TABLES_MAX: usize = 16;
+/// Bounds of the time between two ticks, in milliseconds. More often would be work for every turn.
+const TICK_MS: std::ops::RangeInclusive<u32> = 10..=3_600_000;
+
+/// Whether a plugin is asked about every packet, or about the first of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Granularity {
+    /// About every packet.
+    #[default]
+    Packet,
+    /// About a flow's packet whose verdict the host does not have, or has no longer.
+    Flow,
+}
+
+/// What a plugin may do with a packet besides dropping it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Send it to a named next hop.
+    Transmit,
+    /// Set its egress tag.
+    Tag,
+    /// Set its class.
+    Class,
+    /// Set its mark.
+    Mark,
+    /// Mirror it to captures.
+    Mirror,
+    /// Set its DSCP.
+    Dscp,
+    /// Lower the MSS of a SYN.
+    Mss,
+    /// Overwrite options of a SYN.
+    TcpOptions,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Transmit,
+        Self::Tag,
+        Self::Class,
+        Self::Mark,
+        Self::Mirror,
+        Self::Dscp,
+        Self::Mss,
+        Self::TcpOptions,
+    ];
+
+    /// Its name in manifests and grants.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transmit => "transmit",
+            Self::Tag => "tag",
+            Self::Class => "class",
+            Self::Mark => "mark",
+            Self::Mirror => "mirror",
+            Self::Dscp => "dscp",
+            Self::Mss => "mss",
+            Self::TcpOptions => "tcp-options",
+        }
+    }
+
+    /// The bit of a verdict's flags that asks for it; `None` for [`Self::Transmit`], which is an action.
+    #[must_use]
+    pub const fn flag(self) -> Option<u8> {
+        match self {
+            Self::Transmit => None,
+            Self::Tag => Some(edit::TAG),
+            Self::Class => Some(edit::CLASS),
+            Self::Mark => Some(edit::MARK),
+            Self::Mirror => Some(edit::MIRROR),
+            Self::Dscp => Some(edit::DSCP),
+            Self::Mss => Some(edit::MSS),
+            Self::TcpOptions => Some(edit::TCP_OPTIONS),
+        }
+    }
+}
+
+/// The part of each packet that a plugin is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PayloadWindow {
+    /// Where it starts.
+    pub from: PayloadStart,
+    /// How many bytes at most.
+    pub bytes: usize,
+}
+
+/// Where the part of a packet that a plugin is shown starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PayloadStart {
+    /// With the IP header.
+    L3,
+    /// With the transport header.
+    L4,
+}
+
+/// The state that an instance hands over to its successor when the plugin is reloaded.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateDeclaration {
+    /// Number of the form that it exports.
+    pub schema: u32,
+    /// The most bytes that it exports or takes.
+    pub bytes_max: usize,
+    /// Numbers of other forms that it takes.
+    #[serde(default)]
+    pub takes: Vec<u32>,
+}
+
+/// What a plugin says of itself. TOML; a key that is not listed here is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The version of the ABI that it is made for: `"major.minor"`. A host takes plugins of its own
+    /// major version whose minor version is not above its own.
+    pub abi: String,
+    /// What the module is called.
+    pub name: String,
+    /// The hooks that it can be used at: `ingress`, `forward`, `egress`.
+    pub hooks: Vec<String>,
+    /// The capabilities that its imports need: `log`, `meter`, and the others of `ABI.md`.
+    #[serde(default)]
+    pub imports: Vec<String>,
+    /// What it does with packets besides dropping them.
+    #[serde(default)]
+    pub actions: Vec<Action>,
+    /// Whether it is asked about every packet.
+    #[serde(default)]
+    pub granularity: Granularity,
+    /// The part of each packet that it is shown.
+    #[serde(default)]
+    pub payload: Option<PayloadWindow>,
+    /// Names of the tables that the operator has to give it.
+    #[serde(default)]
+    pub tables: Vec<String>,
+    /// Milliseconds from one call of `sluice_tick` to the next.
+    #[serde(default)]
+    pub tick_ms: Option<u32>,
+    /// The state that it hands over when it is reloaded.
+    #[serde(default)]
+    pub state: Option<StateDeclaration>,
+    /// The most memory that it will use, in bytes.
+    #[serde(default = "memory_bytes_default")]
+    pub memory_max_bytes: usize,
+    /// The verdict of packets that it leaves undecided.
+    #[serde(default)]
+    pub default: DefaultVerdict,
+    /// What becomes of packets that it cannot judge.
+    #[serde(default)]
+    pub on_trap: OnTrap,
+    /// Whether its verdicts depend on what it keeps in its memory between calls. Such a plugin cannot
+    /// be asked aside, by `sluice explain`.
+    #[serde(default)]
+    pub stateful: bool,
+    /// Names of its reasons for drops; a verdict's argument is an index into them.
+    #[serde(default)]
+    pub reasons: Vec<String>,
+    /// Its counters, in their order in memory.
+    #[serde(default)]
+    pub counters: Vec<CounterDeclaration>,
+}
+
+/// A counter, or several that share a name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum CounterDeclaration {
+    /// One counter: `"name"`.
+    One(String),
+    /// One or several: `{ name = "name", len = 16, gauge = true }`.
+    More(CounterTable),
+}
+
+/// A counter with more than its name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CounterTable {
+    /// Its name, which several share.
+    pub name: String,
+    /// How many they are, shown as `name[0]` and so on; without it, one.
+    #[serde(default)]
+    pub len: Option<usize>,
+    /// Whether they can fall, and are added up over workers as they stand.
+    #[serde(default)]
+    pub gauge: bool,
+}
+
+impl CounterDeclaration {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::One(name) | Self::More(CounterTable { name, .. }) => name,
+        }
+    }
+
+    /// How many counters it stands for.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::More(table) => table.len.unwrap_or(1),
+        }
+    }
+
+    /// Whether they are several, with an index each.
+    #[must_use]
+    pub fn is_array(&self) -> bool {
+        matches!(self, Self::More(CounterTable { len: Some(_), .. }))
+    }
+
+    /// Whether it can fall.
+    #[must_use]
+    pub fn is_gauge(&self) -> bool {
+        matches!(self, Self::More(CounterTable { gauge: true, .. }))
+    }
+}
+
+const fn memory_bytes_default() -> usize {
+    MEMORY_BYTES_DEFAULT
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the key and, for broken TOML, the line.
+    pub fn parse(section: &[u8]) -> Result<Self, ManifestError> {
+        let fault = |text: String| ManifestError(text);
+        let text = std::str::from_utf8(section).map_err(|error| fault(error.to_string()))?;
+        let manifest: Self =
+            toml::from_str(text).map_err(|error| fault(error.to_string().trim_end().to_owned()))?;
+        manifest.check_abi()?;
+        check_name("name", &manifest.name)?;
+        if manifest.hooks.is_empty() {
+            return Err(fault("`hooks` names none".to_owned()));
+        }
+        for hook in &manifest.hooks {
+            if !HOOKS.contains(&hook.as_str()) {
+                return Err(fault(format!(
+                    "`hooks`: `{hook}` is none of ingress, forward, egress"
+                )));
+            }
+        }
+        for import in &manifest.imports {
+            if !CAPABILITIES.contains(&import.as_str()) {
+                let known = CAPABILITIES.join(", ");
+                return Err(fault(format!("`imports`: `{import}` is none of {known}")));
+            }
+        }
+        manifest.check_limits().map_err(fault)?;
+        if manifest.reasons.len() > REASONS_MAX {
+            return Err(fault(format!("`reasons` has more than {REASONS_MAX} entries")));
+        }
+        unique("reasons", manifest.reasons.iter().map(String::as_str))?;
+        unique("tables", manifest.tables.iter().map(String::as_str))?;
+        unique("counters", manifest.counters.iter().map(CounterDeclaration::name))?;
+        let counters = manifest.counters.iter().try_fold(0_usize, |sum, counter| {
+            sum.checked_add(counter.count()).filter(|sum| *sum <= COUNTERS_MAX)
+        });
+        if counters.is_none() {
+            return Err(fault(format!("`counters` are more than {COUNTERS_MAX}")));
+        }
+        Ok(manifest)
+    }
+
+    fn check_limits(&self) -> Result<(), String> {
+        for (position, action) in self.actions.iter().enumerate() {
+            if self.actions.iter().take(position).any(|earlier| earlier == action) {
+                return Err(format!("`actions`: `{}` stands there twice", action.name()));
+            }
+        }
+        if let Some(window) = self.payload
+            && !(1..=PAYLOAD_BYTES_MAX).contains(&window.bytes)
+        {
+            let bytes = window.bytes;
+            return Err(format!("`payload.bytes`: {bytes} is not from 1 to {PAYLOAD_BYTES_MAX}"));
+        }
+        if let Some(ms) = self.tick_ms
+            && !TICK_MS.contains(&ms)
+        {
+            let (least, most) = (TICK_MS.start(), TICK_MS.end());
+            return Err(format!("`tick_ms`: {ms} is not from {least} to {most}"));
+        }
+        if let Some(state) = &self.state
+            && !(1..=STATE_BYTES_MAX).contains(&state.bytes_max)
+        {
+            let bytes = state.bytes_max;
+            return Err(format!("`state.bytes_max`: {bytes} is not from 1 to {STATE_BYTES_MAX}"));
+        }
+        if self.tables.len() > TABLES_MAX {
+            return Err(format!("`tables` has more than {TABLES_MAX} entries"));
+        }
+        Ok(())
+    }
+
+    /// Whether it declares an action that takes an edit, so that it needs room for edits.
+    #[must_use]
+    pub fn takes_edits(&self) -> bool {
+        let takes_edit = |action: &Action| action.flag().is_some_and(|flag| flag != edit::MIRROR);
+        self.actions.iter().any(takes_edit)
+    }
+
+    fn check_abi(&self) -> Result<(), ManifestError> {
+        let parsed = self.abi.split_once('.').and_then(|(major, minor)| {
+            Some((major.parse::<u16>().ok()?, minor.parse::<u16>().ok()?))
+        });
+        match parsed {
+            None => Err(ManifestError(format!(
+                "`abi`: `{}` does not have the form major.minor",
+                self.abi
+            ))),
+            Some((major, minor)) => check_version(major, minor),
+        }
+    }
+
+    /// Whether it can be used at `hook`.
+    #[must_use]
+    pub fn has_hook(&self, hook: &str) -> bool {
+        self.hooks.iter().any(|known| known == hook)
+    }
+
+    /// Names of all counters, those of arrays with their index, in their order in memory.
+    #[must_use]
+    pub fn counter_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for counter in &self.counters {
+            let name = counter.name();
+            if counter.is_array() {
+                names.extend((0..counter.count()).map(|index| format!("{name}[{index}]")));
+            } else {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+}
+
+/// Whether this host speaks a version of the ABI.
+fn check_version(major: u16, minor: u16) -> Result<(), ManifestError> {
+    if major == ABI_VERSION_MAJOR && (0..=ABI_VERSION_MINOR).contains(&minor) {
+        return Ok(());
+    }
+    Err(ManifestError(format!(
+        "the plugin is made for ABI {major}.{minor}, this is {ABI_VERSION_MAJOR}.{ABI_VERSION_MINOR}"
+    )))
+}
+
+/// Names end up as labels of metrics, so they are held to what every consumer takes.
+fn check_name(key: &str, name: &str) -> Result<(), ManifestError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
+        return Err(ManifestError(format!(
+            "`{key}`: {name:?} is no name of 1 to 64 letters, digits, `-` and `_`"
+        )));
+    }
+    Ok(())
+}
+
+fn unique<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Result<(), ManifestError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        check_name(key, name)?;
+        if name == "default" || !seen.insert(name) {
+            return Err(ManifestError(format!(
+                "`{key}`: `{name}` is reserved or stands there twice"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
