@@ -37,6 +37,8 @@ pub enum Action {
     Slices,
     /// Plugins.
     Plugins(PluginChanges),
+    /// The limits that plugins are held to when they are loaded.
+    PluginLimits,
 }
 
 /// Which plugins differ, by name. Their order within a hook is that of the new configuration.
@@ -98,6 +100,10 @@ pub fn diff(old: &Checked, new: &Checked) -> Result<Vec<Action>, ConfigErrors> {
             || old.nodes != new.nodes
             || old.owners != new.owners
             || old.local_node != new.local_node,
+    );
+    differs(
+        Action::PluginLimits,
+        old.plugin_options.budget_cycles_per_packet != new.plugin_options.budget_cycles_per_packet,
     );
     if old.plugins != new.plugins {
         actions.push(Action::Plugins(plugin_changes(&old.plugins, &new.plugins)));
@@ -181,6 +187,13 @@ fn restarts(old: &Checked, new: &Checked) -> Vec<ConfigError> {
     restarts.compare("router.metrics_listen", listens, |listen| {
         listen.map_or(NOTHING.to_owned(), |listen| listen.to_string())
     });
+    let (dir, dir_after) = (&old.plugin_options.state_dir, &new.plugin_options.state_dir);
+    // Its default follows the control socket.
+    if before.control_socket == after.control_socket {
+        restarts.compare("plugins.state_dir", (dir, dir_after), path);
+    }
+    let bytes = (&old.plugin_options.compiled_bytes_max, &new.plugin_options.compiled_bytes_max);
+    restarts.compare("plugins.compiled_bytes_max", bytes, u32::to_string);
     restarts.compare("router.bpffs", (&before.bpffs, &after.bpffs), path);
     let devices = (&before.punt_device, &after.punt_device);
     restarts.compare("router.punt_device", devices, text);

@@ -39,9 +39,9 @@ pub use error::{ConfigError, ConfigErrors};
 pub use model::{
     Checked, Delivery, Egress, Endpoints, Fragments, Grant, Gre, Hold, Icmp, Interface, Kernel,
     LocalOwner, MssClamp, Neighbor, Node, OnExit, OnTrap, Plugin, PluginConfig, PluginDefault,
-    PluginHook, Poll, Punt, ReplayFacts, Role, Route, RouteOptions, RouteTarget, Router,
-    RoutesFrom, Site, SitePorts, Slice, SourceValidation, Tunnel, TunnelKind, Validation, Workers,
-    XdpMode, ZeroCopy, protocol_name,
+    PluginHook, PluginOptions, Poll, Punt, ReplayFacts, Role, Route, RouteOptions, RouteTarget,
+    Router, RoutesFrom, Site, SitePorts, Slice, SourceValidation, Tunnel, TunnelKind, Validation,
+    Workers, XdpMode, ZeroCopy, protocol_name,
 };
 pub use ports::PortRange;
 pub use reason::{Known, NoEndpoint, Place, Reason};

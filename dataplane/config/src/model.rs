@@ -24,7 +24,7 @@ pub use links::{
     XdpMode, ZeroCopy,
 };
 pub use ownership::{Delivery, Egress, Endpoints, LocalOwner, Node, Site, SitePorts, Slice};
-pub use plugin::{Grant, OnTrap, Plugin, PluginConfig, PluginDefault, PluginHook};
+pub use plugin::{Grant, OnTrap, Plugin, PluginConfig, PluginDefault, PluginHook, PluginOptions};
 pub use protocols::{RoutesFrom, protocol_name};
 pub use tunnel::{Gre, Tunnel, TunnelKind};
 
@@ -81,6 +81,8 @@ pub struct Checked {
     pub slices: Vec<Slice>,
     /// In the order in which they run within a hook.
     pub plugins: Vec<Plugin>,
+    /// What holds for all plugins.
+    pub plugin_options: PluginOptions,
 }
 
 impl Checked {

@@ -73,6 +73,8 @@ pub(crate) struct RawConfig {
     /// Policy plugins, in the order in which they run within a hook.
     #[serde(default)]
     pub(crate) plugin: Tables<RawPlugin>,
+    /// What holds for all plugins.
+    pub(crate) plugins: Field<RawPluginOptions>,
 }
 
 /// `[router]`
@@ -448,6 +450,21 @@ pub(crate) struct RawPsid {
     pub(crate) psid_offset: Field<i64>,
 }
 
+/// `[plugins]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct RawPluginOptions {
+    /// A directory for what the router keeps of plugins: compiled modules in `compiled`, batches that
+    /// trapped in `traps`. Default: the control socket's path, with `.plugins` instead of `.sock`.
+    pub(crate) state_dir: Field<String>,
+    /// Bytes that compiled modules may take there: 0 (none are kept) to 4294967295. Default: 67108864
+    /// (64 MiB).
+    pub(crate) compiled_bytes_max: Field<i64>,
+    /// A plugin that takes more clock cycles a packet, at the 99th percentile of a trial before it is
+    /// loaded, is refused: 1 to 1000000. Default: no limit.
+    pub(crate) budget_cycles_per_packet: Field<i64>,
+}
+
 /// `[[plugin]]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -465,8 +482,8 @@ pub(crate) struct RawPlugin {
     /// `"continue"` or `"drop"`: the verdict of packets on which it gave none. Default: what its
     /// manifest says.
     pub(crate) default: Field<PluginDefault>,
-    /// `"closed"` or `"open"`: whether a trap drops its batch or lets it go on. Default: what its
-    /// manifest says.
+    /// `"closed"`, `"open"` or `"last-good"`: whether a trap drops its batch, lets it go on, or leaves
+    /// it to the plugin's generation before. Default: what its manifest says.
     pub(crate) on_trap: Field<OnTrap>,
     /// Time for one batch in microseconds, before it is stopped as a trap: 100 to 1000000, in
     /// ticks of 100. Default: 1000.
@@ -474,6 +491,8 @@ pub(crate) struct RawPlugin {
     /// Bound of its memory in bytes, a multiple of 65536, up to 1 GiB; a plugin whose manifest asks
     /// for more is refused when it is loaded. Default: 67108864 (64 MiB).
     pub(crate) memory_max_bytes: Field<i64>,
+    /// As `plugins.budget_cycles_per_packet`, for this plugin. Default: that.
+    pub(crate) budget_cycles_per_packet: Field<i64>,
     /// It is disabled after this many traps within a minute: 1 to 1000000. Default: 10.
     pub(crate) traps_max: Field<i64>,
     /// What the module's bytes must hash to, in hexadecimal. Default: not checked.

@@ -1124,6 +1124,15 @@ fn plugins() {
         "memory_max_bytes = 100000",
         "plugin[0].memory_max_bytes: 100000 is not a multiple of 65536",
     );
+    case(
+        "on_trap = \"shut\"",
+        "plugin[0].on_trap: unknown variant `shut`, expected one of `open`, `closed`, `last-good`",
+    );
+    case(
+        "budget_cycles_per_packet = 0",
+        "plugin[0].budget_cycles_per_packet: 0 is out of bounds: 1 to 1000000",
+    );
+    case("[plugins]\nstate_dir = \"here\"", "plugins.state_dir: \"here\" is not an absolute path");
     case("traps_max = 0", "plugin[0].traps_max: 0 is out of bounds: 1 to 1000000");
     case("sha256 = \"ab\"", "plugin[0].sha256: \"ab\" is not a SHA-256: 64 hexadecimal digits");
     case(

@@ -168,6 +168,7 @@ impl PluginHost {
             terms: loaded.terms(),
             instance,
             spare: None::<Box<Instance>>,
+            last_good: None,
             counters: Arc::new(GenerationCounters::new(1, reasons, loaded.counter_names.len())),
         })
     }

@@ -14,8 +14,10 @@ use crate::{
     DefaultVerdict, OnTrap,
     counters::{GenerationCounters, WorkerCounters},
     instance::{Instance, Packets},
+    last_good::LastGood,
     mailbox::{Mailbox, Retired, TrapReport, Update},
     ticker::Beat,
+    trap_batch::TrapBatch,
 };
 
 /// How often the guests' counters are copied out of their memories.
@@ -32,12 +34,34 @@ pub(crate) struct Terms {
     pub(crate) on_trap: OnTrap,
 }
 
+impl Terms {
+    /// What verdicts are filled with before a call.
+    pub(crate) const fn default_word(&self) -> u64 {
+        match self.default {
+            DefaultVerdict::Continue => CONTINUE,
+            DefaultVerdict::Drop => DROP_BY_DEFAULT,
+        }
+    }
+}
+
 /// One plugin of one worker.
 pub(crate) struct Slot {
     pub(crate) terms: Terms,
     pub(crate) instance: Option<Box<Instance>>,
     pub(crate) spare: Option<Box<Instance>>,
     pub(crate) counters: Arc<GenerationCounters>,
+    /// The generation before, if it stands by.
+    pub(crate) last_good: Option<Box<LastGood>>,
+}
+
+impl Slot {
+    /// How many instances it has.
+    pub(crate) fn instances(&self) -> usize {
+        let last_good = self.last_good.as_ref().is_some_and(|by| by.instance.is_some());
+        usize::from(self.instance.is_some())
+            + usize::from(self.spare.is_some())
+            + usize::from(last_good)
+    }
 }
 
 /// A place in a set: a new plugin, or, until the worker takes the set, one to be kept from the old.
@@ -74,6 +98,8 @@ pub struct WorkerChain {
     scrape_at: Nanos,
     /// Positions of the packets of a call, when some of the batch are decided already.
     open: Box<[u8; BATCH_MAX]>,
+    /// Where a batch is written down whose call traps.
+    blank: Option<Box<TrapBatch>>,
     /// Somebody asks which plugin dropped what.
     is_watched: bool,
     /// The plugin that dropped each packet of the batch; only while watched.
@@ -105,6 +131,7 @@ impl WorkerChain {
             beat,
             scrape_at: Nanos(0),
             open: Box::new([0; BATCH_MAX]),
+            blank: None,
             is_watched: false,
             blames: Box::new([None; BATCH_MAX]),
         }
@@ -133,6 +160,11 @@ impl WorkerChain {
                     };
                     if let Some(instance) = back {
                         self.mailbox.retire(Retired::Instance(instance));
+                    }
+                }
+                Update::Blank(blank) => {
+                    if let Some(old) = self.blank.replace(blank) {
+                        self.mailbox.retire(Retired::Blank(old));
                     }
                 }
                 Update::Disable(generation) => {
@@ -228,18 +260,38 @@ impl Hook for WorkerChain {
             };
             let context = Context { terms: &slot.terms, counters, beat: &self.beat, now };
             let judged = context.judge(&mut slot.instance, &mut open_packets);
-            if self.is_watched {
-                open_packets.note(&slot.terms, slot.instance.as_deref(), &mut *self.blames);
-            }
-            if let Err(error) = judged {
-                if let Some(mut instance) = slot.instance.take() {
-                    instance.scrape(&counters.guest);
-                    self.mailbox.retire(Retired::Instance(instance));
+            if matches!(judged, Ok(true)) {
+                if self.is_watched {
+                    open_packets.note(&slot.terms, slot.instance.as_deref(), &mut *self.blames);
                 }
-                slot.instance = slot.spare.take();
+                continue;
+            }
+            let by = slot.last_good.as_deref_mut();
+            let stood_in = context.fall_back(by, self.worker, &mut open_packets);
+            if self.is_watched {
+                let judge = slot.last_good.as_ref().filter(|_| stood_in);
+                let (terms, instance) =
+                    judge.map_or((&slot.terms, None), |by| (&by.terms, by.instance.as_deref()));
+                open_packets.note(terms, instance, &mut *self.blames);
+            }
+            let mut aftermath = Aftermath {
+                worker: self.worker,
+                now,
+                traps: &self.traps,
+                mailbox: &self.mailbox,
+                blank: &mut self.blank,
+            };
+            if let Err(error) = judged {
                 let generation = slot.terms.generation;
-                // A full queue loses a line of the log; the counter has the trap.
-                drop(self.traps.push(TrapReport { generation, worker: self.worker, error }));
+                aftermath.retire(generation, &mut slot.instance, counters, error, &open_packets);
+                slot.instance = slot.spare.take();
+            }
+            if let Some(by) = &mut slot.last_good
+                && let Some(error) = by.failed.take()
+                && let Some(counters) = by.counters.workers.get(self.worker)
+            {
+                let generation = by.terms.generation;
+                aftermath.retire(generation, &mut by.instance, counters, error, &open_packets);
             }
         }
     }
@@ -279,6 +331,13 @@ impl Open<'_> {
         self.some.map_or(self.descriptors.len(), <[u8]>::len)
     }
 
+    /// Their descriptors.
+    fn packets(&self) -> impl Iterator<Item = &Descriptor> {
+        let all = if self.some.is_none() { self.descriptors } else { &[] };
+        let some = self.some.unwrap_or_default().iter();
+        all.iter().chain(Selected { descriptors: self.descriptors, some })
+    }
+
     /// The verdict of the packet that is number `index` of those open.
     #[inline]
     fn verdict_mut(&mut self, index: usize) -> Option<&mut Verdict> {
@@ -293,7 +352,7 @@ impl Open<'_> {
     #[cold]
     fn fail(&mut self, on_trap: OnTrap) -> usize {
         match on_trap {
-            OnTrap::Open => 0,
+            OnTrap::Open | OnTrap::LastGood => 0,
             OnTrap::Closed => {
                 for verdict in self.verdicts.iter_mut() {
                     if self.point.asks_about(*verdict) {
@@ -337,7 +396,7 @@ const DROP: u32 = action::DROP as u32;
 const DROP_BY_DEFAULT: u64 = (REASON_DEFAULT as u64) << 32 | action::DROP as u64;
 
 /// What went wrong in a call; `None` if the guest's memory was not where it had been.
-type Failure = Option<wasmtime::Error>;
+pub(crate) type Failure = Option<wasmtime::Error>;
 
 /// What a call has besides the instance and its packets.
 struct Context<'a> {
@@ -348,40 +407,64 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Has the instance judge the open packets. After an error they have their verdicts, and the
-    /// instance is to be retired.
+    /// Has the instance judge the open packets; false if there is none. After an error the instance is to
+    /// be retired, and the packets are as they were.
     #[inline]
     fn judge(
         &self,
         instance: &mut Option<Box<Instance>>,
         open: &mut Open<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let n = open.len() as u64;
         self.counters.packets.add(n);
         self.counters.batches.add(1);
-        let judged = match instance {
-            None => Ok(false),
-            Some(instance) => {
-                let started = tsc::now();
-                let called = self.call(instance, open);
-                self.counters.cycles.add(tsc::now().wrapping_sub(started));
-                called.and_then(|()| self.read(instance, open).ok_or(None)).map(|()| true)
-            }
+        let Some(instance) = instance else { return Ok(false) };
+        let judged = self.judge_with(instance, open);
+        self.counters.traps.add(u64::from(judged.is_err()));
+        judged.map(|()| true)
+    }
+
+    #[inline]
+    fn judge_with(&self, instance: &mut Instance, open: &mut Open<'_>) -> Result<(), Failure> {
+        let started = tsc::now();
+        let called = self.call(instance, open);
+        self.counters.cycles.add(tsc::now().wrapping_sub(started));
+        called.and_then(|()| self.read(instance, open).ok_or(None))
+    }
+
+    /// Has the generation before judge what the plugin could not, or does what `on_trap` says. Whether
+    /// the former.
+    #[cold]
+    fn fall_back(&self, by: Option<&mut LastGood>, worker: usize, open: &mut Open<'_>) -> bool {
+        let n = open.len() as u64;
+        let Some(LastGood { terms, instance, counters, failed }) = by else {
+            self.go_unjudged(open);
+            return false;
         };
-        if !matches!(judged, Ok(true)) {
-            self.counters.traps.add(u64::from(judged.is_err()));
-            self.counters.unjudged.add(n);
-            self.counters.default_drops.add(open.fail(self.terms.on_trap) as u64);
+        if let (Some(instance), Some(counters)) = (instance, counters.workers.get(worker)) {
+            match (Context { terms, counters, ..*self }).judge_with(instance, open) {
+                Ok(()) => {
+                    self.counters.stood_in.add(n);
+                    return true;
+                }
+                Err(error) => {
+                    counters.traps.add(1);
+                    *failed = Some(error);
+                }
+            }
         }
-        judged.map(|_| ())
+        self.go_unjudged(open);
+        false
+    }
+
+    fn go_unjudged(&self, open: &mut Open<'_>) {
+        self.counters.unjudged.add(open.len() as u64);
+        self.counters.default_drops.add(open.fail(self.terms.on_trap) as u64);
     }
 
     #[inline]
     fn call(&self, instance: &mut Instance, open: &Open<'_>) -> Result<(), Failure> {
-        let default = match self.terms.default {
-            DefaultVerdict::Continue => CONTINUE,
-            DefaultVerdict::Drop => DROP_BY_DEFAULT,
-        };
+        let default = self.terms.default_word();
         let descriptors = open.descriptors;
         let packets = match open.some {
             None => Packets::All(descriptors),
@@ -435,6 +518,43 @@ impl Context<'_> {
                     *verdict = Verdict::Drop(DropReason::PluginDefault);
                 }
             }
+        }
+    }
+}
+
+/// What a worker does once a call has trapped.
+struct Aftermath<'a> {
+    worker: usize,
+    now: Nanos,
+    traps: &'a ArrayQueue<TrapReport>,
+    mailbox: &'a Mailbox,
+    blank: &'a mut Option<Box<TrapBatch>>,
+}
+
+impl Aftermath<'_> {
+    /// Writes the batch down, gives the instance up, and reports.
+    #[cold]
+    fn retire(
+        &mut self,
+        generation: u64,
+        instance: &mut Option<Box<Instance>>,
+        counters: &WorkerCounters,
+        error: Failure,
+        open: &Open<'_>,
+    ) {
+        let mut batch = None;
+        if let Some(mut instance) = instance.take() {
+            batch = self.blank.take();
+            if let Some(batch) = &mut batch {
+                batch.record(open.packets(), &instance, self.now);
+            }
+            instance.scrape(&counters.guest);
+            self.mailbox.retire(Retired::Instance(instance));
+        }
+        let report = TrapReport { generation, worker: self.worker, error, batch };
+        // A full queue loses a line of the log; the counter has the trap.
+        if let Err(report) = self.traps.push(report) {
+            *self.blank = report.batch;
         }
     }
 }

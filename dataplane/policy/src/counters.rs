@@ -31,6 +31,8 @@ pub(crate) struct WorkerCounters {
     pub(crate) cycles: Counter,
     pub(crate) traps: Counter,
     pub(crate) bad_verdicts: Counter,
+    /// Packets that the generation before judged, because the plugin could not.
+    pub(crate) stood_in: Counter,
     /// Packets that met no instance able to judge them, and got what `on_trap` says.
     pub(crate) unjudged: Counter,
     /// Those of them, and of the bad verdicts, that were dropped.
@@ -54,6 +56,7 @@ pub(crate) struct Totals {
     pub(crate) cycles: u64,
     pub(crate) traps: u64,
     pub(crate) bad_verdicts: u64,
+    pub(crate) stood_in: u64,
     pub(crate) unjudged: u64,
     pub(crate) default_drops: u64,
     pub(crate) reasons: BTreeMap<String, u64>,
@@ -79,6 +82,7 @@ impl Totals {
         self.cycles += counters.cycles.get();
         self.traps += counters.traps.get();
         self.bad_verdicts += counters.bad_verdicts.get();
+        self.stood_in += counters.stood_in.get();
         self.unjudged += counters.unjudged.get();
         self.default_drops += counters.default_drops.get();
         let names = reasons.iter().map(String::as_str).chain(["default"]);
@@ -102,6 +106,7 @@ impl Totals {
         self.cycles += other.cycles;
         self.traps += other.traps;
         self.bad_verdicts += other.bad_verdicts;
+        self.stood_in += other.stood_in;
         self.unjudged += other.unjudged;
         self.default_drops += other.default_drops;
         for (name, count) in &other.reasons {

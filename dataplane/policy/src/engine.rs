@@ -1,5 +1,7 @@
 //! How modules are compiled.
 
+use std::num::NonZeroUsize;
+
 use wasmtime::{Config, Engine, OptLevel};
 
 use crate::PolicyError;
@@ -13,8 +15,20 @@ const STACK_BYTES: usize = 256 << 10;
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
 const MEMORY_GUARD_BYTES: u64 = 32 << 20;
 
+/// Frames of a trap that a replay shows.
+const BACKTRACE_FRAMES: usize = 32;
+
 /// The one engine of the process's host.
 pub(crate) fn engine() -> Result<Engine, PolicyError> {
+    engine_with(None)
+}
+
+/// The same engine, which also tells where in the guest a call trapped. That takes time at each trap.
+pub(crate) fn engine_that_traces() -> Result<Engine, PolicyError> {
+    engine_with(NonZeroUsize::new(BACKTRACE_FRAMES))
+}
+
+fn engine_with(frames: Option<NonZeroUsize>) -> Result<Engine, PolicyError> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -23,7 +37,7 @@ pub(crate) fn engine() -> Result<Engine, PolicyError> {
         .memory_reservation(MEMORY_RESERVATION_BYTES)
         .memory_guard_size(MEMORY_GUARD_BYTES)
         .memory_may_move(false)
-        .wasm_backtrace_max_frames(None)
+        .wasm_backtrace_max_frames(frames)
         .wasm_memory64(false)
         .wasm_multi_memory(false);
     Engine::new(&config).map_err(|error| PolicyError::Engine(format!("{error:#}")))

@@ -24,12 +24,18 @@ pub enum PolicyError {
     /// No plugin has this name.
     #[error("no plugin is named `{0}`")]
     Unknown(String),
+    /// There is no generation to go back to.
+    #[error("plugin `{0}` has no generation before the one that runs")]
+    NoGenerationBefore(String),
     /// A set was prepared that keeps a plugin which has since been removed or disabled.
     #[error("plugin `{0}` was removed or disabled since the set was prepared: prepare it again")]
     Stale(String),
     /// A worker has not taken the last updates.
     #[error("worker {0} takes no updates: it has not turned for a while")]
     WorkerStalled(usize),
+    /// A saved batch cannot be used.
+    #[error("the saved batch is not sound: {0}")]
+    Saved(String),
     /// The compiler could not be set up.
     #[error("the WebAssembly engine cannot be set up: {0}")]
     Engine(String),

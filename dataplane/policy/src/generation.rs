@@ -3,18 +3,30 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    PluginFault, PluginSpec,
+    OnTrap, PluginFault, PluginSpec,
     chain::Terms,
     counters::{GenerationCounters, Totals},
     instance::Instance,
     manifest::Manifest,
     module::{CheckedModule, MODULE_BYTES_MAX, inspect, read_file},
+    rollback::{Held, KeptPlugin},
     watch::{Stamp, config_json},
 };
 
 /// A loaded version of a plugin, and how it fares.
 pub(crate) struct Loaded {
+    /// What it runs with.
     pub(crate) spec: PluginSpec,
+    /// What the configuration says, which differs when an operator put something else into force.
+    pub(crate) entry: PluginSpec,
+    /// What the entry's files held when that was done: as long as they hold it, it stays.
+    pub(crate) held: Option<Held>,
+    /// The generation before, to go back to.
+    pub(crate) before: Option<Arc<KeptPlugin>>,
+    /// Number of the generation that this one brings back.
+    pub(crate) restores: Option<u64>,
+    /// The generation before as it stands by, if `on_trap` wants that.
+    pub(crate) last_good: Option<Box<Loaded>>,
     /// Number of the name, the same for all its generations.
     pub(crate) plugin: u32,
     /// Unique in the process: what workers know it by.
@@ -44,6 +56,18 @@ pub(crate) struct LiveCounters {
     pub(crate) workers_left: usize,
 }
 
+impl LiveCounters {
+    pub(crate) fn of(loaded: &Loaded, workers: usize) -> Self {
+        Self {
+            generation: loaded.generation,
+            counters: Arc::clone(&loaded.counters),
+            reasons: loaded.module.manifest.reasons.clone(),
+            guest: Arc::clone(&loaded.counter_names),
+            workers_left: workers,
+        }
+    }
+}
+
 /// What was counted under a name, over all generations.
 #[derive(Default)]
 pub(crate) struct History {
@@ -59,6 +83,8 @@ pub(crate) struct History {
 pub(crate) struct Instances {
     pub(crate) active: Box<Instance>,
     pub(crate) spare: Box<Instance>,
+    /// Of the generation before, if it stands by.
+    pub(crate) last_good: Option<Box<Instance>>,
 }
 
 /// What a plugin's files hold.
@@ -96,6 +122,24 @@ impl Loaded {
         self.module.sha256 == *hash && self.config == config && !self.disabled
     }
 
+    /// Whether this is what runs, in working order, while the entry's files hold this module and
+    /// configuration.
+    pub(crate) fn is_for(&self, hash: &[u8; 32], config: &[u8]) -> bool {
+        self.knows(hash, config) && !self.disabled
+    }
+
+    /// Whether the entry's files held this module and configuration when this was put into force.
+    pub(crate) fn knows(&self, hash: &[u8; 32], config: &[u8]) -> bool {
+        match &self.held {
+            None => self.module.sha256 == *hash && self.config == config,
+            Some(held) => held.sha256 == *hash && held.config == config,
+        }
+    }
+
+    pub(crate) fn on_trap(&self) -> OnTrap {
+        self.spec.on_trap.unwrap_or(self.module.manifest.on_trap)
+    }
+
     pub(crate) fn terms(&self) -> Terms {
         let manifest = &self.module.manifest;
         Terms {
@@ -103,7 +147,7 @@ impl Loaded {
             generation: self.generation,
             reasons: u32::try_from(manifest.reasons.len()).unwrap_or(u32::MAX),
             default: self.spec.default.unwrap_or(manifest.default),
-            on_trap: self.spec.on_trap.unwrap_or(manifest.on_trap),
+            on_trap: self.on_trap(),
         }
     }
 

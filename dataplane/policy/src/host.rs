@@ -11,12 +11,13 @@ use crossbeam::queue::ArrayQueue;
 use wasmtime::{Engine, Linker};
 
 use crate::{
-    HostOptions, PluginSpec, PolicyError, WorkerChain,
+    HostOptions, PolicyError, WorkerChain,
     engine::engine,
     generation::{History, Instances, Loaded},
     imports::{HostState, Offers, linker},
     mailbox::{Mailbox, TrapReport},
-    module::CheckedModule,
+    rollback::KeptPlugin,
+    saved_batch::TrapDirectory,
     ticker::{Beat, Ticker},
 };
 
@@ -37,13 +38,6 @@ pub struct Checkpoint {
     pub(crate) plugins: Vec<KeptPlugin>,
 }
 
-#[derive(Clone)]
-pub(crate) struct KeptPlugin {
-    pub(crate) spec: PluginSpec,
-    pub(crate) module: CheckedModule,
-    pub(crate) config: Vec<u8>,
-}
-
 /// Plugins that are ready to run on every worker: compiled, instantiated and configured.
 pub struct PreparedSet {
     pub(crate) plugins: Vec<Prepared>,
@@ -58,6 +52,9 @@ pub struct ReloadReport {
     pub generation: u64,
     /// SHA-256 of its module, in hexadecimal.
     pub sha256: String,
+    /// Number of the generation that it brings back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restores: Option<u64>,
     /// How long compiling took, in microseconds; 0 if only the configuration is new.
     pub compile_us: u64,
     /// How long it took to make and configure the instances of all workers, in microseconds.
@@ -79,6 +76,10 @@ pub struct PluginHost {
     /// Sets and instances handed out to each worker that have not come back.
     pub(crate) out: Vec<usize>,
     pub(crate) traps: Arc<ArrayQueue<TrapReport>>,
+    /// Where batches that trapped are saved.
+    pub(crate) saved: TrapDirectory,
+    /// Bytes of payload that the blank of each worker has room for; `None`: it has none.
+    pub(crate) blanks: Vec<Option<usize>>,
     pub(crate) offers: Offers,
     pub(crate) log_lost: u64,
     pub(crate) loaded: Vec<Loaded>,
@@ -96,7 +97,14 @@ impl PluginHost {
     /// [`PolicyError::Engine`] when the processor is not supported, [`PolicyError::Ticker`] when no
     /// thread can be started.
     pub fn new(options: HostOptions) -> Result<(Self, Vec<WorkerChain>), PolicyError> {
-        let engine = engine()?;
+        Self::with_engine(options, engine()?)
+    }
+
+    /// The same on an engine of its own.
+    pub(crate) fn with_engine(
+        options: HostOptions,
+        engine: Engine,
+    ) -> Result<(Self, Vec<WorkerChain>), PolicyError> {
         let linker = linker(&engine)?;
         let tick = Duration::from_micros(u64::from(options.tick_us.max(1)));
         let ticker = Ticker::start(engine.clone(), options.workers + 3, tick)?;
@@ -112,6 +120,8 @@ impl PluginHost {
             aside_beat: ticker.beat(options.workers + 1),
             plan_beat: ticker.beat(options.workers + 2),
             out: vec![0; options.workers],
+            saved: TrapDirectory::new(options.traps_dir.clone()),
+            blanks: vec![None; options.workers],
             options,
             engine,
             linker,

@@ -1,5 +1,7 @@
 //! One worker's copy of a generation: a memory of its own, checked areas in it, and the call.
 
+mod inputs;
+
 use std::{hint::black_box, ops::Range, sync::Arc, time::Duration};
 
 use frame::Nanos;

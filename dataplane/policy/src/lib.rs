@@ -41,6 +41,7 @@ mod generation;
 mod host;
 mod imports;
 mod instance;
+mod last_good;
 mod layout;
 mod loading;
 mod mailbox;
@@ -48,12 +49,17 @@ mod manifest;
 mod mending;
 mod meters;
 mod module;
+mod private_dir;
 mod publication;
+mod replay;
 mod reporting;
+mod rollback;
+mod saved_batch;
 
 mod spec;
 mod status;
 mod ticker;
+mod trap_batch;
 mod watch;
 
 pub use aside::{AsidePlugins, AsideTraps, Asked, ListedPlugin};
@@ -66,5 +72,7 @@ pub use manifest::{
     StateDeclaration,
 };
 pub use meters::MeterStatus;
+pub use replay::{Replayed, TrappedCall, replay};
+pub use saved_batch::{SavedBatch, SavedPacket};
 pub use spec::{DefaultVerdict, HostOptions, OnTrap, PluginConfig, PluginSpec};
-pub use status::{PluginState, PluginStatus, WorkerStatus};
+pub use status::{GenerationStatus, PluginState, PluginStatus, WorkerStatus};

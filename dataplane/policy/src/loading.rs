@@ -3,13 +3,15 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    PluginFault, PluginHost, PluginSpec, PolicyError, PreparedSet, ReloadReport, background,
+    OnTrap, PluginFault, PluginHost, PluginSpec, PolicyError, PreparedSet, ReloadReport,
+    background,
     counters::GenerationCounters,
     generation::{Files, History, Instances, Loaded, Numbers},
     host::Prepared,
     imports::Offers,
     instance::{Instance, Recipe},
     module::{CheckedModule, hex},
+    rollback::KeptPlugin,
     ticker::Beat,
     watch::Stamp,
 };
@@ -22,7 +24,7 @@ pub(crate) enum AsideVersion<'a> {
     New(Box<Loaded>),
 }
 
-fn micros(since: Instant) -> u64 {
+pub(crate) fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -59,10 +61,11 @@ impl PluginHost {
             name: spec.name.clone(),
             generation: 0,
             sha256: hex(&files.inspected.0),
+            restores: None,
             compile_us: 0,
             instantiate_us: 0,
         };
-        if may_keep && let Some(running) = self.same_as(spec, &files.inspected.0, &files.config) {
+        if may_keep && let Some(running) = self.unchanged(spec, &files.inspected.0, &files.config) {
             running.stamp = files.stamp;
             report.generation = running.number;
             return Ok((Prepared::Keep(spec.name.clone()), report));
@@ -77,7 +80,7 @@ impl PluginHost {
         Ok((prepared, report))
     }
 
-    /// The plugin that runs with this entry, module and configuration.
+    /// The plugin that runs with this specification, module and configuration.
     pub(crate) fn same_as(
         &mut self,
         spec: &PluginSpec,
@@ -86,6 +89,18 @@ impl PluginHost {
     ) -> Option<&mut Loaded> {
         let running = self.loaded.iter_mut().find(|running| running.spec == *spec)?;
         running.is(hash, config).then_some(running)
+    }
+
+    /// The plugin that goes on running if its entry and files are these: because they are what it runs, or
+    /// because they are what an operator put aside.
+    fn unchanged(
+        &mut self,
+        spec: &PluginSpec,
+        hash: &[u8; 32],
+        config: &[u8],
+    ) -> Option<&mut Loaded> {
+        let running = self.loaded.iter_mut().find(|running| running.entry == *spec)?;
+        running.is_for(hash, config).then_some(running)
     }
 
     /// The module of a plugin, and how long compiling it took in microseconds.
@@ -128,7 +143,20 @@ impl PluginHost {
             generation: self.generations,
             number: history.generations,
         };
-        self.version(spec, module, config, stamp, numbers)
+        let plugin = history.plugin;
+        let before = self.before(spec, &module, &config);
+        let mut loaded = self.version(spec, module, config, stamp.clone(), numbers);
+        if loaded.on_trap() == OnTrap::LastGood
+            && let Some(before) = before.as_ref().filter(|before| before.spec.hook == spec.hook)
+        {
+            self.generations += 1;
+            let numbers = Numbers { plugin, generation: self.generations, number: before.number };
+            let KeptPlugin { spec, module, config, .. } = &**before;
+            let by = self.version(spec, module.clone(), config.clone(), stamp, numbers);
+            loaded.last_good = Some(Box::new(by));
+        }
+        loaded.before = before;
+        loaded
     }
 
     pub(crate) fn version(
@@ -145,6 +173,11 @@ impl PluginHost {
         let tick_us = self.options.tick_us.max(1);
         Loaded {
             spec: spec.clone(),
+            entry: spec.clone(),
+            held: None,
+            before: None,
+            restores: None,
+            last_good: None,
             plugin,
             generation,
             number,
@@ -167,9 +200,17 @@ impl PluginHost {
     pub(crate) fn instances_of(&self, loaded: Loaded) -> Result<Prepared, PluginFault> {
         let mut instances = Vec::new();
         for _ in 0..self.options.workers {
+            // Before the new ones, which have the last word on what is shared.
+            let last_good = loaded.last_good.as_ref().and_then(|by| {
+                self.instantiate(by)
+                    .inspect_err(|fault| {
+                        tracing::warn!(plugin = %by.name, "the generation before cannot stand by: {fault}");
+                    })
+                    .ok()
+            });
             let active = self.instantiate(&loaded)?;
             let spare = self.instantiate(&loaded)?;
-            instances.push(Instances { active, spare });
+            instances.push(Instances { active, spare, last_good });
         }
         Ok(Prepared::New(Box::new(loaded), instances))
     }
@@ -182,9 +223,9 @@ impl PluginHost {
         position: usize,
     ) -> Result<AsideVersion<'_>, PluginFault> {
         let files = Files::read(spec)?;
-        let running = self.loaded.iter().find(|running| running.spec == *spec);
+        let running = self.loaded.iter().find(|running| running.entry == *spec);
         if let Some(running) =
-            running.filter(|running| running.is(&files.inspected.0, &files.config))
+            running.filter(|running| running.is_for(&files.inspected.0, &files.config))
         {
             return Ok(AsideVersion::Running(running));
         }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::{chain::WorkerSet, instance::Instance};
+use crate::{chain::WorkerSet, instance::Instance, trap_batch::TrapBatch};
 
 /// Updates that may wait for a worker.
 const UPDATES_MAX: usize = 64;
@@ -28,12 +28,15 @@ pub(crate) enum Update {
     Spare(u64, Box<Instance>),
     /// The plugin of this generation is not called again.
     Disable(u64),
+    /// Room to write down a batch whose call traps.
+    Blank(Box<TrapBatch>),
 }
 
 /// What a worker gives up.
 pub(crate) enum Retired {
     Set(Box<WorkerSet>),
     Instance(#[expect(dead_code, reason = "it is only freed")] Box<Instance>),
+    Blank(#[expect(dead_code, reason = "it is only freed")] Box<TrapBatch>),
 }
 
 /// What a worker reports of a trap.
@@ -42,6 +45,8 @@ pub(crate) struct TrapReport {
     pub(crate) worker: usize,
     /// What the call ended with: it is put into words, and freed, off the worker's thread.
     pub(crate) error: Option<wasmtime::Error>,
+    /// The batch, if there was room to write it down.
+    pub(crate) batch: Option<Box<TrapBatch>>,
 }
 
 /// The two queues of one worker.

@@ -5,7 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{PluginHost, instance::reason, mailbox::Update};
+use crate::{
+    PluginHost,
+    instance::reason,
+    mailbox::{TrapReport, Update},
+    saved_batch::SavedBatch,
+    trap_batch::TrapBatch,
+};
 
 /// Traps are counted over this long.
 const TRAP_WINDOW: Duration = Duration::from_secs(60);
@@ -28,18 +34,7 @@ impl PluginHost {
 
     fn write_log(&mut self) {
         while let Some(report) = self.traps.pop() {
-            let Some(loaded) = self.loaded.iter().find(|l| l.generation == report.generation)
-            else {
-                continue;
-            };
-            let reason =
-                report.error.as_ref().map_or_else(|| "its memory moved".to_owned(), reason);
-            tracing::warn!(
-                plugin = %loaded.name,
-                generation = loaded.number,
-                worker = report.worker,
-                "a call trapped: {reason}"
-            );
+            self.take_report(report);
         }
         while let Some(line) = self.offers.log.lines.pop() {
             let (plugin, text) = (&line.plugin, line.text());
@@ -54,6 +49,53 @@ impl PluginHost {
         if lost > self.log_lost {
             tracing::warn!(lines = lost - self.log_lost, "plugins log too much: lines were lost");
             self.log_lost = lost;
+        }
+    }
+
+    fn take_report(&mut self, report: TrapReport) {
+        let TrapReport { generation, worker, error, batch } = report;
+        let reason = error.as_ref().map_or_else(|| "its memory moved".to_owned(), reason);
+        let versions = self
+            .loaded
+            .iter()
+            .flat_map(|loaded| std::iter::once(loaded).chain(loaded.last_good.as_deref()));
+        if let Some(loaded) = versions.into_iter().find(|loaded| loaded.generation == generation) {
+            let saved = batch.as_ref().and_then(|batch| {
+                self.saved.save(&SavedBatch::new(loaded, batch, worker, &reason), &loaded.module)
+            });
+            let saved = saved.map(|path| path.display().to_string());
+            tracing::warn!(
+                plugin = %loaded.name,
+                generation = loaded.number,
+                worker,
+                saved,
+                "a call trapped: {reason}"
+            );
+        }
+        if let Some(batch) = batch {
+            // It came back by the queue of reports.
+            if let Some(out) = self.out.get_mut(worker) {
+                *out = out.saturating_sub(1);
+            }
+            self.send(worker, Update::Blank(batch), 1);
+        }
+    }
+
+    /// Gives each worker room for a batch of the plugins that run.
+    pub(crate) fn send_blanks(&mut self) {
+        if !self.saved.is_wanted() {
+            return;
+        }
+        let windows = self.loaded.iter().filter_map(|loaded| loaded.module.manifest.payload);
+        let bytes = windows.map(|window| window.bytes).max().unwrap_or(0);
+        for worker in 0..self.options.workers {
+            let has_room = self.blanks.get(worker).copied().flatten() >= Some(bytes);
+            if !self.loaded.is_empty() && !has_room {
+                self.send(worker, Update::Blank(Box::new(TrapBatch::new(bytes))), 1);
+                if let Some(blank) = self.blanks.get_mut(worker) {
+                    *blank = Some(bytes);
+                }
+            }
         }
     }
 

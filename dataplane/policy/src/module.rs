@@ -1,6 +1,6 @@
 //! From a file to a compiled module whose every import and export is known to fit.
 
-use std::{fmt::Write as _, fs::File, io::Read as _, path::Path};
+use std::{fmt::Write as _, fs::File, io::Read as _, path::Path, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 use sluice_abi::{IMPORT_MODULE, MANIFEST_SECTION};
@@ -53,6 +53,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[derive(Clone)]
 pub(crate) struct CheckedModule {
     pub(crate) sha256: [u8; 32],
+    /// The file, to be saved beside batches that trapped.
+    pub(crate) bytes: Arc<[u8]>,
     pub(crate) manifest: Manifest,
     pub(crate) pre: InstancePre<HostState>,
     pub(crate) memory_max_bytes: usize,
@@ -144,7 +146,7 @@ impl CheckedModule {
         let pre = linker
             .instantiate_pre(&module)
             .map_err(|error| PluginFault::ImportType(format!("{error:#}")))?;
-        Ok(Self { sha256, manifest, pre, memory_max_bytes })
+        Ok(Self { sha256, bytes: bytes.into(), manifest, pre, memory_max_bytes })
     }
 
     /// Checks a module that is compiled already against another configuration entry.

@@ -8,10 +8,11 @@ use crate::{
     Checkpoint, PluginHost, PolicyError, PreparedSet, ReloadReport,
     chain::{Place, Slot, WorkerSet},
     generation::{Instances, LiveCounters, Loaded},
-    host::{KeptPlugin, Prepared},
+    host::Prepared,
+    last_good::LastGood,
     mailbox::{Retired, Update},
-    module::{MODULE_BYTES_MAX, read_file, sha256},
-    watch::{Stamp, config_json},
+    rollback::{Held, KeptPlugin},
+    watch::Stamp,
 };
 
 impl PluginHost {
@@ -32,7 +33,7 @@ impl PluginHost {
         self.drain();
         let new =
             prepared.plugins.iter().filter(|plugin| matches!(plugin, Prepared::New(..))).count();
-        self.check_room(1 + 2 * new)?;
+        self.check_room(2 + 3 * new)?;
 
         let mut sets: Vec<Box<WorkerSet>> =
             (0..self.options.workers).map(|_| Box::default()).collect();
@@ -54,6 +55,7 @@ impl PluginHost {
         for (worker, set) in sets.into_iter().enumerate() {
             self.send(worker, Update::Set(set), 1);
         }
+        self.send_blanks();
         Ok(())
     }
 
@@ -66,27 +68,32 @@ impl PluginHost {
     ) {
         let generation = loaded.generation;
         if !instances.is_empty() {
+            let stands_by = instances.iter().any(|instances| instances.last_good.is_some());
+            let workers = self.options.workers;
             let history = self.history.entry(loaded.spec.name.clone()).or_default();
-            history.live.push(LiveCounters {
-                generation,
-                counters: Arc::clone(&loaded.counters),
-                reasons: loaded.module.manifest.reasons.clone(),
-                guest: Arc::clone(&loaded.counter_names),
-                workers_left: self.options.workers,
-            });
+            history.live.push(LiveCounters::of(loaded, workers));
+            if let Some(by) = loaded.last_good.as_ref().filter(|_| stands_by) {
+                history.live.push(LiveCounters::of(by, workers));
+            }
         }
         let mut instances = instances.into_iter();
         for (worker, set) in sets.iter_mut().enumerate() {
-            let slot = instances.next().map(|Instances { active, spare }| Slot {
+            let slot = instances.next().map(|Instances { active, spare, last_good }| Slot {
                 terms: loaded.terms(),
                 instance: Some(active),
                 spare: Some(spare),
+                last_good: loaded.last_good.as_ref().zip(last_good).map(|(by, instance)| {
+                    Box::new(LastGood {
+                        terms: by.terms(),
+                        instance: Some(instance),
+                        counters: Arc::clone(&by.counters),
+                        failed: None,
+                    })
+                }),
                 counters: Arc::clone(&loaded.counters),
             });
-            if slot.is_some()
-                && let Some(out) = self.out.get_mut(worker)
-            {
-                *out += 2;
+            if let (Some(slot), Some(out)) = (&slot, self.out.get_mut(worker)) {
+                *out += slot.instances();
             }
             let [ingress, forward, egress] = &mut set.hooks;
             let hook = match loaded.spec.hook {
@@ -109,8 +116,9 @@ impl PluginHost {
 
     pub(crate) fn send(&mut self, worker: usize, update: Update, handed_out: usize) {
         if let (Some(mailbox), Some(out)) = (self.mailboxes.get(worker), self.out.get_mut(worker)) {
-            *out += handed_out;
-            if !mailbox.send(update) {
+            if mailbox.send(update) {
+                *out += handed_out;
+            } else {
                 // Room was checked, and this is the only thread that fills it.
                 tracing::error!(worker, "a policy update was lost");
             }
@@ -127,10 +135,9 @@ impl PluginHost {
                 if let Retired::Set(mut set) = retired {
                     for place in set.places_mut() {
                         let Some(slot) = &place.slot else { continue };
-                        let instances = usize::from(slot.instance.is_some())
-                            + usize::from(slot.spare.is_some());
-                        *out = out.saturating_sub(instances);
+                        *out = out.saturating_sub(slot.instances());
                         ended.push(place.generation);
+                        ended.extend(slot.last_good.as_ref().map(|by| by.terms.generation));
                     }
                 }
             }
@@ -147,11 +154,7 @@ impl PluginHost {
     /// files.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
-        let kept = self.loaded.iter().map(|loaded| KeptPlugin {
-            spec: loaded.spec.clone(),
-            module: loaded.module.clone(),
-            config: loaded.config.clone(),
-        });
+        let kept = self.loaded.iter().map(KeptPlugin::of);
         Checkpoint { plugins: kept.collect() }
     }
 
@@ -163,14 +166,20 @@ impl PluginHost {
     /// [`PolicyError::Plugin`] when an instance cannot be made.
     pub fn prepare_checkpoint(&mut self, to: &Checkpoint) -> Result<PreparedSet, PolicyError> {
         let mut plugins = Vec::new();
-        for KeptPlugin { spec, module, config } in &to.plugins {
-            let stamp = Stamp::of(spec);
+        for kept in &to.plugins {
+            let KeptPlugin { spec, entry, module, config, held, .. } = kept;
+            let stamp = Stamp::of(entry);
             if let Some(running) = self.same_as(spec, &module.sha256, config) {
                 running.stamp = stamp;
+                running.entry = entry.clone();
+                running.held.clone_from(held);
                 plugins.push(Prepared::Keep(spec.name.clone()));
                 continue;
             }
-            let loaded = self.number(spec, module.clone(), config.clone(), stamp);
+            let mut loaded = self.number(spec, module.clone(), config.clone(), stamp);
+            loaded.entry = entry.clone();
+            loaded.held.clone_from(held);
+            loaded.restores = Some(kept.number);
             let prepared = self
                 .instances_of(loaded)
                 .map_err(|fault| PolicyError::plugin(&spec.name, fault))?;
@@ -186,15 +195,22 @@ impl PluginHost {
     /// # Errors
     /// As [`Self::prepare`] and [`Self::publish`]; the old generation then goes on running.
     pub fn reload(&mut self, name: &str) -> Result<ReloadReport, PolicyError> {
-        let spec = self
-            .loaded
-            .iter()
-            .find(|running| running.spec.name == name)
-            .map(|running| running.spec.clone())
-            .ok_or_else(|| PolicyError::Unknown(name.to_owned()))?;
+        let entry = self.running(name)?.entry.clone();
         let (replacement, report) =
-            self.load(&spec, false).map_err(|fault| PolicyError::plugin(name, fault))?;
-        let mut replacement = Some(replacement);
+            self.load(&entry, false).map_err(|fault| PolicyError::plugin(name, fault))?;
+        self.replace(name, replacement)?;
+        Ok(report)
+    }
+
+    /// The plugin of this name.
+    pub(crate) fn running(&self, name: &str) -> Result<&Loaded, PolicyError> {
+        let running = self.loaded.iter().find(|running| running.spec.name == name);
+        running.ok_or_else(|| PolicyError::Unknown(name.to_owned()))
+    }
+
+    /// Puts a version in the place of the one that runs.
+    pub(crate) fn replace(&mut self, name: &str, with: Prepared) -> Result<(), PolicyError> {
+        let mut replacement = Some(with);
         let plugins = self.loaded.iter().filter_map(|running| {
             if running.spec.name == name {
                 replacement.take()
@@ -203,8 +219,7 @@ impl PluginHost {
             }
         });
         let set = PreparedSet { plugins: plugins.collect() };
-        self.publish(set)?;
-        Ok(report)
+        self.publish(set)
     }
 
     /// Looks whether modules or configuration files changed, and reloads those plugins. To be called
@@ -212,15 +227,14 @@ impl PluginHost {
     pub fn poll_files(&mut self) -> Vec<Result<ReloadReport, PolicyError>> {
         let mut changed = Vec::new();
         for running in &mut self.loaded {
-            let stamp = Stamp::of(&running.spec);
+            let stamp = Stamp::of(&running.entry);
             if stamp == running.stamp {
                 continue;
             }
             running.stamp = stamp;
             // Touched, but the same: nothing to do. A file that cannot be read is reported.
-            let module = read_file(&running.spec.path, MODULE_BYTES_MAX);
-            let same = module.is_ok_and(|bytes| sha256(&bytes) == running.module.sha256)
-                && config_json(&running.spec.config).is_ok_and(|config| config == running.config);
+            let found = Held::of(&running.entry);
+            let same = found.is_some_and(|found| running.knows(&found.sha256, &found.config));
             if !same {
                 changed.push(running.spec.name.clone());
             }

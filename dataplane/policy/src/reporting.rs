@@ -3,7 +3,7 @@
 use frame::HookPoint;
 
 use crate::{
-    PluginHost, PluginState, PluginStatus, counters::Totals, generation::Loaded,
+    GenerationStatus, PluginHost, PluginState, PluginStatus, counters::Totals, generation::Loaded,
     manifest::hook_name, module::hex,
 };
 
@@ -40,6 +40,14 @@ impl PluginHost {
             hook: hook_name(loaded.spec.hook),
             generation: loaded.number,
             sha256: hex(&loaded.module.sha256),
+            is_held: loaded.held.is_some(),
+            restores: loaded.restores,
+            before: loaded.before.as_ref().map(|before| GenerationStatus {
+                generation: before.number,
+                sha256: hex(&before.module.sha256),
+                path: before.spec.path.clone(),
+                stands_by: loaded.last_good.as_ref().is_some_and(|by| by.number == before.number),
+            }),
             state: match (loaded.disabled, waits) {
                 (true, _) => PluginState::Disabled,
                 (false, true) => PluginState::Backoff,

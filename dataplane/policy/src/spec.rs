@@ -18,13 +18,15 @@ pub enum DefaultVerdict {
 
 /// What becomes of packets while a plugin cannot judge them: it trapped, or it is disabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum OnTrap {
     /// They go on.
     #[default]
     Open,
     /// They are dropped.
     Closed,
+    /// The generation before judges them; without one, or when it traps too, they go on.
+    LastGood,
 }
 
 /// A plugin's own configuration, which the host hands to the guest as JSON.
@@ -100,12 +102,15 @@ pub struct HostOptions {
     pub tick_us: u32,
     /// How long loading code of a guest (start function, configuration) may run, in milliseconds.
     pub load_budget_ms: u32,
+    /// Where batches are saved whose calls trapped; `None`: nowhere. The directory is made if it is not
+    /// there, and used only if it is the process's own and nobody else's.
+    pub traps_dir: Option<PathBuf>,
 }
 
 impl HostOptions {
     /// The usual settings: ticks of 100 us, a second for loading.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { workers, tick_us: 100, load_budget_ms: 1000 }
+        Self { workers, tick_us: 100, load_budget_ms: 1000, traps_dir: None }
     }
 }

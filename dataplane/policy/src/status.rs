@@ -32,6 +32,8 @@ pub struct WorkerStatus {
     /// Packets dropped because the plugin failed: after a trap, without an instance, or for a
     /// verdict that makes no sense.
     pub default_drops: u64,
+    /// Packets that the generation before judged, because the plugin could not.
+    pub stood_in: u64,
     /// Packets that no instance could judge.
     pub unjudged: u64,
     /// Calls that ended in a trap, an overrun of the budget included.
@@ -47,6 +49,19 @@ pub struct WorkerStatus {
     pub counters: BTreeMap<String, u64>,
 }
 
+/// A version of a plugin that does not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GenerationStatus {
+    /// Its number under the name.
+    pub generation: u64,
+    /// SHA-256 of its module, in hexadecimal.
+    pub sha256: String,
+    /// Its module's file.
+    pub path: std::path::PathBuf,
+    /// It stands by to judge while the one that runs cannot.
+    pub stands_by: bool,
+}
+
 /// One plugin, as `sluice status` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PluginStatus {
@@ -60,6 +75,12 @@ pub struct PluginStatus {
     pub generation: u64,
     /// SHA-256 of the module's file, in hexadecimal.
     pub sha256: String,
+    /// What runs is not what its entry's file holds: it was put into force by a rollback or a command.
+    pub is_held: bool,
+    /// Number of the generation that this one brings back.
+    pub restores: Option<u64>,
+    /// The generation that a rollback brings back.
+    pub before: Option<GenerationStatus>,
     /// Whether it judges packets.
     pub state: PluginState,
     /// Sums over all workers.
@@ -79,6 +100,7 @@ impl From<Totals> for WorkerStatus {
             drops: totals.reasons.values().sum(),
             drops_by_reason: totals.reasons,
             default_drops: totals.default_drops,
+            stood_in: totals.stood_in,
             unjudged: totals.unjudged,
             traps: totals.traps,
             bad_verdicts: totals.bad_verdicts,

@@ -28,6 +28,7 @@ fn spec(plugin: &config::Plugin) -> PluginSpec {
         on_trap: plugin.on_trap.map(|on_trap| match on_trap {
             config::OnTrap::Open => OnTrap::Open,
             config::OnTrap::Closed => OnTrap::Closed,
+            config::OnTrap::LastGood => OnTrap::LastGood,
         }),
         budget_us: plugin.budget_us,
         memory_max_bytes: usize::try_from(plugin.memory_max_bytes).ok(),

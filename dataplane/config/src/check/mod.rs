@@ -78,6 +78,7 @@ impl Checker<'_> {
             gue_port,
             neighbors: self.neighbors(&raw.neighbor, &links),
             plugins: self.plugins(&raw.plugin),
+            plugin_options: self.plugin_options(raw, &router.control_socket),
             local_node: topology.local.map(|node| usize::from(node.0)),
             sites: topology.sites,
             nodes: topology.nodes,

@@ -1,11 +1,13 @@
 //! `[[plugin]]`. Files are not opened here: a plugin's module and configuration are read, hashed and
 //! refused where they are loaded.
 
+use std::path::Path;
+
 use toml::Spanned;
 
 use super::{Checker, Names, check_name};
-use crate::model::{Grant, Plugin, PluginConfig, PluginHook};
-use crate::raw::{RawPlugin, Tables};
+use crate::model::{Grant, Plugin, PluginConfig, PluginHook, PluginOptions};
+use crate::raw::{Field, RawConfig, RawPlugin, RawPluginOptions, Tables};
 use crate::reason::{Place, Reason};
 
 /// A Wasm page.
@@ -15,6 +17,9 @@ const MEMORY_BYTES_MAX: u32 = 1 << 30;
 const TICK_US: u32 = 100;
 const BUDGET_US_MAX: u32 = 1_000_000;
 const TRAPS_MAX: u32 = 1_000_000;
+/// More cycles than any packet may take.
+const CYCLES_MAX: u32 = 1_000_000;
+const COMPILED_BYTES_DEFAULT: u32 = 64 << 20;
 
 impl Checker<'_> {
     pub(super) fn plugins(&mut self, raw: &Tables<RawPlugin>) -> Vec<Plugin> {
@@ -25,6 +30,32 @@ impl Checker<'_> {
             plugins.push(self.plugin(&at, spanned.get_ref(), &mut names));
         }
         plugins
+    }
+
+    pub(super) fn plugin_options(&mut self, raw: &RawConfig, socket: &Path) -> PluginOptions {
+        let at = self.table("plugins", &raw.plugins);
+        let empty = RawPluginOptions::default();
+        let raw = raw.plugins.as_ref().map_or(&empty, Spanned::get_ref);
+        let default = socket.with_extension("plugins");
+        PluginOptions {
+            state_dir: match &raw.state_dir {
+                None => default,
+                Some(_) => self.absolute(&at, "state_dir", &raw.state_dir, ""),
+            },
+            compiled_bytes_max: self.number(
+                &at,
+                "compiled_bytes_max",
+                &raw.compiled_bytes_max,
+                0..=u32::MAX,
+                COMPILED_BYTES_DEFAULT,
+            ),
+            budget_cycles_per_packet: self.cycles(&at, &raw.budget_cycles_per_packet),
+        }
+    }
+
+    fn cycles(&mut self, at: &Place, field: &Field<i64>) -> Option<u32> {
+        field.as_ref()?;
+        Some(self.number(at, "budget_cycles_per_packet", field, 1..=CYCLES_MAX, CYCLES_MAX))
     }
 
     fn plugin(&mut self, at: &Place, raw: &RawPlugin, names: &mut Names<()>) -> Plugin {
@@ -56,6 +87,7 @@ impl Checker<'_> {
                 (PAGE_BYTES, MEMORY_BYTES_MAX),
                 Plugin::MEMORY_MAX_BYTES,
             ),
+            budget_cycles_per_packet: self.cycles(at, &raw.budget_cycles_per_packet),
             traps_max: self.number(
                 at,
                 "traps_max",

@@ -109,7 +109,7 @@ impl Checker<'_> {
         self.accept(&at, listen.ok_or_else(|| Reason::BadListen(text.clone())))
     }
 
-    fn absolute(
+    pub(super) fn absolute(
         &mut self,
         at: &Place,
         name: &str,

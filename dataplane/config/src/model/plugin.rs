@@ -4,6 +4,17 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+/// What holds for all plugins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginOptions {
+    /// Absolute: where the router keeps compiled modules and batches that trapped.
+    pub state_dir: PathBuf,
+    /// Bytes that compiled modules may take; 0: none are kept.
+    pub compiled_bytes_max: u32,
+    /// The most clock cycles a packet that a plugin may take, at the 99th percentile of its trial.
+    pub budget_cycles_per_packet: Option<u32>,
+}
+
 /// A plugin. Whether its file is there and sound is found out when it is loaded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plugin {
@@ -23,6 +34,8 @@ pub struct Plugin {
     pub budget_us: u32,
     /// Bound of its linear memory, in bytes; a multiple of a Wasm page (64 KiB).
     pub memory_max_bytes: u32,
+    /// The most clock cycles a packet that it may take; `None`: what holds for all.
+    pub budget_cycles_per_packet: Option<u32>,
     /// After this many traps within a minute it is disabled.
     pub traps_max: u32,
     /// What the module's bytes must hash to.
@@ -77,13 +90,15 @@ pub enum PluginDefault {
 
 /// What a trap does to the batch it happened in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum OnTrap {
     /// The batch goes on as if the plugin were not there.
     Open,
     /// The batch is dropped, and counted.
     #[default]
     Closed,
+    /// The generation before judges the batch; without one it goes on.
+    LastGood,
 }
 
 /// A group of host functions that a plugin may import.

@@ -378,5 +378,6 @@ pub(crate) fn name_of(action: &Action) -> String {
         Action::Routes => "routes".to_owned(),
         Action::Slices => "slices".to_owned(),
         Action::Plugins(_) => "plugins".to_owned(),
+        Action::PluginLimits => "plugin limits".to_owned(),
     }
 }

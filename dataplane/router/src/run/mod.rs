@@ -198,7 +198,9 @@ fn handoffs(workers: usize, poll: Poll) -> Result<(Vec<Bell>, Vec<Option<Handoff
 }
 
 fn load_plugins(config: &Checked, workers: usize) -> Result<(PluginHost, Vec<WorkerChain>)> {
-    let (mut host, chains) = PluginHost::new(HostOptions::new(workers))?;
+    let mut options = HostOptions::new(workers);
+    options.traps_dir = Some(config.plugin_options.state_dir.join("traps"));
+    let (mut host, chains) = PluginHost::new(options)?;
     let prepared = host.prepare(&plugins::specs(config))?;
     host.publish(prepared)?;
     // The first ones were compiled at the usual priority, as no worker runs yet.
