@@ -251,7 +251,11 @@ mod tests {
     fn in_a_full_set_the_one_not_used_for_longest_makes_room() {
         let mut map = ExpiringMap::new(8, u64::MAX, 1);
         for key in 0..8_i32 {
-            assert!(map.get_or_insert_with(key, u64::from(key.unsigned_abs()), || key).evicted.is_none());
+            assert!(
+                map.get_or_insert_with(key, u64::from(key.unsigned_abs()), || key)
+                    .evicted
+                    .is_none()
+            );
         }
         assert_eq!(map.get_mut(&0, 100), Some(&mut 0));
         let slot = map.get_or_insert_with(8, 101, || 8);
