@@ -1132,7 +1132,10 @@ fn plugins() {
         "budget_cycles_per_packet = 0",
         "plugin[0].budget_cycles_per_packet: 0 is out of bounds: 1 to 1000000",
     );
-    case("[plugins]\nstate_dir = \"here\"", "plugins.state_dir: \"here\" is not an absolute path");
+    refused_after_base(
+        "[plugins]\nstate_dir = \"here\"\n",
+        &[(2, "plugins.state_dir: \"here\" is not an absolute path")],
+    );
     case("traps_max = 0", "plugin[0].traps_max: 0 is out of bounds: 1 to 1000000");
     case("sha256 = \"ab\"", "plugin[0].sha256: \"ab\" is not a SHA-256: 64 hexadecimal digits");
     case(
