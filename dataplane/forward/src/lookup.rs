@@ -19,8 +19,8 @@ use core::net::IpAddr;
 use frame::{BATCH_MAX, Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::{direction, flags};
 use tables::{
-    AdjacencyId, AdjacencyState, Delivery, EgressId, Group, Owner, PeerId, Role, RouteId, SiteId,
-    SliceHit, Snapshot, SourceValidation,
+    AdjacencyId, AdjacencyState, Delivery, EgressId, Group, Members, Owner, PeerId, Role, RouteId,
+    SiteId, SliceHit, Snapshot, SourceValidation,
 };
 use wire::{EmbeddedError, Quoted, ethernet, icmp, icmpv6, protocol};
 
@@ -453,6 +453,9 @@ fn resolve(
         Group::Adjacency(only) => resolve_to(only, snapshot),
         Group::Adjacencies(members) => {
             let member = members.choose(descriptor.hash).ok_or(DropReason::NoRoute)?;
+            if has_failed(member, snapshot) {
+                return resolve_to(bypass(members, descriptor.hash, snapshot), snapshot);
+            }
             resolve_to(member, snapshot)
         }
         Group::Glean { interface, mtu } => {
@@ -469,6 +472,30 @@ fn resolve(
         Group::Unreachable => Err(DropReason::Unreachable),
         Group::Prohibit => Err(DropReason::Prohibited),
     }
+}
+
+#[inline]
+fn has_failed(id: AdjacencyId, snapshot: &Snapshot) -> bool {
+    snapshot.adjacency(id).is_some_and(|adjacency| adjacency.state == AdjacencyState::Failed)
+}
+
+/// Who takes a flow whose next hop does not answer: the owner of the next bucket that has one which is not
+/// known to have failed. Buckets that follow each other are drawn independently, so the flows of the one that
+/// failed spread over all others, and come back to it when it answers. If all have failed it stays.
+///
+/// Linux does the same where `net.ipv4.fib_multipath_use_neigh` is set.
+#[cold]
+fn bypass(members: Members<'_>, hash: u32, snapshot: &Snapshot) -> AdjacencyId {
+    let position = members.position(hash);
+    let (before, from) = (members.iter().take(position), members.iter().skip(position));
+    let mut last = None;
+    let mut others = from.chain(before).filter(|&id| {
+        // Runs of one owner are looked at once.
+        let is_new = last.replace(id) != Some(id);
+        is_new && !has_failed(id, snapshot)
+    });
+    let chosen = members.choose(hash).unwrap_or(AdjacencyId(u32::MAX));
+    others.next().unwrap_or(chosen)
 }
 
 /// Whether every packet of the route has the same next step.

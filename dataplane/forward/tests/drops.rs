@@ -8,7 +8,11 @@ use frame::DropReason;
 use sim::Faults;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tables::{AdjacencyState, EgressBlock, Owner, PeerId, SiteId, SliceTable};
+use tables::{
+    Adjacency, AdjacencyId, AdjacencyState, EgressBlock, Groups, NextHopGroup, Owner, PeerId,
+    RouteId, SiteId, SliceTable,
+};
+use wire::MacAddress;
 
 const WEB: &str = "10.1.0.2";
 
@@ -477,5 +481,59 @@ fn a_burst_larger_than_a_batch_passes_in_order() {
     }
     assert_eq!(turns, 9);
     assert_eq!(numbers(&rig.take(WAN)), (0..60).collect::<Vec<u8>>());
+    rig.finish(plan.frames);
+}
+
+/// Makes the way to the world a group of next hops, each with as many buckets in turn as the others, and a
+/// state of its own; the last byte of its MAC address is its position.
+fn world_through(rig: &mut Rig, states: &[AdjacencyState]) {
+    rig.change(|snapshot| {
+        let world: std::net::Ipv4Addr = "198.51.100.7".parse().expect("an address");
+        let route = snapshot.fib4.lookup(world.to_bits());
+        let first = u32::try_from(snapshot.adjacencies.len()).expect("few");
+        let of_gateway = snapshot.adjacencies[0].clone();
+        for (position, &state) in (0..).zip(states) {
+            let destination = MacAddress([2, 0, 0, 0, 0xcc, position]);
+            snapshot.adjacencies.push(Adjacency { state, destination, ..of_gateway.clone() });
+        }
+        let buckets = (0..30 * states.len() as u32).map(|n| first + n % states.len() as u32);
+        let members = NextHopGroup::Adjacencies(buckets.map(AdjacencyId).collect());
+        let known = (0..=route.0).map(|id| snapshot.groups.copy(RouteId(id)).expect("a group"));
+        let mut groups: Vec<_> = known.collect();
+        groups[route.index()] = members;
+        snapshot.groups = Arc::new(Groups::from_list(&groups).expect("they fit"));
+    });
+}
+
+#[test]
+fn a_next_hop_that_does_not_answer_is_passed_over_while_others_do() {
+    use AdjacencyState::{Failed, Resolved};
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    let ways = |rig: &mut Rig, states: &[AdjacencyState]| -> Vec<u8> {
+        world_through(rig, states);
+        let flows = 0..32_u16;
+        for flow in flows {
+            let (host, world) = ("10.1.0.5".parse(), "198.51.100.7".parse());
+            let (host, world) = (host.expect("an address"), world.expect("an address"));
+            let packet = ipv4(host, world, 64, UDP, &udp(1000 + flow, 53, &[]));
+            assert!(rig.receive(LAN, &frame(LAN, &packet)));
+        }
+        rig.turn();
+        rig.take(WAN).iter().map(|frame| frame[5]).collect()
+    };
+    let all_up = ways(&mut rig, &[Resolved; 3]);
+    assert!((0..3).all(|hop| all_up.contains(&hop)), "{all_up:?}");
+    let one_down = ways(&mut rig, &[Resolved, Failed, Resolved]);
+    for (before, after) in all_up.iter().zip(&one_down) {
+        let stays = *before != 1;
+        assert!(*after != 1 && (!stays || before == after), "{all_up:?} became {one_down:?}");
+    }
+    assert!(rig.drops().is_empty());
+    assert_eq!(ways(&mut rig, &[Resolved; 3]), all_up, "all come back");
+    let one_up = ways(&mut rig, &[Failed, Failed, Resolved]);
+    assert_eq!(one_up, [2; 32]);
+    assert_eq!(ways(&mut rig, &[Failed; 3]), [] as [u8; 0]);
+    assert_eq!(rig.drops(), [(DropReason::NeighborFailed, 32)]);
     rig.finish(plan.frames);
 }

@@ -118,6 +118,9 @@ impl Fib6 {
     /// 350 MiB while such a table is built) and keeps positions within 31 bits.
     pub const ROUTES_MAX: usize = 1 << 21;
 
+    /// The shortest prefix that can be patched.
+    pub const PATCH_LENGTH_MIN: u8 = HALF;
+
     /// Patches that a table takes; each further change copies them, which takes some milliseconds for as
     /// many as these.
     pub const PATCHES_MAX: usize = 1 << 16;

@@ -103,9 +103,15 @@ impl<'a> Members<'a> {
     #[inline]
     #[must_use]
     pub fn choose(&self, hash: u32) -> Option<AdjacencyId> {
-        let position = (u64::from(hash) * self.cells.len() as u64) >> 32;
         // Relaxed: they were written before the cell that names them, which was read with Acquire.
-        self.cells.get(position as usize).map(|cell| AdjacencyId(cell.load(Ordering::Relaxed)))
+        self.cells.get(self.position(hash)).map(|cell| AdjacencyId(cell.load(Ordering::Relaxed)))
+    }
+
+    /// Where among them that one stands.
+    #[inline]
+    #[must_use]
+    pub const fn position(&self, hash: u32) -> usize {
+        ((hash as u64 * self.cells.len() as u64) >> 32) as usize
     }
 
     /// All of them.

@@ -172,6 +172,8 @@ metric_table! {
         "Prefixes whose packets go to the kernel because the router cannot express the route, by reason."
     Gauge GROUPS "sluice_route_groups" []
         "Sets of next hops, and other things that routes lead to."
+    Gauge ROUTE_BYTES "sluice_route_bytes" ["table"]
+        "Bytes of the candidate routes (rib), and of what look-ups read (fib4, fib6)."
     Counter ROUTE_CHANGES "sluice_route_changes_total" []
         "Prefixes whose routes the kernel has changed."
     Counter RESYNCS "sluice_mirror_resyncs_total" []

@@ -183,6 +183,9 @@ fn routes(routes: &RouteCounts) {
         UNEXPRESSIBLE.set_count([reason], row.map_or(0, |row| row.prefixes));
     }
     GROUPS.set_count([], routes.groups);
+    ROUTE_BYTES.set_count(["rib"], routes.rib_bytes);
+    ROUTE_BYTES.set_count(["fib4"], routes.fib4_bytes);
+    ROUTE_BYTES.set_count(["fib6"], routes.fib6_bytes);
     let mirror = &routes.mirror;
     ROUTE_CHANGES.set([], mirror.route_changes);
     RESYNCS.set([], mirror.resyncs);
@@ -243,6 +246,7 @@ mod tests {
             r#"sluice_slices{owner="node-a",state="draining"} 0"#,
             r#"sluice_plugin_cycles_per_packet{plugin="filter"} 11.25"#,
             r#"sluice_routes{family="ipv4"} 1190000"#,
+            r#"sluice_route_bytes{table="fib6"} 1300000"#,
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
         }

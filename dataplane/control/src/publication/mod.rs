@@ -207,6 +207,12 @@ impl Publication {
         self.rib.counts()
     }
 
+    /// Bytes that look-ups of destinations read, in IPv4 and in IPv6.
+    #[must_use]
+    pub fn fib_bytes(&self) -> [usize; 2] {
+        self.fibs.bytes()
+    }
+
     /// How long publications took.
     #[must_use]
     pub fn timing(&self) -> Timing {
@@ -228,10 +234,11 @@ impl Publication {
         self.waiting_since.get_or_insert(since);
     }
 
-    /// Ends what lasts for a time only: routes that are held after they were withdrawn. True if a
-    /// publication is due.
+    /// Ends what lasts for a time only: routes that are held after they were withdrawn, and patches of the
+    /// IPv6 table. True if a publication is due.
     pub fn tick(&mut self, now: Instant) -> bool {
-        self.rib.tick(now) || self.is_table_new
+        let is_rebuild_due = self.fibs.tick(now);
+        self.rib.tick(now) || self.is_table_new || is_rebuild_due
     }
 
     /// Publishes what changed on the machine.
@@ -326,7 +333,7 @@ impl Publication {
         let start = Instant::now();
         let has_changes = self.rib.has_changes();
         // What cannot be built leaves the old table in force, whose ids keep their meaning.
-        let followed = self.fibs.follow6(&mut self.rib);
+        let followed = self.fibs.follow6(&mut self.rib, start);
         let rebuilt = self.fibs.follow4(&mut self.rib, &mut self.publisher);
         let Self { config, workers, rib, fibs, slices, owners, sequences, publisher, .. } = self;
         let parts = Parts { rib, fibs, slices, owners };

@@ -348,6 +348,12 @@ pub struct RouteCounts {
     /// Bytes of the prefixes with all their candidates; look-up tables and the kernel mirror apart.
     #[serde(default)]
     pub rib_bytes: u64,
+    /// Bytes that look-ups of IPv4 destinations read.
+    #[serde(default)]
+    pub fib4_bytes: u64,
+    /// Bytes that look-ups of IPv6 destinations read.
+    #[serde(default)]
+    pub fib6_bytes: u64,
     /// Where they come from.
     #[serde(default)]
     pub mirror: MirrorStatus,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::table::{Align, Table, count, duration, rate};
+use super::table::{Align, Table, count, duration, rate, size};
 use super::{InterfaceStatus, RouteCounts, StatusReport};
 
 use Align::{Left, Right};
@@ -380,10 +380,16 @@ fn routes(out: &mut String, routes: &RouteCounts) {
     if !by_source.is_empty() {
         let _ = writeln!(
             out,
-            "  in force from {}; {} groups, {} MiB",
+            "  in force from {}; {} groups",
             by_source.join(", "),
             count(routes.groups),
-            routes.rib_bytes >> 20,
+        );
+        let _ = writeln!(
+            out,
+            "  memory: {} of routes, {} of look-up tables of IPv4, {} of IPv6",
+            size(routes.rib_bytes),
+            size(routes.fib4_bytes),
+            size(routes.fib6_bytes),
         );
     }
     let reasons: Vec<String> = routes

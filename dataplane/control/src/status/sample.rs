@@ -119,6 +119,8 @@ pub(crate) fn report() -> StatusReport {
             withdrawn: 0,
             groups: 40,
             rib_bytes: 80 << 20,
+            fib4_bytes: 46 << 20,
+            fib6_bytes: 1_300_000,
             mirror: MirrorStatus {
                 overruns: 1,
                 resyncs: 3,

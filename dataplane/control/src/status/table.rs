@@ -71,6 +71,15 @@ pub(super) fn count(value: u64) -> String {
     text
 }
 
+/// Bytes, as MiB or KiB.
+pub(super) fn size(bytes: u64) -> String {
+    if bytes >= 1 << 20 {
+        format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+    } else {
+        format!("{} KiB", bytes.div_ceil(1 << 10))
+    }
+}
+
 /// A rate with three significant digits and a unit: `1.23 M`, `999`, `0`.
 pub(super) fn rate(value: f64) -> String {
     let (scaled, unit) = match value {

@@ -164,6 +164,7 @@ impl ControlLoop {
     fn routes(&self, counts: &RibCounts) -> RouteCounts {
         let mirror = self.mirror.counts();
         let timing = self.publication.timing();
+        let [fib4_bytes, fib6_bytes] = self.publication.fib_bytes();
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let reason = |(reason, prefixes): (&&str, &usize)| ReasonCount {
             reason: (*reason).to_owned(),
@@ -183,6 +184,8 @@ impl ControlLoop {
             withdrawn: counts.withdrawn as u64,
             groups: counts.groups as u64,
             rib_bytes: counts.bytes as u64,
+            fib4_bytes: fib4_bytes as u64,
+            fib6_bytes: fib6_bytes as u64,
             mirror: MirrorStatus {
                 overruns: mirror.overruns,
                 resyncs: mirror.readings,

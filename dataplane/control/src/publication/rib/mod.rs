@@ -39,7 +39,7 @@ use config::Checked;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::{Prefix, PrefixMap};
 use smallvec::SmallVec;
-use tables::{Grace, GroupsError, Publisher, RouteId};
+use tables::{Fib6, Fib6Change, Grace, GroupsError, Publisher, RouteId};
 use wire::InterfaceId;
 
 use super::adjacencies::Adjacencies;
@@ -575,6 +575,26 @@ impl Rib {
     /// Whether the IPv6 FIB has to be told something.
     pub(super) fn has_changes6(&self) -> bool {
         !self.changed6.is_empty()
+    }
+
+    /// What the IPv6 FIB has to be told, as changes of single prefixes; `None` if they are more than
+    /// `changes_max`, or some are shorter than its table takes.
+    pub(super) fn due6(&self, changes_max: usize) -> Option<Vec<Fib6Change>> {
+        let is_small = self.changed6.len() <= changes_max
+            && self.changed6.keys().all(|prefix| prefix.prefix_len() >= Fib6::PATCH_LENGTH_MIN);
+        is_small.then(|| {
+            let told = |prefix: &Ipv6Net| match self.v6.get(prefix) {
+                Some(entry) => Fib6Change::Insert(*prefix, self.targets.route(entry.chosen)),
+                None => Fib6Change::Remove(*prefix, self.parent6(prefix)),
+            };
+            self.changed6.keys().map(told).collect()
+        })
+    }
+
+    /// The longest prefix around this one that has a route, its length, and its group.
+    fn parent6(&self, prefix: &Ipv6Net) -> Option<(u8, RouteId)> {
+        let around = self.v6.cover(prefix).filter(|(around, _)| around != prefix).last();
+        around.map(|(around, entry)| (around.prefix_len(), self.targets.route(entry.chosen)))
     }
 
     /// The prefixes that the IPv4 FIB has to be told of, with what it is to have, and the prefixes that it

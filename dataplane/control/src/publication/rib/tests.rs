@@ -647,3 +647,52 @@ fn flows_stay_with_next_hops_that_stay() {
     assert!(moved * 4 > all.len() / 2 && moved * 4 < all.len() * 2, "{moved} of {}", all.len());
     assert_eq!(table(&[5, 4, 3, 2]), all, "as before, in whatever order");
 }
+
+/// A host that comes and goes does not wait for the table to be built anew, which follows when it is quiet.
+#[test]
+fn single_hosts_are_patched_in_and_the_table_is_built_anew_later() {
+    let config = Arc::new(config(""));
+    let mut publication = Publication::new(config, &host(), 1).expect("a publication");
+    let start = Instant::now();
+    let tell = |publication: &mut Publication, texts: &[&str], is_there: bool| {
+        let change = |text: &&str| {
+            let route = Route {
+                table: 254,
+                protocol: 12,
+                metric: 32,
+                kind: Arc::new(RouteKind::Blackhole),
+            };
+            RouteChange {
+                prefix: net(text),
+                routes: is_there.then_some(route).into_iter().collect(),
+            }
+        };
+        let changes: Vec<_> = texts.iter().map(change).collect();
+        publication.kernel_routes(&changes, start);
+        let changes = Changes { routes: true, neighbors: false };
+        publication.host_changed(&host(), changes).expect("it fits");
+    };
+    let look = |publication: &Publication, address: &str| {
+        let snapshot = publication.current();
+        let IpAddr::V6(address) = ip(address) else { panic!("{address} is not of IPv6") };
+        snapshot.groups.copy(snapshot.fib6.lookup(address.to_bits()))
+    };
+    let patches = |publication: &Publication| publication.current().fib6.patches();
+    tell(&mut publication, &["2001:db8:1:2::3/128"], true);
+    assert_eq!(look(&publication, "2001:db8:1:2::3"), Some(NextHopGroup::Blackhole));
+    assert_eq!((look(&publication, "2001:db8:1:2::4"), patches(&publication)), (None, 1));
+    tell(&mut publication, &["2001:db8:1:2::3/128"], false);
+    assert_eq!((look(&publication, "2001:db8:1:2::3"), patches(&publication)), (None, 1));
+    assert!(!publication.tick(start));
+    assert!(publication.tick(Instant::now() + std::time::Duration::from_secs(1)), "it is due");
+    tell(&mut publication, &["2001:db8:1:2::5/128"], true);
+    assert_eq!(patches(&publication), 0);
+    assert_eq!(look(&publication, "2001:db8:1:2::5"), Some(NextHopGroup::Blackhole));
+    // Shorter prefixes, or too many of them, have the table built at once.
+    tell(&mut publication, &["2001:db8:1:2::6/128", "2001:db8:1::/48"], true);
+    assert_eq!(patches(&publication), 0);
+    assert_eq!(look(&publication, "2001:db8:1:7::6"), Some(NextHopGroup::Blackhole));
+    let many: Vec<String> = (0..300).map(|n| format!("2001:db8:2:{n:x}::/64")).collect();
+    tell(&mut publication, &many.iter().map(String::as_str).collect::<Vec<_>>(), true);
+    assert_eq!(patches(&publication), 0);
+}
