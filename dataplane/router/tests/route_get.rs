@@ -1,5 +1,6 @@
 //! `sluice route get` against the kernel's own look-up (`RTM_GETROUTE`, which is what `ip route get` asks), for
-//! thousands of addresses in a namespace with routes of every kind; and `sluice route show`, page by page.
+//! thousands of addresses in a namespace with routes of every kind; `sluice route show`, page by page; and
+//! `sluice slice` for every port.
 
 #[path = "common/net/mod.rs"]
 mod net;
@@ -62,6 +63,11 @@ struct Net {
 
 impl Net {
     fn new(test: &str, config: &str) -> Option<Self> {
+        Self::with_keys(test, "", config)
+    }
+
+    /// The same with more keys in `[router]`.
+    fn with_keys(test: &str, keys: &str, config: &str) -> Option<Self> {
         if !net::available(test) {
             return None;
         }
@@ -86,7 +92,8 @@ impl Net {
         {
             router.ip(words);
         }
-        let sluice = Router::start(&router, &[("lan0", "inside"), ("wan0", "outside")], config);
+        let interfaces = [("lan0", "inside"), ("wan0", "outside")];
+        let sluice = Router::start_with(&router, &interfaces, "\"off\"", keys, config);
         Some(Self { router, sluice, _ends: ends })
     }
 
@@ -272,4 +279,91 @@ fn routes_are_shown_in_pages_and_by_source() {
     assert!(!done && text.contains("no such route"), "{text}");
     let (done, text) = sluice(&net, &["route", "show", "--source", "heaven"]);
     assert!(!done && text.contains("no source"), "{text}");
+}
+
+/// Two machines behind one IPv4 address, the second in two ranges, and an IPv6 prefix.
+const SLICES: &str = r#"
+[[node]]
+name = "a"
+address = "10.1.0.1"
+[[node]]
+name = "b"
+address = "10.1.0.7"
+[[egress]]
+prefix = "192.0.2.1/32"
+default = "drop"
+portless = { node = "b" }
+[[egress.slice]]
+name = "here"
+ports = "1024-3071"
+node = "a"
+[[egress.slice]]
+name = "there"
+ports = "3072-3072"
+node = "b"
+[[egress.slice]]
+name = "there-too"
+ports = "40000-65535"
+node = "b"
+[[egress]]
+prefix = "2001:db8:5::/64"
+default = { node = "a" }
+"#;
+
+#[test]
+fn every_port_of_a_shared_address_has_an_owner_or_none() {
+    let keys = "node = \"a\"";
+    let Some(net) = Net::with_keys("slice get", keys, SLICES) else { return };
+    let mut client = net.client();
+    let mut ask = |address: &str, port: u16, has_ports: bool| {
+        let address = address.to_owned();
+        client.call(&Request::SliceGet { address, port, has_ports }).expect("an answer")
+    };
+    for port in 0..=u16::MAX {
+        let answer = ask("192.0.2.1", port, true);
+        let (slice, kind) = match port {
+            1024..=3071 => (Some("here"), "kernel"),
+            3072 => (Some("there"), "tunnel"),
+            40_000.. => (Some("there-too"), "tunnel"),
+            _ => (None, "drop"),
+        };
+        assert_eq!(answer["slice"]["name"].as_str(), slice, "port {port}: {answer}");
+        assert_eq!(answer["next"]["kind"], kind, "port {port}: {answer}");
+        if kind == "tunnel" {
+            assert_eq!(answer["next"]["remote"], "10.1.0.7");
+            assert_eq!(answer["owner"], "node b");
+        }
+    }
+    let answer = ask("192.0.2.1", 0, false);
+    assert_eq!((&answer["next"]["kind"], &answer["slice"]), (&"tunnel".into(), &Value::Null));
+    let answer = ask("2001:db8:5::77", 80, true);
+    assert_eq!((&answer["next"]["kind"], &answer["slice"]), (&"kernel".into(), &Value::Null));
+    assert_eq!(answer["egress"], "2001:db8:5::/64");
+    let request = Request::SliceGet { address: "10.0.0.1".into(), port: 1, has_ports: true };
+    let error = client.call(&request).expect_err("not shared").to_string();
+    assert!(error.contains("10.0.0.1 is no shared address"), "{error}");
+
+    // The list covers each prefix from port 0 to the last, without a gap, and says the same.
+    let lines = net.sluice.say(&["slice", "show", "--json"]);
+    let ranges: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    let shown = |egress: &str| -> Vec<(u64, u64, Option<&str>)> {
+        let of = ranges.iter().filter(|range| range["egress"] == egress);
+        let bound = |range: &Value, key: &str| range[key].as_u64().expect("a port");
+        of.map(|range| {
+            (bound(range, "first_port"), bound(range, "last_port"), range["slice"].as_str())
+        })
+        .collect()
+    };
+    let expected = [
+        (0, 1023, None),
+        (1024, 3071, Some("here")),
+        (3072, 3072, Some("there")),
+        (3073, 39_999, None),
+        (40_000, 65_535, Some("there-too")),
+    ];
+    assert_eq!(shown("192.0.2.1/32"), expected, "{lines}");
+    assert_eq!(shown("2001:db8:5::/64"), [(0, 65_535, None)], "{lines}");
+    let text = net.sluice.say(&["slice", "show", "192.0.2.1/32"]);
+    assert!(text.contains("40000-65535") && !text.contains("2001:db8:5"), "{text}");
 }
