@@ -4,6 +4,8 @@
 //! be there is said at the key and found by the check, so that one missing key does not hide
 //! other errors. Paths are relative to the directory of the configuration file.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -479,6 +481,10 @@ pub(crate) struct RawPlugin {
     pub(crate) config: Field<toml::Table>,
     /// A file with its configuration, read when the plugin is loaded; not beside `config`.
     pub(crate) config_file: Field<String>,
+    /// Files of the tables that its manifest names: `tables = { countries = "countries.txt" }`. They are
+    /// read when the plugin is loaded, and again when they change. Default: none.
+    #[serde(default)]
+    pub(crate) tables: BTreeMap<String, Spanned<String>>,
     /// `"continue"` or `"drop"`: the verdict of packets on which it gave none. Default: what its
     /// manifest says.
     pub(crate) default: Field<PluginDefault>,
@@ -497,6 +503,8 @@ pub(crate) struct RawPlugin {
     pub(crate) traps_max: Field<i64>,
     /// What the module's bytes must hash to, in hexadecimal. Default: not checked.
     pub(crate) sha256: Field<String>,
-    /// What it may import from the host: `"meter"`, `"log"`. Default: nothing.
+    /// What it may import from the host: `"log"`, `"meter"`, `"names"`, `"quota"`, `"random"`, `"table"`;
+    /// whether it may see `"payload"`; and what it may do with packets besides dropping them: `"class"`,
+    /// `"dscp"`, `"mark"`, `"mirror"`, `"mss"`, `"tag"`, `"tcp-options"`, `"transmit"`. Default: nothing.
     pub(crate) grants: Option<Vec<Spanned<Grant>>>,
 }

@@ -148,6 +148,7 @@ memory_max_bytes = 65536
 traps_max = 1
 sha256 = "00ff00000000000000000000000000000000000000000000000000000000000A"
 grants = ["log", "meter"]
+tables = { a = "t/a.txt", b = "/b.txt" }
 [[plugin]]
 name = "meter"
 path = "/opt/meter.wasm"
@@ -224,6 +225,11 @@ config_file = "meter.toml"
         path: PathBuf::from("/etc/sluice/p/filter.wasm"),
         hook: PluginHook::Forward,
         config: filter.config.clone(),
+        tables: [
+            ("a".to_owned(), PathBuf::from("/etc/sluice/t/a.txt")),
+            ("b".to_owned(), PathBuf::from("/b.txt")),
+        ]
+        .into(),
         default: Some(PluginDefault::Drop),
         on_trap: Some(OnTrap::Open),
         budget_us: 100,

@@ -1140,7 +1140,8 @@ fn plugins() {
     case("sha256 = \"ab\"", "plugin[0].sha256: \"ab\" is not a SHA-256: 64 hexadecimal digits");
     case(
         "grants = [\"meter\", \"file\"]",
-        "plugin[0].grants[1]: unknown variant `file`, expected `meter` or `log`",
+        "plugin[0].grants[1]: unknown variant `file`, expected one of `meter`, `log`, `random`, `names`, \
+         `table`, `quota`, `payload`, `transmit`, `tag`, `class`, `mark`, `mirror`, `dscp`, `mss`, `tcp-options`",
     );
     case(
         "grants = [\"log\", \"log\"]",
@@ -1227,4 +1228,120 @@ fn routes_and_tables() {
         "tables = [100, 0]",
         &["f:2: kernel.tables[1]: 0 is out of bounds: 1 to 4294967295"],
     );
+}
+
+// ---- what plugins name
+
+#[test]
+fn next_hops() {
+    refused_after_base(
+        "[[next_hop]]\n",
+        &[
+            (1, "next_hop[0].name: missing: a name to refer to it by"),
+            (1, "next_hop[0].via: missing: the address of the next hop"),
+        ],
+    );
+    let case = |keys: &str, reason: &str| {
+        refused_after_base(&format!("[[next_hop]]\nname = \"n\"\n{keys}\n"), &[(3, reason)]);
+    };
+    case("via = \"10.0.0\"", "next_hop[0].via: \"10.0.0\" is not an IP address");
+    case(
+        "via = \"224.0.0.1\"",
+        "next_hop[0].via: 224.0.0.1 is not a unicast address of another machine",
+    );
+    case(
+        "via = \"fe80::1\"",
+        "next_hop[0].via: the next hop fe80::1 is link-local: `interface` must say on which link",
+    );
+    let case = |keys: &str, reason: &str| {
+        let text = format!("[[next_hop]]\nname = \"n\"\nvia = \"10.0.0.9\"\n{keys}\n");
+        refused_after_base(&text, &[(4, reason)]);
+    };
+    case(
+        "interface = \"eth9\"",
+        "next_hop[0].interface: there is no interface \"eth9\"; there is \"eth0\", \"eth1\"",
+    );
+    case("mtu = 67", "next_hop[0].mtu: 67 is out of bounds: 68 to 65535");
+    case(
+        "table = 5",
+        "next_hop[0].table: unknown field `table`, expected one of `name`, `via`, `interface`, `mtu`",
+    );
+}
+
+#[test]
+fn egress_tags() {
+    refused_after_base(
+        "[[egress_tag]]\n",
+        &[
+            (1, "egress_tag[0].name: missing: a name to refer to it by"),
+            (1, "egress_tag[0].next_hops: missing: the names of one or several next hops"),
+        ],
+    );
+    let case = |next_hops: &str, reason: &str| {
+        let text = format!(
+            "[[next_hop]]\nname = \"n\"\nvia = \"10.0.0.9\"\n\
+             [[egress_tag]]\nname = \"t\"\nnext_hops = {next_hops}\n"
+        );
+        refused_after_base(&text, &[(6, reason)]);
+    };
+    case("[\"m\"]", "egress_tag[0].next_hops[0]: there is no next hop \"m\"; there is \"n\"");
+    case(
+        "[\"n\", { next_hop = \"n\" }]",
+        "egress_tag[0].next_hops[1].next_hop: \"n\" is at egress_tag[0].next_hops[0] (line 37) \
+         already",
+    );
+    case(
+        "[{ next_hop = \"n\", weight = 257 }]",
+        "egress_tag[0].next_hops[0].weight: 257 is out of bounds: 1 to 256",
+    );
+    case(
+        "[{ weight = 2 }]",
+        "egress_tag[0].next_hops[0].next_hop: missing: the name of a next hop",
+    );
+}
+
+#[test]
+fn classes() {
+    let case = |keys: &str, reason: &str| {
+        refused_after_base(&format!("[[class]]\nname = \"c\"\n{keys}\n"), &[(3, reason)]);
+    };
+    case("dscp = 64", "class[0].dscp: 64 is out of bounds: 0 to 63");
+    case("dscp = -1", "class[0].dscp: -1 is out of bounds: 0 to 63");
+    refused_after_base(
+        "[[class]]\nname = \"c\"\n[[class]]\nname = \"c\"\n",
+        &[(4, "class[1].name: \"c\" is at class[0].name (line 33) already")],
+    );
+    refused_after_base(
+        "[[class]]\nname = \"a b\"\n",
+        &[(
+            2,
+            "class[0].name: \"a b\" is not a name: 1 to 64 letters, digits and any of . _ - : /",
+        )],
+    );
+}
+
+/// As many as there are numbers, and one more.
+#[test]
+fn what_plugins_name_is_limited() {
+    let entries = |kind: &str, keys: &str, count: usize| -> String {
+        (0..count).map(|n| format!("[[{kind}]]\nname = \"n{n}\"\n{keys}\n")).collect()
+    };
+    let hop = "[[next_hop]]\nname = \"hop\"\nvia = \"10.0.0.9\"\n";
+    for (kind, what, keys, most) in [
+        ("next_hop", "next hops", "via = \"10.0.0.9\"", 1023),
+        ("egress_tag", "egress tags", "next_hops = [\"hop\"]", 1023),
+        ("class", "classes", "", 255),
+    ] {
+        let before = if kind == "egress_tag" { hop } else { "" };
+        let text = |count| base() + before + &entries(kind, keys, count);
+        assert!(Config::parse(&text(most), "f").is_ok(), "{kind}");
+        refused(&text(most + 1), &[&format!("f: {kind}: too many {what}: at most {most}")]);
+    }
+    let members = |count: usize| {
+        let names: Vec<_> = (0..count).map(|n| format!("\"n{n}\"")).collect();
+        let hops = entries("next_hop", "via = \"10.0.0.9\"", count);
+        format!("{}{hops}[[egress_tag]]\nname = \"t\"\nnext_hops = [{}]", base(), names.join(","))
+    };
+    assert!(Config::parse(&members(64), "f").is_ok());
+    refused(&members(65), &["f: egress_tag[0].next_hops: too many next hops: at most 64"]);
 }

@@ -103,7 +103,11 @@ impl Machine {
         let config = Arc::new(config);
         let workers = options.workers.max(1);
         let publication = Publication::new(Arc::clone(&config), &host, u32::from(workers))?;
-        let (mut plugins, chains) = PluginHost::new(HostOptions::new(usize::from(workers)))?;
+        let (mut plugins, chains) = PluginHost::new(HostOptions {
+            // A replay gives the same twice.
+            seed: Some(0),
+            ..HostOptions::new(usize::from(workers))
+        })?;
         let prepared = plugins.prepare(&(options.plugins)(&config))?;
         plugins.publish(prepared)?;
         let interfaces = config.interfaces.len();

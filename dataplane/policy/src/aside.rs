@@ -27,7 +27,7 @@ use crate::{
 pub enum Asked {
     /// By an instance that runs, or one like it: it keeps nothing between calls.
     Instance,
-    /// By an instance like those that run, with copies of the meters.
+    /// By an instance like those that run, with copies of the meters and quotas.
     CopiedMeters,
     /// Not at all: what it decides by lies in the memories of the workers' instances.
     Not,
@@ -196,7 +196,7 @@ fn asked(loaded: &Loaded) -> Asked {
     let manifest = &loaded.module.manifest;
     if manifest.stateful {
         Asked::Not
-    } else if manifest.imports.iter().any(|import| import == "meter") {
+    } else if manifest.imports.iter().any(|import| import == "meter" || import == "quota") {
         Asked::CopiedMeters
     } else {
         Asked::Instance

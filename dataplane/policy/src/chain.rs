@@ -96,6 +96,8 @@ pub struct WorkerChain {
     traps: Arc<ArrayQueue<TrapReport>>,
     beat: Beat,
     scrape_at: Nanos,
+    /// When to look for ticks that are due.
+    tick_at: Nanos,
     /// Positions of the packets of a call, when some of the batch are decided already.
     open: Box<[u8; BATCH_MAX]>,
     /// Where a batch is written down whose call traps.
@@ -130,6 +132,7 @@ impl WorkerChain {
             traps,
             beat,
             scrape_at: Nanos(0),
+            tick_at: Nanos(0),
             open: Box::new([0; BATCH_MAX]),
             blank: None,
             is_watched: false,
@@ -145,6 +148,7 @@ impl WorkerChain {
     #[cold]
     fn take_updates(&mut self, epoch: u64) {
         self.epoch = epoch;
+        self.tick_at = Nanos(0);
         // What wasmtime sets up for a thread at its first call (a stack for signals) is set up here.
         wasmtime::Engine::tls_eager_initialize();
         while let Some(update) = self.mailbox.take_update() {
@@ -167,11 +171,22 @@ impl WorkerChain {
                         self.mailbox.retire(Retired::Blank(old));
                     }
                 }
+                Update::Tables(generation, mut tables) => {
+                    if let Some(slot) = self.set.slot_mut(generation) {
+                        let instances = [&mut slot.instance, &mut slot.spare];
+                        for (instance, tables) in instances.into_iter().zip(&mut *tables) {
+                            if let Some(instance) = instance {
+                                instance.swap_tables(tables);
+                            }
+                        }
+                    }
+                    self.mailbox.retire(Retired::Tables(tables));
+                }
                 Update::Disable(generation) => {
                     if let Some(slot) = self.set.slot_mut(generation) {
                         let instances = [slot.instance.take(), slot.spare.take()];
                         for mut instance in instances.into_iter().flatten() {
-                            scrape(&mut instance, &slot.counters, self.worker);
+                            scrape_last(&mut instance, &slot.counters, self.worker);
                             self.mailbox.retire(Retired::Instance(instance));
                         }
                     }
@@ -185,7 +200,12 @@ impl WorkerChain {
             let kept = self.set.places_mut().find(|old| old.generation == place.generation);
             place.slot = kept.and_then(|kept| kept.slot.take());
         }
-        self.scrape();
+        // What is left of the old set is given up.
+        for slot in self.set.places_mut().filter_map(|place| place.slot.as_mut()) {
+            if let Some(instance) = &mut slot.instance {
+                scrape_last(instance, &slot.counters, self.worker);
+            }
+        }
         self.active = [0, 1, 2].map(|hook| set.hooks.get(hook).is_some_and(|at| !at.is_empty()));
         let old = std::mem::replace(&mut self.set, set);
         self.mailbox.retire(Retired::Set(old));
@@ -206,6 +226,60 @@ fn scrape(instance: &mut Instance, counters: &GenerationCounters, worker: usize)
     }
 }
 
+/// Copies the counters of an instance that is given up.
+fn scrape_last(instance: &mut Instance, counters: &GenerationCounters, worker: usize) {
+    if let Some(counters) = counters.workers.get(worker) {
+        instance.scrape(&counters.guest);
+        instance.clear_gauges(&counters.guest);
+    }
+}
+
+impl WorkerChain {
+    /// Calls the first tick that is due, at most one in a turn, and looks when the next one is.
+    #[cold]
+    fn tick(&mut self, now: Nanos) {
+        let mut next = Nanos(u64::MAX);
+        let mut called = false;
+        for slot in self.set.places_mut().filter_map(|place| place.slot.as_mut()) {
+            let Some(instance) = &mut slot.instance else { continue };
+            let Some(mut due) = instance.tick_due(now) else { continue };
+            if due <= now && !called {
+                called = true;
+                match instance.call_tick(now, &self.beat) {
+                    Ok(()) => due = instance.tick_due(now).unwrap_or(due),
+                    Err(error) => {
+                        if let Some(counters) = slot.counters.workers.get(self.worker) {
+                            counters.traps.add(1);
+                        }
+                        fail_over(slot, (self.worker, &self.mailbox, &self.traps), Some(error));
+                        // The spare's first tick is seen to in the next turn.
+                        due = now;
+                    }
+                }
+            }
+            next = next.min(due);
+        }
+        self.tick_at = next;
+    }
+}
+
+/// Gives up an instance that trapped; the spare takes its place.
+#[cold]
+fn fail_over(
+    slot: &mut Slot,
+    (worker, mailbox, traps): (usize, &Mailbox, &ArrayQueue<TrapReport>),
+    error: Failure,
+) {
+    if let Some(mut instance) = slot.instance.take() {
+        scrape_last(&mut instance, &slot.counters, worker);
+        mailbox.retire(Retired::Instance(instance));
+    }
+    slot.instance = slot.spare.take();
+    let generation = slot.terms.generation;
+    // A full queue loses a line of the log; the counter has the trap.
+    drop(traps.push(TrapReport { generation, worker, error, batch: None }));
+}
+
 impl Hook for WorkerChain {
     #[inline]
     fn begin_turn(&mut self, now: Nanos) {
@@ -216,6 +290,9 @@ impl Hook for WorkerChain {
         if now >= self.scrape_at {
             self.scrape_at = now.plus(SCRAPE_NS);
             self.scrape();
+        }
+        if now >= self.tick_at {
+            self.tick(now);
         }
     }
 
@@ -285,6 +362,8 @@ impl Hook for WorkerChain {
                 let generation = slot.terms.generation;
                 aftermath.retire(generation, &mut slot.instance, counters, error, &open_packets);
                 slot.instance = slot.spare.take();
+                // The spare's tick is not known yet.
+                self.tick_at = Nanos(0);
             }
             if let Some(by) = &mut slot.last_good
                 && let Some(error) = by.failed.take()
@@ -549,6 +628,7 @@ impl Aftermath<'_> {
                 batch.record(open.packets(), &instance, self.now);
             }
             instance.scrape(&counters.guest);
+            instance.clear_gauges(&counters.guest);
             self.mailbox.retire(Retired::Instance(instance));
         }
         let report = TrapReport { generation, worker: self.worker, error, batch };

@@ -7,6 +7,8 @@ use std::{
 
 use crossbeam::utils::CachePadded;
 
+use crate::manifest::CounterName;
+
 /// A counter with one writer: adding is a load and a store, never a locked instruction.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -15,6 +17,11 @@ impl Counter {
     #[inline]
     pub(crate) fn add(&self, count: u64) {
         self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Overwrites it: for what is no sum.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     #[inline]
@@ -61,6 +68,7 @@ pub(crate) struct Totals {
     pub(crate) default_drops: u64,
     pub(crate) reasons: BTreeMap<String, u64>,
     pub(crate) guest: BTreeMap<String, u64>,
+    pub(crate) gauges: BTreeMap<String, u64>,
 }
 
 impl GenerationCounters {
@@ -76,7 +84,12 @@ impl GenerationCounters {
 
 impl Totals {
     /// Adds what a worker counted for a generation with these names.
-    pub(crate) fn add(&mut self, counters: &WorkerCounters, reasons: &[String], guest: &[String]) {
+    pub(crate) fn add(
+        &mut self,
+        counters: &WorkerCounters,
+        reasons: &[String],
+        guest: &[CounterName],
+    ) {
         self.packets += counters.packets.get();
         self.batches += counters.batches.get();
         self.cycles += counters.cycles.get();
@@ -89,11 +102,12 @@ impl Totals {
         for (name, counter) in names.zip(&counters.reasons) {
             *self.reasons.entry(name.to_owned()).or_default() += counter.get();
         }
-        for (name, counter) in guest.iter().zip(&counters.guest) {
+        for (CounterName { name, is_gauge }, counter) in guest.iter().zip(&counters.guest) {
             // Of an array only what was counted at all is shown: it may have room for thousands.
             let count = counter.get();
             if count > 0 || !name.ends_with(']') {
-                let sum = self.guest.entry(name.clone()).or_default();
+                let sums = if *is_gauge { &mut self.gauges } else { &mut self.guest };
+                let sum = sums.entry(name.clone()).or_default();
                 *sum = sum.wrapping_add(count);
             }
         }
@@ -115,6 +129,10 @@ impl Totals {
         for (name, count) in &other.guest {
             let sum = self.guest.entry(name.clone()).or_default();
             *sum = sum.wrapping_add(*count);
+        }
+        for (name, value) in &other.gauges {
+            let sum = self.gauges.entry(name.clone()).or_default();
+            *sum = sum.wrapping_add(*value);
         }
     }
 }

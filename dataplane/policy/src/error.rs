@@ -132,6 +132,16 @@ pub enum PluginFault {
         "the manifest declares a payload window, but the configuration does not grant it `payload`"
     )]
     PayloadUngranted,
+    #[error("{path}:{line}: {reason}")]
+    Table { path: PathBuf, line: usize, reason: String },
+    #[error("the manifest declares the table `{0}`, and the configuration names no file for it")]
+    TableMissing(String),
+    #[error(
+        "the configuration names a file for the table `{0}`, which the manifest does not declare"
+    )]
+    TableUnknown(String),
+    #[error("the system gives no random numbers to start with: {0}")]
+    Randomness(String),
     #[error("the module cannot be instantiated: {0}")]
     Instantiate(String),
     #[error("{call} failed: {reason}")]

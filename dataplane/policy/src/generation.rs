@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    OnTrap, PluginFault, PluginSpec,
+    OnTrap, PluginFault, PluginSpec, TableStatus,
     chain::Terms,
     counters::{GenerationCounters, Totals},
     instance::Instance,
-    manifest::Manifest,
+    manifest::{CounterName, Manifest},
     module::{CheckedModule, MODULE_BYTES_MAX, inspect, read_file},
     rollback::{Held, KeptPlugin},
-    watch::{Stamp, config_json},
+    tables::Tables,
+    watch::{FileStamp, Stamp, config_json},
 };
 
 /// A loaded version of a plugin, and how it fares.
@@ -37,9 +38,12 @@ pub(crate) struct Loaded {
     pub(crate) module: CheckedModule,
     pub(crate) config: Vec<u8>,
     pub(crate) budget_ticks: u64,
-    pub(crate) counter_names: Arc<[String]>,
+    pub(crate) counter_names: Arc<[CounterName]>,
     pub(crate) counters: Arc<GenerationCounters>,
     pub(crate) stamp: Stamp,
+    pub(crate) tables: Tables,
+    /// The state of the tables' files when they were last looked at.
+    pub(crate) table_stamps: Vec<FileStamp>,
     /// New instances sent to each worker after it lost one.
     pub(crate) spares_sent: Vec<u64>,
     pub(crate) traps_seen: u64,
@@ -52,7 +56,7 @@ pub(crate) struct LiveCounters {
     pub(crate) generation: u64,
     pub(crate) counters: Arc<GenerationCounters>,
     pub(crate) reasons: Vec<String>,
-    pub(crate) guest: Arc<[String]>,
+    pub(crate) guest: Arc<[CounterName]>,
     pub(crate) workers_left: usize,
 }
 
@@ -149,6 +153,22 @@ impl Loaded {
             default: self.spec.default.unwrap_or(manifest.default),
             on_trap: self.on_trap(),
         }
+    }
+
+    /// Gives it its tables.
+    pub(crate) fn read(&mut self, tables: Tables) {
+        self.table_stamps = tables.iter().map(|table| table.stamp()).collect();
+        self.tables = tables;
+    }
+
+    pub(crate) fn table_status(&self) -> Vec<TableStatus> {
+        let names = self.module.manifest.tables.iter().zip(self.tables.iter());
+        let status = names.map(|(name, table)| TableStatus {
+            name: name.clone(),
+            entries: table.entries(),
+            bytes: table.bytes(),
+        });
+        status.collect()
     }
 
     /// Instances that `worker` lost and was not sent again. It starts with two, so with two of them

@@ -18,6 +18,7 @@ use crate::{
     layout::Areas,
     manifest::check_version,
     module::{CheckedModule, TABLE_ELEMENTS_MAX, TABLES_MAX},
+    tables::Tables,
     ticker::Beat,
 };
 
@@ -38,6 +39,17 @@ pub(crate) struct Instance {
     areas: Areas,
     budget_ticks: u64,
     counters_seen: Box<[u64]>,
+    /// Which of the counters are gauges.
+    gauges: Box<[bool]>,
+    tick: Option<Tick>,
+}
+
+/// What is called between two turns, and when next.
+struct Tick {
+    function: TypedFunc<i64, ()>,
+    every_ns: u64,
+    /// `None` until the first turn.
+    due: Option<Nanos>,
 }
 
 /// What it takes to make an instance.
@@ -48,6 +60,7 @@ pub(crate) struct Recipe<'a> {
     pub(crate) budget_ticks: u64,
     pub(crate) load_budget_ticks: u64,
     pub(crate) offers: &'a Offers,
+    pub(crate) tables: &'a Tables,
 }
 
 /// Processor time that the calling thread has used.
@@ -103,7 +116,8 @@ impl Instance {
             .memories(1)
             .tables(TABLES_MAX as usize)
             .build();
-        let state = HostState::new(recipe.plugin, limits, recipe.offers);
+        let mut state = HostState::new(recipe.plugin, limits, recipe.offers)?;
+        state.give_tables(&module.manifest.tables, recipe.tables);
         let mut store = Store::new(module.pre.module().engine(), state);
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(over_budget);
@@ -142,6 +156,17 @@ impl Instance {
             .get_typed_func::<(i32, i64), ()>(&mut store, "sluice_process")
             .map_err(failed("sluice_process"))?;
 
+        let tick = match module.manifest.tick_ms {
+            None => None,
+            Some(ms) => Some(Tick {
+                function: instance
+                    .get_typed_func::<i64, ()>(&mut store, "sluice_tick")
+                    .map_err(failed("sluice_tick"))?,
+                every_ns: u64::from(ms) * 1_000_000,
+                due: None,
+            }),
+        };
+
         begin(&mut store);
         let version = beat
             .during(|| version.call(&mut store, ()))
@@ -154,7 +179,8 @@ impl Instance {
         begin(&mut store);
         let address =
             beat.during(|| layout.call(&mut store, ())).map_err(failed("sluice_layout"))?;
-        let counters = module.manifest.counter_names().len();
+        let gauges: Box<[bool]> =
+            module.manifest.named_counters().iter().map(|counter| counter.is_gauge).collect();
         let needs = module.manifest.layout_needs();
         let areas = Areas::read(memory.data(&store), address.cast_unsigned(), needs)?;
 
@@ -183,9 +209,9 @@ impl Instance {
                 *byte = black_box(*byte);
             }
         }
-        let counters_seen = vec![0; counters].into_boxed_slice();
+        let counters_seen = vec![0; gauges.len()].into_boxed_slice();
         let budget_ticks = recipe.budget_ticks;
-        Ok(Self { store, memory, process, areas, budget_ticks, counters_seen })
+        Ok(Self { store, memory, process, areas, budget_ticks, counters_seen, gauges, tick })
     }
 
     /// Writes the descriptors of a batch, and the default verdict of each. The guest states the
@@ -260,15 +286,51 @@ impl Instance {
         bytes.try_into().ok().map(u64::from_le_bytes)
     }
 
-    /// Adds what the guest's counters rose by since the last time.
+    /// Gives it other tables; `tables` are then those that it had.
+    pub(crate) fn swap_tables(&mut self, tables: &mut Tables) {
+        self.store.data_mut().swap_tables(tables);
+    }
+
+    /// When its tick is due, for an instance that has one. The first is one interval after `now`.
+    pub(crate) fn tick_due(&mut self, now: Nanos) -> Option<Nanos> {
+        let tick = self.tick.as_mut()?;
+        Some(*tick.due.get_or_insert(now.plus(tick.every_ns)))
+    }
+
+    /// Calls `sluice_tick`, within the budget of a call. After an error the instance is poisoned. Ticks
+    /// that were missed are not made up for.
+    #[cold]
+    pub(crate) fn call_tick(&mut self, now: Nanos, beat: &Beat) -> wasmtime::Result<()> {
+        let Some(tick) = &mut self.tick else { return Ok(()) };
+        tick.due = Some(now.plus(tick.every_ns));
+        self.store.set_epoch_deadline(self.budget_ticks);
+        let state = self.store.data_mut();
+        state.now_ns = now.0;
+        state.overrun_since = None;
+        beat.during(|| tick.function.call(&mut self.store, now.0.cast_signed()))
+    }
+
+    /// Sets the gauges back: the instance is given up, and what it counted by them with it.
+    pub(crate) fn clear_gauges(&self, of: &[Counter]) {
+        for (counter, _) in of.iter().zip(&self.gauges).filter(|(_, is_gauge)| **is_gauge) {
+            counter.set(0);
+        }
+    }
+
+    /// Adds what the guest's counters rose by since the last time; gauges are copied as they stand.
     pub(crate) fn scrape(&mut self, into: &[Counter]) {
         let Some(bytes) = self.memory.data(&self.store).get(self.areas.counters.clone()) else {
             return;
         };
-        for ((value, seen), counter) in
-            bytes.as_chunks::<8>().0.iter().zip(&mut self.counters_seen).zip(into)
+        let kinds = self.counters_seen.iter_mut().zip(&self.gauges);
+        for ((value, (seen, is_gauge)), counter) in
+            bytes.as_chunks::<8>().0.iter().zip(kinds).zip(into)
         {
             let value = u64::from_le_bytes(*value);
+            if *is_gauge {
+                counter.set(value);
+                continue;
+            }
             // A counter that fell was set back by the guest: what it shows now is what is new.
             counter.add(value.checked_sub(*seen).unwrap_or(value));
             *seen = value;

@@ -51,6 +51,8 @@ mod meters;
 mod module;
 mod private_dir;
 mod publication;
+mod quotas;
+mod registry;
 mod replay;
 mod reporting;
 mod rollback;
@@ -58,6 +60,7 @@ mod saved_batch;
 
 mod spec;
 mod status;
+mod tables;
 mod ticker;
 mod trap_batch;
 mod watch;
@@ -68,11 +71,13 @@ pub use error::{LayoutFault, PluginFault, PolicyError};
 pub use host::{Checkpoint, PluginHost, PreparedSet, ReloadReport};
 pub use layout::{LayoutNeeds, check_layout};
 pub use manifest::{
-    Action, CounterDeclaration, Granularity, Manifest, PayloadStart, PayloadWindow,
+    Action, CounterDeclaration, CounterTable, Granularity, Manifest, PayloadStart, PayloadWindow,
     StateDeclaration,
 };
 pub use meters::MeterStatus;
+pub use quotas::QuotaStatus;
 pub use replay::{Replayed, TrappedCall, replay};
 pub use saved_batch::{SavedBatch, SavedPacket};
 pub use spec::{DefaultVerdict, HostOptions, OnTrap, PluginConfig, PluginSpec};
 pub use status::{GenerationStatus, PluginState, PluginStatus, WorkerStatus};
+pub use tables::TableStatus;

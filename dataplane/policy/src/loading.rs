@@ -10,8 +10,10 @@ use crate::{
     host::Prepared,
     imports::Offers,
     instance::{Instance, Recipe},
+    manifest::CounterName,
     module::{CheckedModule, hex},
     rollback::KeptPlugin,
+    tables::no_tables,
     ticker::Beat,
     watch::Stamp,
 };
@@ -72,7 +74,9 @@ impl PluginHost {
         }
         let (module, compile_us) = self.module(spec, &files)?;
         report.compile_us = compile_us;
-        let loaded = self.number(spec, module, files.config, files.stamp);
+        let tables = self.load_tables(spec, &module.manifest)?;
+        let mut loaded = self.number(spec, module, files.config, files.stamp);
+        loaded.read(tables);
         report.generation = loaded.number;
         let started = Instant::now();
         let prepared = self.instances_of(loaded)?;
@@ -151,8 +155,9 @@ impl PluginHost {
         {
             self.generations += 1;
             let numbers = Numbers { plugin, generation: self.generations, number: before.number };
-            let KeptPlugin { spec, module, config, .. } = &**before;
-            let by = self.version(spec, module.clone(), config.clone(), stamp, numbers);
+            let KeptPlugin { spec, module, config, tables, .. } = &**before;
+            let mut by = self.version(spec, module.clone(), config.clone(), stamp, numbers);
+            by.read(Arc::clone(tables));
             loaded.last_good = Some(Box::new(by));
         }
         loaded.before = before;
@@ -167,7 +172,8 @@ impl PluginHost {
         stamp: Stamp,
         Numbers { plugin, generation, number }: Numbers,
     ) -> Loaded {
-        let counter_names: Arc<[String]> = module.manifest.counter_names().into();
+        let counter_names: Arc<[CounterName]> = module.manifest.named_counters().into();
+        let tables = no_tables(&module.manifest);
         let workers = self.options.workers;
         let reasons = module.manifest.reasons.len();
         let tick_us = self.options.tick_us.max(1);
@@ -189,6 +195,8 @@ impl PluginHost {
             counters: Arc::new(GenerationCounters::new(workers, reasons, counter_names.len())),
             counter_names,
             stamp,
+            tables,
+            table_stamps: Vec::new(),
             spares_sent: vec![0; workers],
             traps_seen: 0,
             traps: Vec::new(),
@@ -236,7 +244,9 @@ impl PluginHost {
             generation: u64::MAX - position as u64,
             number: self.history.get(&spec.name).map_or(1, |history| history.generations + 1),
         };
-        let loaded = self.version(spec, module, files.config, files.stamp, numbers);
+        let tables = self.load_tables(spec, &module.manifest)?;
+        let mut loaded = self.version(spec, module, files.config, files.stamp, numbers);
+        loaded.read(tables);
         Ok(AsideVersion::New(Box::new(loaded)))
     }
 
@@ -263,6 +273,7 @@ impl PluginHost {
             budget_ticks: loaded.budget_ticks,
             load_budget_ticks: load_budget_us.div_ceil(u64::from(self.options.tick_us.max(1))) + 1,
             offers,
+            tables: &loaded.tables,
         };
         Instance::new(&recipe, beat).map(Box::new)
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::{chain::WorkerSet, instance::Instance, trap_batch::TrapBatch};
+use crate::{chain::WorkerSet, instance::Instance, tables::Tables, trap_batch::TrapBatch};
 
 /// Updates that may wait for a worker.
 const UPDATES_MAX: usize = 64;
@@ -26,6 +26,8 @@ pub(crate) enum Update {
     Set(Box<WorkerSet>),
     /// A warm instance for the plugin of this generation.
     Spare(u64, Box<Instance>),
+    /// Tables for the plugin of this generation: for its instance and for its spare.
+    Tables(u64, Box<[Tables; 2]>),
     /// The plugin of this generation is not called again.
     Disable(u64),
     /// Room to write down a batch whose call traps.
@@ -35,6 +37,8 @@ pub(crate) enum Update {
 /// What a worker gives up.
 pub(crate) enum Retired {
     Set(Box<WorkerSet>),
+    /// Tables that no instance reads any more.
+    Tables(#[expect(dead_code, reason = "they are only freed")] Box<[Tables; 2]>),
     Instance(#[expect(dead_code, reason = "it is only freed")] Box<Instance>),
     Blank(#[expect(dead_code, reason = "it is only freed")] Box<TrapBatch>),
 }

@@ -193,26 +193,43 @@ pub struct Manifest {
 pub enum CounterDeclaration {
     /// One counter: `"name"`.
     One(String),
-    /// Several: `{ name = "name", len = 16 }`. They are shown as `name[0]` and so on.
-    Array {
-        /// The name that they share.
-        name: String,
-        /// How many they are.
-        len: usize,
-    },
+    /// More is said about it.
+    Described(CounterTable),
+}
+
+/// `{ name = "name", len = 16 }`: several counters, which are shown as `name[0]` and so on.
+/// `{ name = "name", gauge = true }`: one that also falls.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CounterTable {
+    /// Its name, or the name that they share.
+    pub name: String,
+    /// How many they are; without it there is one, without an index.
+    #[serde(default)]
+    pub len: Option<usize>,
+    /// Whether it says how things stand rather than how often something happened.
+    #[serde(default)]
+    pub gauge: bool,
+}
+
+/// One counter, as status and metrics name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CounterName {
+    pub(crate) name: String,
+    pub(crate) is_gauge: bool,
 }
 
 impl CounterDeclaration {
     fn name(&self) -> &str {
         match self {
-            Self::One(name) | Self::Array { name, .. } => name,
+            Self::One(name) | Self::Described(CounterTable { name, .. }) => name,
         }
     }
 
     fn len(&self) -> usize {
         match self {
             Self::One(_) => 1,
-            Self::Array { len, .. } => *len,
+            Self::Described(table) => table.len.unwrap_or(1),
         }
     }
 }
@@ -339,12 +356,25 @@ impl Manifest {
     /// Names of all counters, those of arrays with their index, in their order in memory.
     #[must_use]
     pub fn counter_names(&self) -> Vec<String> {
+        self.named_counters().into_iter().map(|counter| counter.name).collect()
+    }
+
+    /// The same, with what they are.
+    pub(crate) fn named_counters(&self) -> Vec<CounterName> {
         let mut names = Vec::new();
         for counter in &self.counters {
             match counter {
-                CounterDeclaration::One(name) => names.push(name.clone()),
-                CounterDeclaration::Array { name, len } => {
-                    names.extend((0..*len).map(|index| format!("{name}[{index}]")));
+                CounterDeclaration::One(name) => {
+                    names.push(CounterName { name: name.clone(), is_gauge: false });
+                }
+                CounterDeclaration::Described(CounterTable { name, len: None, gauge }) => {
+                    names.push(CounterName { name: name.clone(), is_gauge: *gauge });
+                }
+                CounterDeclaration::Described(CounterTable { name, len: Some(len), gauge }) => {
+                    names.extend((0..*len).map(|index| CounterName {
+                        name: format!("{name}[{index}]"),
+                        is_gauge: *gauge,
+                    }));
                 }
             }
         }
@@ -412,6 +442,12 @@ mod tests {
             format!("{LEAST}counters = [\"seen\", {{ name = \"hits\", len = 2 }}, \"last\"]\n");
         let manifest = Manifest::parse(text.as_bytes()).expect("a manifest");
         assert_eq!(manifest.counter_names(), ["seen", "hits[0]", "hits[1]", "last"]);
+        let text = format!("{LEAST}counters = [{{ name = \"flows\", gauge = true }}, \"last\"]\n");
+        let manifest = Manifest::parse(text.as_bytes()).expect("a manifest");
+        let named = manifest.named_counters();
+        assert_eq!(named.iter().map(|c| c.is_gauge).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(manifest.counter_names(), ["flows", "last"]);
+        refusal(&format!("{LEAST}counters = [{{ name = \"a\", guage = true }}]"));
     }
 
     #[test]

@@ -15,17 +15,18 @@
 //! hash share a bucket.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, RandomState},
     hint::spin_loop,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use serde::Serialize;
 use sluice_abi::meter::Rate;
+
+use crate::registry::{Registry, SharedTable};
 
 /// Ways of a set: two arrays of four fill one cache line.
 const WAYS: usize = 4;
@@ -80,24 +81,23 @@ pub(crate) struct MeterTable {
     evictions: AtomicU64,
 }
 
-impl MeterTable {
+impl SharedTable for MeterTable {
     /// A table of at least `entries` buckets, all full.
-    pub(crate) fn new(entries: usize) -> Self {
+    fn new(entries: usize) -> Self {
         let sets = sets_for(entries);
-        // The standard library's hasher is keyed by the operating system's random numbers; its
-        // output keys the quicker one.
-        let seed = RandomState::new();
-        let [a, b, c, d] = [1_u64, 2, 3, 4].map(|number| seed.hash_one(number));
         Self {
             sets: (0..sets).map(|_| Set::default()).collect(),
             claims: (0..sets).map(|_| AtomicBool::default()).collect(),
             mask: sets - 1,
-            hasher: ahash::RandomState::with_seeds(a, b, c, d),
+            hasher: keyed_hasher(),
             evictions: AtomicU64::new(0),
         }
     }
 
-    /// A table of its own with the same buckets, as they stand.
+    fn room(entries: usize) -> usize {
+        sets_for(entries)
+    }
+
     fn copy(&self) -> Self {
         Self {
             sets: self.sets.iter().map(Set::copy).collect(),
@@ -107,7 +107,17 @@ impl MeterTable {
             evictions: AtomicU64::new(0),
         }
     }
+}
 
+/// A hasher with a key of its own, so that nobody can aim keys at one place. The standard library's
+/// is keyed by the operating system's random numbers; its output keys the quicker one.
+pub(crate) fn keyed_hasher() -> ahash::RandomState {
+    let seed = RandomState::new();
+    let [a, b, c, d] = [1_u64, 2, 3, 4].map(|number| seed.hash_one(number));
+    ahash::RandomState::with_seeds(a, b, c, d)
+}
+
+impl MeterTable {
     pub(crate) fn entries(&self) -> usize {
         self.sets.len() * WAYS
     }
@@ -207,50 +217,17 @@ pub struct MeterStatus {
     pub evictions: u64,
 }
 
-/// All tables by plugin, handle and size: what makes them outlive a generation.
-#[derive(Debug, Default)]
-pub(crate) struct MeterRegistry {
-    tables: Mutex<HashMap<(String, usize, usize), Arc<MeterTable>>>,
-}
+/// The meters of all plugins.
+pub(crate) type MeterRegistry = Registry<MeterTable>;
 
 impl MeterRegistry {
-    /// The table of `plugin`'s meter number `handle`: the one it had, if that has the same size.
-    /// Called while a plugin is configured, never by a worker.
-    pub(crate) fn open(&self, plugin: &str, handle: usize, entries: usize) -> Arc<MeterTable> {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (plugin.to_owned(), handle, sets_for(entries));
-        Arc::clone(tables.entry(key).or_insert_with(|| Arc::new(MeterTable::new(entries))))
-    }
-
-    /// Copies of the tables of some plugins, as they stand.
-    pub(crate) fn copied(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
-        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let copies = tables
-            .iter()
-            .filter(|((owner, ..), _)| is_wanted(owner))
-            .map(|(key, table)| (key.clone(), Arc::new(table.copy())));
-        Self { tables: Mutex::new(copies.collect()) }
-    }
-
-    /// Forgets the tables that no instance uses any more.
-    pub(crate) fn prune(&self) {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.retain(|_, table| Arc::strong_count(table) > 1);
-    }
-
     pub(crate) fn status(&self, plugin: &str) -> Vec<MeterStatus> {
-        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut meters: Vec<_> = tables
-            .iter()
-            .filter(|((owner, ..), _)| owner == plugin)
-            .map(|((_, handle, _), table)| MeterStatus {
-                handle: *handle,
-                entries: table.entries(),
-                evictions: table.evictions(),
-            })
-            .collect();
-        meters.sort_by_key(|meter| (meter.handle, meter.entries));
-        meters
+        let status = |(handle, table): (usize, Arc<MeterTable>)| MeterStatus {
+            handle,
+            entries: table.entries(),
+            evictions: table.evictions(),
+        };
+        self.of(plugin).into_iter().map(status).collect()
     }
 }
 

@@ -141,7 +141,7 @@ impl CheckedModule {
         let module = Module::from_binary(engine, bytes)
             .map_err(|error| PluginFault::Compile(format!("{error:#}")))?;
         check_imports(&module, &manifest, spec)?;
-        check_exports(&module)?;
+        check_exports(&module, &manifest)?;
         check_sizes(&module, memory_max_bytes)?;
         let pre = linker
             .instantiate_pre(&module)
@@ -180,7 +180,7 @@ fn check_imports(
     Ok(())
 }
 
-fn check_exports(module: &Module) -> Result<(), PluginFault> {
+fn check_exports(module: &Module, manifest: &Manifest) -> Result<(), PluginFault> {
     match module.get_export("memory") {
         None => return Err(PluginFault::ExportMissing("memory")),
         Some(ExternType::Memory(memory)) if !memory.is_shared() && !memory.is_64() => {}
@@ -192,7 +192,15 @@ fn check_exports(module: &Module) -> Result<(), PluginFault> {
     check_function(module, "sluice_abi_version", "a function () -> i32", "", "i")?;
     check_function(module, "sluice_layout", "a function () -> i32", "", "i")?;
     check_function(module, "sluice_configure", "a function (i32) -> i32", "i", "i")?;
-    check_function(module, "sluice_process", "a function (i32, i64) -> ()", "iI", "")
+    check_function(module, "sluice_process", "a function (i32, i64) -> ()", "iI", "")?;
+    if manifest.tick_ms.is_some() {
+        check_function(module, "sluice_tick", "a function (i64) -> ()", "I", "")?;
+    }
+    if manifest.state.is_some() {
+        check_function(module, "sluice_export", "a function () -> i32", "", "i")?;
+        check_function(module, "sluice_import", "a function (i32, i32) -> i32", "ii", "i")?;
+    }
+    Ok(())
 }
 
 /// Checks the type of an exported function: `i` stands for i32 and `I` for i64.

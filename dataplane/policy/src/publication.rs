@@ -167,7 +167,7 @@ impl PluginHost {
     pub fn prepare_checkpoint(&mut self, to: &Checkpoint) -> Result<PreparedSet, PolicyError> {
         let mut plugins = Vec::new();
         for kept in &to.plugins {
-            let KeptPlugin { spec, entry, module, config, held, .. } = kept;
+            let KeptPlugin { spec, entry, module, config, held, tables, .. } = kept;
             let stamp = Stamp::of(entry);
             if let Some(running) = self.same_as(spec, &module.sha256, config) {
                 running.stamp = stamp;
@@ -179,6 +179,7 @@ impl PluginHost {
             let mut loaded = self.number(spec, module.clone(), config.clone(), stamp);
             loaded.entry = entry.clone();
             loaded.held.clone_from(held);
+            loaded.read(Arc::clone(tables));
             loaded.restores = Some(kept.number);
             let prepared = self
                 .instances_of(loaded)
@@ -222,7 +223,8 @@ impl PluginHost {
         self.publish(set)
     }
 
-    /// Looks whether modules or configuration files changed, and reloads those plugins. To be called
+    /// Looks whether modules or configuration files changed, and reloads those plugins; and whether files
+    /// of tables changed, which are loaded again and given to the instances that run. To be called
     /// about twice a second. A refused file is reported once, until it changes again.
     pub fn poll_files(&mut self) -> Vec<Result<ReloadReport, PolicyError>> {
         let mut changed = Vec::new();
@@ -239,6 +241,8 @@ impl PluginHost {
                 changed.push(running.spec.name.clone());
             }
         }
-        changed.into_iter().map(|name| self.reload(&name)).collect()
+        let mut reports: Vec<_> = changed.into_iter().map(|name| self.reload(&name)).collect();
+        reports.extend(self.poll_tables().into_iter().map(Err));
+        reports
     }
 }

@@ -56,6 +56,8 @@ impl PluginHost {
             total: total.into(),
             workers: totals.into_iter().map(Into::into).collect(),
             meters: self.offers.meters.status(&loaded.spec.name),
+            tables: loaded.table_status(),
+            quotas: self.offers.quotas.status(&loaded.spec.name),
         }
     }
 }

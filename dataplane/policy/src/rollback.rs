@@ -11,6 +11,7 @@ use crate::{
     generation::Loaded,
     loading::micros,
     module::{CheckedModule, MODULE_BYTES_MAX, hex, read_file, sha256},
+    tables::Tables,
     watch::{Stamp, config_json},
 };
 
@@ -39,6 +40,7 @@ pub(crate) struct KeptPlugin {
     pub(crate) module: CheckedModule,
     pub(crate) config: Vec<u8>,
     pub(crate) number: u64,
+    pub(crate) tables: Tables,
 }
 
 impl KeptPlugin {
@@ -50,6 +52,7 @@ impl KeptPlugin {
             module: loaded.module.clone(),
             config: loaded.config.clone(),
             number: loaded.number,
+            tables: Arc::clone(&loaded.tables),
         }
     }
 }
@@ -85,8 +88,9 @@ impl PluginHost {
             .before
             .clone()
             .ok_or_else(|| PolicyError::NoGenerationBefore(name.to_owned()))?;
-        let KeptPlugin { spec, module, config, number, .. } = &*before;
-        self.put(name, spec, module.clone(), config.clone(), Some(*number))
+        let KeptPlugin { spec, module, config, tables, number, .. } = &*before;
+        let version = (module.clone(), config.clone(), Arc::clone(tables));
+        self.put(name, spec, version, Some(*number))
     }
 
     /// Puts a compiled version into force that is not what the plugin's entry names.
@@ -94,8 +98,7 @@ impl PluginHost {
         &mut self,
         name: &str,
         spec: &PluginSpec,
-        module: CheckedModule,
-        config: Vec<u8>,
+        (module, config, tables): (CheckedModule, Vec<u8>, Tables),
         restores: Option<u64>,
     ) -> Result<ReloadReport, PolicyError> {
         let entry = self.running(name)?.entry.clone();
@@ -105,6 +108,7 @@ impl PluginHost {
         let mut loaded = self.number(spec, module, config, stamp);
         // Files that cannot be read hold nothing that could be told from what comes later.
         loaded.held = Some(held.unwrap_or(Held { sha256: [0; 32], config: Vec::new() }));
+        loaded.read(tables);
         loaded.entry = entry;
         loaded.restores = restores;
         let (generation, sha256) = (loaded.number, hex(&loaded.module.sha256));

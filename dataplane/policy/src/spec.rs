@@ -1,6 +1,6 @@
 //! What the operator says about plugins: [`PluginSpec`] for each, [`HostOptions`] for all.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use frame::HookPoint;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,8 @@ pub struct PluginSpec {
     pub hook: HookPoint,
     /// Its own configuration.
     pub config: PluginConfig,
+    /// Files of the tables that its manifest names, by name.
+    pub tables: BTreeMap<String, PathBuf>,
     /// The verdict of packets that it leaves undecided.
     pub default: Option<DefaultVerdict>,
     /// What becomes of packets that it cannot judge.
@@ -68,7 +70,7 @@ pub struct PluginSpec {
     pub traps_max: u32,
     /// The SHA-256 that the file must have. It is checked before anything is compiled.
     pub sha256: Option<[u8; 32]>,
-    /// Capabilities that the plugin may use: `log`, `meter`.
+    /// What the plugin may use and do: capabilities of imports, actions, and `payload`.
     pub grants: Vec<String>,
 }
 
@@ -81,6 +83,7 @@ impl PluginSpec {
             path: path.into(),
             hook,
             config: PluginConfig::Empty,
+            tables: BTreeMap::new(),
             default: None,
             on_trap: None,
             budget_us: 1000,
@@ -105,12 +108,15 @@ pub struct HostOptions {
     /// Where batches are saved whose calls trapped; `None`: nowhere. The directory is made if it is not
     /// there, and used only if it is the process's own and nobody else's.
     pub traps_dir: Option<PathBuf>,
+    /// Where the random numbers of instances start, so that a run can be repeated; `None`: the system
+    /// seeds them.
+    pub seed: Option<u64>,
 }
 
 impl HostOptions {
     /// The usual settings: ticks of 100 us, a second for loading.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { workers, tick_us: 100, load_budget_ms: 1000, traps_dir: None }
+        Self { workers, tick_us: 100, load_budget_ms: 1000, traps_dir: None, seed: None }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{MeterStatus, counters::Totals};
+use crate::{MeterStatus, QuotaStatus, TableStatus, counters::Totals};
 
 /// Whether a plugin judges packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +47,8 @@ pub struct WorkerStatus {
     pub cycles_per_packet: f64,
     /// The guest's own counters by name. Of an array those elements that are not zero.
     pub counters: BTreeMap<String, u64>,
+    /// The same of those that its manifest calls gauges: what the instances that run show now.
+    pub gauges: BTreeMap<String, u64>,
 }
 
 /// A version of a plugin that does not run.
@@ -89,6 +91,10 @@ pub struct PluginStatus {
     pub workers: Vec<WorkerStatus>,
     /// Its meters, which all workers share.
     pub meters: Vec<MeterStatus>,
+    /// Its tables, in the manifest's order.
+    pub tables: Vec<TableStatus>,
+    /// Its quotas, which all workers share.
+    pub quotas: Vec<QuotaStatus>,
 }
 
 impl From<Totals> for WorkerStatus {
@@ -111,6 +117,7 @@ impl From<Totals> for WorkerStatus {
                 totals.cycles as f64 / totals.packets as f64
             },
             counters: totals.guest,
+            gauges: totals.gauges,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 
 /// What changes when a file is written or replaced: device, inode, size, and time of modification
 /// in seconds and nanoseconds. `None` for a file that is not there.
-type FileStamp = Option<(u64, u64, u64, i64, i64)>;
+pub(crate) type FileStamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// The state of a plugin's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) struct Stamp {
     config: FileStamp,
 }
 
-fn file_stamp(path: &Path) -> FileStamp {
+pub(crate) fn file_stamp(path: &Path) -> FileStamp {
     let data = std::fs::metadata(path).ok()?;
     Some((data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec()))
 }

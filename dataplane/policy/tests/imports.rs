@@ -8,22 +8,32 @@ use frame::{Nanos, Verdict};
 /// A plugin that opens a meter of one token and, for a batch of one packet, runs `call`.
 fn caller(call: &str) -> Wat {
     let mut wat = Wat::default();
-    wat.manifest.push_str("imports = [\"log\", \"meter\"]\n");
-    wat.imports = "(import \"sluice\" \"log\" (func $log (param i32 i32 i32)))
+    wat.manifest.push_str("imports = [\"log\", \"meter\", \"random\", \"quota\"]\n");
+    wat.imports = "(import \"sluice\" \"random\" (func $random (result i64)))
+        (import \"sluice\" \"quota_open\" (func $quota (param i32 i32 i64) (result i32)))
+        (import \"sluice\" \"quota_batch\"
+            (func $admit (param i32 i32 i32 i32 i64 i32)))
+        (import \"sluice\" \"log\" (func $log (param i32 i32 i32)))
         (import \"sluice\" \"meter_open\" (func $open (param i64 i64 i32) (result i32)))
         (import \"sluice\" \"meter_batch\"
             (func $take (param i32 i32 i32 i64 i32 i32)))"
         .to_owned();
-    wat.configure = "(call $open (i64.const 1000) (i64.const 1) (i32.const 64))".to_owned();
+    wat.configure = "(i32.or (call $open (i64.const 1000) (i64.const 1) (i32.const 64))
+        (call $quota (i32.const 1) (i32.const 64) (i64.const 1000)))"
+        .to_owned();
     wat.process = format!("(if (i32.eq (local.get $n) (i32.const 1)) (then {call}))");
     wat
+}
+
+fn grants() -> Vec<String> {
+    ["log", "meter", "random", "quota"].map(str::to_owned).to_vec()
 }
 
 /// Whether one batch of one packet makes it trap, and its first counter afterwards.
 fn outcome(call: &str) -> (bool, u64) {
     let mut rig = Rig::new(1);
     let mut spec = rig.spec("caller", &caller(call));
-    spec.grants = vec!["log".to_owned(), "meter".to_owned()];
+    spec.grants = grants();
     rig.publish(&[spec]);
     let verdicts = rig.turn(0, &mut batch(&numbered(1)), Nanos(1_000_000_000));
     assert_eq!(verdicts, [Verdict::Continue]);
@@ -48,6 +58,14 @@ fn what_is_out_of_range_is_a_trap() {
         "(call $take (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 65533) (i32.const 0))",
         "(call $take (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 65536))",
         "(call $take (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const -1))",
+        "(call $admit (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $admit (i32.const -1) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $admit (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 257) (i64.const 0) (i32.const 0))",
+        "(call $admit (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1) (i64.const 0) (i32.const 0))",
+        "(call $admit (i32.const 0) (i32.const 65521) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $admit (i32.const 0) (i32.const 0) (i32.const 65521) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $admit (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 65536))",
+        "(call $admit (i32.const 0) (i32.const 0) (i32.const -16) (i32.const 1) (i64.const 0) (i32.const 0))",
     ] {
         assert_eq!(outcome(call), (true, 0), "{call}");
     }
@@ -65,6 +83,23 @@ fn what_is_in_range_is_done() {
     let none = "(call $take (i32.const 0) (i32.const 65536) (i32.const 0) (i64.const 0)
         (i32.const 0) (i32.const 65536))";
     assert_eq!(outcome(none), (false, 0));
+    // Three pairs of one group with a budget of one: the member that is in, another, the first again.
+    let admit = format!(
+        "(i32.store (i32.const 51216) (i32.const 7))
+         (call $admit (i32.const 0) (i32.const 51248) (i32.const 51200) (i32.const 3) (i64.const -1)
+           (i32.const {COUNTERS}))"
+    );
+    assert_eq!(outcome(&admit), (false, 0x01_00_01), "bytes 1, 0, 1");
+    let draws = format!(
+        "(i64.store (i32.const {COUNTERS}) (i64.extend_i32_u
+           (i64.ne (call $random) (call $random))))"
+    );
+    assert_eq!(outcome(&draws), (false, 1), "two draws differ");
+    let late_quota = format!(
+        "(i64.store (i32.const {COUNTERS}) (i64.extend_i32_u (i32.eq (i32.const -1)
+           (call $quota (i32.const 1) (i32.const 64) (i64.const 1000)))))"
+    );
+    assert_eq!(outcome(&late_quota), (false, 1), "quotas are opened while configuring only");
     let late = format!(
         "(i64.store (i32.const {COUNTERS}) (i64.extend_i32_u (i32.eq (i32.const -1)
            (call $open (i64.const 1000) (i64.const 1) (i32.const 64)))))"
@@ -86,9 +121,37 @@ fn meters_out_of_range_are_not_opened() {
         // Its error, made positive, is the length of the text: that many zeros.
         wat.configure = format!("(i32.sub (i32.const 0) (call $open {arguments}))");
         let mut spec = rig.spec("opens", &wat);
-        spec.grants = vec!["log".to_owned(), "meter".to_owned()];
+        spec.grants = grants();
         let error = rig.host.prepare(&[spec]).err().expect("refused").to_string();
         let zeros = "\u{fffd}".repeat(code);
         assert!(error.ends_with(&format!("refused: {zeros}")), "{arguments}: {error}");
     }
+}
+
+/// What `call` returns while the plugin is configured, made positive; it must be an error.
+fn code(call: &str) -> usize {
+    let mut rig = Rig::new(1);
+    let mut wat = caller("");
+    wat.configure = format!("(i32.sub (i32.const 0) {call})");
+    let mut spec = rig.spec("opens", &wat);
+    spec.grants = grants();
+    let error = rig.host.prepare(&[spec]).err().expect("refused").to_string();
+    error.chars().filter(|letter| *letter == '\u{fffd}').count()
+}
+
+#[test]
+fn quotas_out_of_range_are_not_opened() {
+    for (arguments, expected) in [
+        ("(i32.const 0) (i32.const 64) (i64.const 1)", 2),
+        ("(i32.const -1) (i32.const 64) (i64.const 1)", 2),
+        ("(i32.const 1) (i32.const 0) (i64.const 1)", 3),
+        ("(i32.const 1) (i32.const 4194305) (i64.const 1)", 3),
+        ("(i32.const 1) (i32.const 64) (i64.const 0)", 4),
+        ("(i32.const 1) (i32.const 64) (i64.const 86400001)", 4),
+    ] {
+        assert_eq!(code(&format!("(call $quota {arguments})")), expected, "{arguments}");
+    }
+    let most = "(call $quota (i32.const 2147483647) (i32.const 1) (i64.const 86400000))";
+    let all = format!("(drop {most})").repeat(16);
+    assert_eq!(code(&format!("(block (result i32) {all} {most})")), 5, "the seventeenth");
 }

@@ -1,6 +1,6 @@
 //! From the configuration's plugins to the policy host's.
 
-use config::{Checked, Grant, PluginDefault, PluginHook};
+use config::{Checked, PluginDefault, PluginHook};
 use frame::HookPoint;
 use policy::{DefaultVerdict, OnTrap, PluginConfig, PluginSpec};
 
@@ -21,6 +21,7 @@ fn spec(plugin: &config::Plugin) -> PluginSpec {
             config::PluginConfig::Inline(table) => PluginConfig::Table(table.clone()),
             config::PluginConfig::File(path) => PluginConfig::File(path.clone()),
         },
+        tables: plugin.tables.clone(),
         default: plugin.default.map(|default| match default {
             PluginDefault::Continue => DefaultVerdict::Continue,
             PluginDefault::Drop => DefaultVerdict::Drop,
@@ -34,14 +35,7 @@ fn spec(plugin: &config::Plugin) -> PluginSpec {
         memory_max_bytes: usize::try_from(plugin.memory_max_bytes).ok(),
         traps_max: plugin.traps_max,
         sha256: plugin.sha256,
-        grants: plugin
-            .grants
-            .iter()
-            .map(|grant| match grant {
-                Grant::Meter => "meter".to_owned(),
-                Grant::Log => "log".to_owned(),
-            })
-            .collect(),
+        grants: plugin.grants.iter().map(|grant| grant.word().to_owned()).collect(),
         ..PluginSpec::new(plugin.name.clone(), plugin.path.clone(), hook)
     }
 }

@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 
 pub mod meter;
+pub mod quota;
+pub mod table;
 
 use bytemuck::{Pod, Zeroable};
 

@@ -1,7 +1,8 @@
 //! `[[plugin]]`. Files are not opened here: a plugin's module and configuration are read, hashed and
 //! refused where they are loaded.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
@@ -73,6 +74,7 @@ impl Checker<'_> {
             path: path.unwrap_or_default(),
             hook: hook.map_or(PluginHook::Ingress, |(hook, _)| *hook),
             config: self.plugin_config(at, raw),
+            tables: self.plugin_tables(at, raw),
             default: raw.default.as_ref().map(|word| *word.get_ref()),
             on_trap: raw.on_trap.as_ref().map(|word| *word.get_ref()),
             budget_us: self.multiple(
@@ -137,6 +139,15 @@ impl Checker<'_> {
         }
     }
 
+    fn plugin_tables(&mut self, at: &Place, raw: &RawPlugin) -> BTreeMap<String, PathBuf> {
+        let mut tables = BTreeMap::new();
+        for (name, file) in &raw.tables {
+            let at = self.place(format!("{}.tables.{name}", at.key), file);
+            tables.insert(name.clone(), self.path(&at, file.get_ref()));
+        }
+        tables
+    }
+
     fn grants(&mut self, at: &Place, raw: &[Spanned<Grant>]) -> Vec<Grant> {
         let mut grants: Vec<(Grant, Place)> = Vec::with_capacity(raw.len());
         for (position, grant) in raw.iter().enumerate() {
@@ -161,6 +172,19 @@ impl Grant {
         match self {
             Self::Meter => "meter",
             Self::Log => "log",
+            Self::Random => "random",
+            Self::Names => "names",
+            Self::Table => "table",
+            Self::Quota => "quota",
+            Self::Payload => "payload",
+            Self::Transmit => "transmit",
+            Self::Tag => "tag",
+            Self::Class => "class",
+            Self::Mark => "mark",
+            Self::Mirror => "mirror",
+            Self::Dscp => "dscp",
+            Self::Mss => "mss",
+            Self::TcpOptions => "tcp-options",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Policy plugins, as the configuration states them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -26,6 +27,8 @@ pub struct Plugin {
     pub hook: PluginHook,
     /// What it is configured with.
     pub config: PluginConfig,
+    /// Files of the tables that its manifest names, by name; relative paths have been joined.
+    pub tables: BTreeMap<String, PathBuf>,
     /// The verdict of packets on which it gave none; `None`: its manifest decides.
     pub default: Option<PluginDefault>,
     /// What a trap does to its batch; `None`: its manifest decides.
@@ -40,7 +43,7 @@ pub struct Plugin {
     pub traps_max: u32,
     /// What the module's bytes must hash to.
     pub sha256: Option<[u8; 32]>,
-    /// The host functions that it may import, each once, sorted.
+    /// What it may import and do, each once, sorted.
     pub grants: Vec<Grant>,
 }
 
@@ -101,12 +104,38 @@ pub enum OnTrap {
     LastGood,
 }
 
-/// A group of host functions that a plugin may import.
+/// What an operator lets a plugin have: a group of host functions, a part of each packet, or an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Grant {
     /// Rates that hold for the whole router.
     Meter,
     /// Log lines, off the worker and rate-limited.
     Log,
+    /// Random numbers.
+    Random,
+    /// The numbers of next hops, egress tags, classes and interfaces.
+    Names,
+    /// Look-ups in files that the router loads.
+    Table,
+    /// Budgets that hold for the whole router.
+    Quota,
+    /// Bytes of each packet.
+    Payload,
+    /// Sending a packet to a named next hop.
+    Transmit,
+    /// Setting a packet's egress tag.
+    Tag,
+    /// Setting its class.
+    Class,
+    /// Setting its mark.
+    Mark,
+    /// Mirroring it to captures.
+    Mirror,
+    /// Setting its DSCP.
+    Dscp,
+    /// Lowering the MSS of a SYN.
+    Mss,
+    /// Overwriting options of a SYN.
+    TcpOptions,
 }

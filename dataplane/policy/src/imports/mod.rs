@@ -5,20 +5,36 @@
 
 mod log;
 mod meter;
+mod quota;
+mod random;
+mod table;
 
 use std::{sync::Arc, time::Duration};
 
+use rand_chacha::ChaCha8Rng;
 use sluice_abi::{BATCH_MAX, IMPORT_MODULE};
 use wasmtime::{Caller, Engine, Linker, Memory, StoreLimits, format_err};
 
-use crate::{PolicyError, meters::MeterRegistry};
+use crate::{
+    PluginFault, PolicyError, meters::MeterRegistry, quotas::QuotaRegistry, tables::Tables,
+};
 
 pub(crate) use log::{LogQueue, printable};
-use {log::Logger, meter::Meters};
+pub(crate) use random::Seeds;
+use {log::Logger, meter::Meters, quota::Quotas, table::TableReader};
 
 /// Each function with the capability that it takes.
-const FUNCTIONS: [(&str, &str); 3] =
-    [("log", "log"), ("meter_open", "meter"), ("meter_batch", "meter")];
+const FUNCTIONS: [(&str, &str); 9] = [
+    ("log", "log"),
+    ("random", "random"),
+    ("meter_open", "meter"),
+    ("meter_batch", "meter"),
+    ("table_open", "table"),
+    ("table_word", "table"),
+    ("table_batch", "table"),
+    ("quota_open", "quota"),
+    ("quota_batch", "quota"),
+];
 
 /// The capability that the function `name` takes, if the host offers it.
 pub(crate) fn capability(name: &str) -> Option<&'static str> {
@@ -37,27 +53,38 @@ pub(crate) fn capabilities() -> Vec<&'static str> {
 }
 
 /// What all instances are offered besides their packets.
-#[derive(Clone)]
 pub(crate) struct Offers {
     pub(crate) log: Arc<LogQueue>,
     pub(crate) meters: Arc<MeterRegistry>,
+    pub(crate) quotas: Arc<QuotaRegistry>,
+    pub(crate) seeds: Seeds,
 }
 
 impl Offers {
-    pub(crate) fn new() -> Self {
-        Self { log: Arc::new(LogQueue::new()), meters: Arc::default() }
+    /// With generators that the system seeds, or from a fixed seed on.
+    pub(crate) fn new(seed: Option<u64>) -> Self {
+        Self {
+            log: Arc::new(LogQueue::new()),
+            meters: Arc::default(),
+            quotas: Arc::default(),
+            seeds: Seeds::new(seed),
+        }
     }
 
-    /// What an instance of `plugin` aside is offered: copies of what is shared as it stands, and a log
-    /// that nobody reads.
+    /// What an instance of `plugin` aside is offered: copies of what is shared as it stands, a log that
+    /// nobody reads, and always the same random numbers.
     pub(crate) fn aside(&self, plugin: &str) -> Self {
-        let meters = Arc::new(self.meters.copied(|owner| owner == plugin));
-        Self { log: Arc::new(LogQueue::new()), meters }
+        Self {
+            meters: Arc::new(self.meters.copied(plugin)),
+            quotas: Arc::new(self.quotas.copied(plugin)),
+            ..Self::new(Some(0))
+        }
     }
 
     /// Forgets what no instance uses any more.
     pub(crate) fn prune(&self) {
         self.meters.prune();
+        self.quotas.prune();
     }
 }
 
@@ -72,11 +99,18 @@ pub(crate) struct HostState {
     pub(crate) overrun_since: Option<Duration>,
     logger: Logger,
     meters: Meters,
+    quotas: Quotas,
+    random: ChaCha8Rng,
+    tables: TableReader,
 }
 
 impl HostState {
-    pub(crate) fn new(plugin: &Arc<str>, limits: StoreLimits, offers: &Offers) -> Self {
-        Self {
+    pub(crate) fn new(
+        plugin: &Arc<str>,
+        limits: StoreLimits,
+        offers: &Offers,
+    ) -> Result<Self, PluginFault> {
+        Ok(Self {
             limits,
             memory: None,
             configuring: false,
@@ -84,7 +118,20 @@ impl HostState {
             overrun_since: None,
             logger: Logger::new(Arc::clone(plugin), Arc::clone(&offers.log)),
             meters: Meters::new(Arc::clone(plugin), Arc::clone(&offers.meters)),
-        }
+            quotas: Quotas::new(Arc::clone(plugin), Arc::clone(&offers.quotas)),
+            random: offers.seeds.generator()?,
+            tables: TableReader::none(),
+        })
+    }
+
+    /// Gives the instance its tables, by the names that its manifest has for them.
+    pub(crate) fn give_tables(&mut self, names: &[String], tables: &Tables) {
+        self.tables = TableReader::new(names.to_vec(), Arc::clone(tables));
+    }
+
+    /// Gives it others in their place; `tables` are then those that it had.
+    pub(crate) fn swap_tables(&mut self, tables: &mut Tables) {
+        self.tables.swap(tables);
     }
 }
 
@@ -93,6 +140,12 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<HostState>, PolicyError> 
     let mut linker = Linker::new(engine);
     let defined = (|| {
         linker.func_wrap(IMPORT_MODULE, "log", log::log)?;
+        linker.func_wrap(IMPORT_MODULE, "random", random::random)?;
+        linker.func_wrap(IMPORT_MODULE, "table_open", table::table_open)?;
+        linker.func_wrap(IMPORT_MODULE, "table_word", table::table_word)?;
+        linker.func_wrap(IMPORT_MODULE, "table_batch", table::table_batch)?;
+        linker.func_wrap(IMPORT_MODULE, "quota_open", quota::quota_open)?;
+        linker.func_wrap(IMPORT_MODULE, "quota_batch", quota::quota_batch)?;
         linker.func_wrap(IMPORT_MODULE, "meter_open", meter::meter_open)?;
         linker.func_wrap(IMPORT_MODULE, "meter_batch", meter::meter_batch)?;
         Ok::<_, wasmtime::Error>(())

@@ -1,0 +1,25 @@
+//! What `quota_open` and `quota_batch` answer.
+
+/// What `quota_open` returns besides handles.
+pub mod open_error {
+    /// It was not called by `sluice_configure`.
+    pub const NOT_CONFIGURING: i32 = -1;
+    /// The budget is not from 1 to 2^31 - 1.
+    pub const BUDGET: i32 = -2;
+    /// The number of members is not from 1 to 2^22.
+    pub const MEMBERS: i32 = -3;
+    /// The lifetime is not from 1 ms to a day.
+    pub const LIFETIME: i32 = -4;
+    /// The plugin has opened all the quotas that it may.
+    pub const TOO_MANY: i32 = -5;
+}
+
+/// What `quota_batch` writes for each pair.
+pub mod answer {
+    /// The group's budget is used up.
+    pub const FULL: u8 = 0;
+    /// The member was admitted before, or is now.
+    pub const ADMITTED: u8 = 1;
+    /// It cannot be remembered, and counts against nothing.
+    pub const NO_ROOM: u8 = 2;
+}
