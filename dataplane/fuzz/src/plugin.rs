@@ -69,7 +69,7 @@ fn load(module: &[u8]) -> bool {
     std::fs::write(&*path, module).expect("a file");
     let mut spec = PluginSpec::new("plugin", path.clone(), HookPoint::Ingress);
     spec.memory_max_bytes = Some(16 << 20);
-    spec.grants = vec!["log".to_owned(), "meter".to_owned()];
+    spec.grants = ["log", "meter", "random", "quota", "table", "payload"].map(str::to_owned).into();
     let prepared = host.prepare(&[spec]);
     if let Err(error) = &prepared {
         assert!(!error.to_string().is_empty());

@@ -166,6 +166,7 @@ impl PluginHost {
         let reasons = loaded.module.manifest.reasons.len();
         Ok(Slot {
             terms: loaded.terms(),
+            flows: None,
             instance,
             spare: None::<Box<Instance>>,
             last_good: None,

@@ -4,16 +4,20 @@
 //! later ones do not see it. Whatever a guest answers, each open packet gets a verdict of its own,
 //! of the plugin's default, or of `on_trap`, and each is counted once.
 
+mod handover;
+mod recall;
+
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
-use frame::{BATCH_MAX, Batch, Blame, DropReason, Hook, HookPoint, Nanos, Verdict, tsc};
+use frame::{BATCH_MAX, Batch, Blame, DropReason, Frame, Hook, HookPoint, Nanos, Verdict, tsc};
 use sluice_abi::{Descriptor, REASON_DEFAULT, action};
 
 use crate::{
     DefaultVerdict, OnTrap,
     counters::{GenerationCounters, WorkerCounters},
-    instance::{Instance, Packets},
+    flow_cache::FlowCache,
+    instance::{Instance, Packets, seen},
     last_good::LastGood,
     mailbox::{Mailbox, Retired, TrapReport, Update},
     ticker::Beat,
@@ -30,6 +34,8 @@ pub(crate) struct Terms {
     pub(crate) plugin: u32,
     pub(crate) generation: u64,
     pub(crate) reasons: u32,
+    /// Its verdicts may have lifetimes.
+    pub(crate) judges_flows: bool,
     pub(crate) default: DefaultVerdict,
     pub(crate) on_trap: OnTrap,
 }
@@ -52,6 +58,8 @@ pub(crate) struct Slot {
     pub(crate) counters: Arc<GenerationCounters>,
     /// The generation before, if it stands by.
     pub(crate) last_good: Option<Box<LastGood>>,
+    /// Verdicts that are kept for flows, of a plugin that judges flows.
+    pub(crate) flows: Option<Box<FlowCache>>,
 }
 
 impl Slot {
@@ -100,6 +108,8 @@ pub struct WorkerChain {
     tick_at: Nanos,
     /// Positions of the packets of a call, when some of the batch are decided already.
     open: Box<[u8; BATCH_MAX]>,
+    /// Those of them whose verdict is not kept.
+    misses: Box<[u8; BATCH_MAX]>,
     /// Where a batch is written down whose call traps.
     blank: Option<Box<TrapBatch>>,
     /// Somebody asks which plugin dropped what.
@@ -134,6 +144,7 @@ impl WorkerChain {
             scrape_at: Nanos(0),
             tick_at: Nanos(0),
             open: Box::new([0; BATCH_MAX]),
+            misses: Box::new([0; BATCH_MAX]),
             blank: None,
             is_watched: false,
             blames: Box::new([None; BATCH_MAX]),
@@ -173,6 +184,10 @@ impl WorkerChain {
                 }
                 Update::Tables(generation, mut tables) => {
                     if let Some(slot) = self.set.slot_mut(generation) {
+                        // What they said may have been otherwise.
+                        if let Some(flows) = &mut slot.flows {
+                            flows.clear();
+                        }
                         let instances = [&mut slot.instance, &mut slot.spare];
                         for (instance, tables) in instances.into_iter().zip(&mut *tables) {
                             if let Some(instance) = instance {
@@ -200,6 +215,14 @@ impl WorkerChain {
             let kept = self.set.places_mut().find(|old| old.generation == place.generation);
             place.slot = kept.and_then(|kept| kept.slot.take());
         }
+        // A new configuration may mean other routes, names and slices.
+        for slot in set.places_mut().filter_map(|place| place.slot.as_mut()) {
+            if let Some(flows) = &mut slot.flows {
+                flows.clear();
+            }
+        }
+        let with = (self.worker, &self.beat, &*self.mailbox, &*self.traps);
+        handover::hand_over(&mut set, &mut self.set, with);
         // What is left of the old set is given up.
         for slot in self.set.places_mut().filter_map(|place| place.slot.as_mut()) {
             if let Some(instance) = &mut slot.instance {
@@ -311,6 +334,7 @@ impl Hook for WorkerChain {
             return;
         };
         let n = batch.len();
+        let frames = batch.frames.as_slice();
         let (Some(descriptors), Some(verdicts)) =
             (batch.descriptors.get(..n), batch.verdicts.get_mut(..n))
         else {
@@ -323,7 +347,7 @@ impl Hook for WorkerChain {
             if decided == n {
                 return;
             }
-            let mut open_packets = Open { point, descriptors, verdicts, some: None };
+            let mut open_packets = Open { point, frames, descriptors, verdicts, some: None };
             if decided > 0 {
                 open_packets.some = Some(select(point, open_packets.verdicts, &mut self.open));
             }
@@ -336,7 +360,20 @@ impl Hook for WorkerChain {
                 continue;
             };
             let context = Context { terms: &slot.terms, counters, beat: &self.beat, now };
+            if let Some(flows) = &slot.flows {
+                let blames = self.is_watched.then_some(self.blames.as_mut_slice());
+                let misses = context.recall(flows, &mut open_packets, &mut self.misses, blames);
+                open_packets.some = Some(misses);
+                if misses.is_empty() {
+                    continue;
+                }
+            }
             let judged = context.judge(&mut slot.instance, &mut open_packets);
+            if let (Ok(true), Some(flows), Some(instance)) =
+                (&judged, &mut slot.flows, &slot.instance)
+            {
+                context.keep(flows, instance, &open_packets);
+            }
             if matches!(judged, Ok(true)) {
                 if self.is_watched {
                     open_packets.note(&slot.terms, slot.instance.as_deref(), &mut *self.blames);
@@ -399,6 +436,7 @@ fn select<'a>(point: HookPoint, verdicts: &[Verdict], open: &'a mut [u8; BATCH_M
 /// The packets of a batch that are asked about.
 struct Open<'a> {
     point: HookPoint,
+    frames: &'a [Frame],
     descriptors: &'a [Descriptor],
     verdicts: &'a mut [Verdict],
     /// Their positions; `None` when they are all of the batch.
@@ -417,13 +455,19 @@ impl Open<'_> {
         all.iter().chain(Selected { descriptors: self.descriptors, some })
     }
 
-    /// The verdict of the packet that is number `index` of those open.
+    /// The position in the batch of the packet that is number `index` of those open.
+    #[inline]
+    fn position(&self, index: usize) -> Option<usize> {
+        match self.some {
+            None => Some(index),
+            Some(some) => some.get(index).copied().map(usize::from),
+        }
+    }
+
+    /// Its verdict.
     #[inline]
     fn verdict_mut(&mut self, index: usize) -> Option<&mut Verdict> {
-        let position = match self.some {
-            None => index,
-            Some(some) => usize::from(*some.get(index)?),
-        };
+        let position = self.position(index)?;
         self.verdicts.get_mut(position)
     }
 
@@ -433,8 +477,9 @@ impl Open<'_> {
         match on_trap {
             OnTrap::Open | OnTrap::LastGood => 0,
             OnTrap::Closed => {
-                for verdict in self.verdicts.iter_mut() {
-                    if self.point.asks_about(*verdict) {
+                // Not whatever is asked about: some may have verdicts that were kept.
+                for index in 0..self.len() {
+                    if let Some(verdict) = self.verdict_mut(index) {
                         *verdict = Verdict::Drop(DropReason::PluginDefault);
                     }
                 }
@@ -550,6 +595,14 @@ impl Context<'_> {
             Some(some) => Packets::Some(Selected { descriptors, some: some.iter() }),
         };
         instance.place(packets, default).ok_or(None)?;
+        if let Some(window) = instance.window() {
+            let positions = (0..open.len()).filter_map(|index| open.position(index));
+            let payload = positions.map(|at| match (open.frames.get(at), descriptors.get(at)) {
+                (Some(frame), Some(of)) => seen(window, open.point, frame, of),
+                _ => &[],
+            });
+            instance.place_payload(payload).ok_or(None)?;
+        }
         instance.call(open.len(), self.now, self.beat).map_err(Some)
     }
 
@@ -575,6 +628,15 @@ impl Context<'_> {
         Some(())
     }
 
+    /// Whether a verdict, whatever its lifetime, is none that costs the default.
+    #[inline]
+    fn makes_sense(&self, word: u64) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word")]
+        let (kind, argument) = (word as u32 & 0xffff, (word >> 32) as u32);
+        let known = argument < self.terms.reasons || argument == REASON_DEFAULT;
+        (kind == 0 && argument == 0) || (kind == DROP && known)
+    }
+
     #[inline]
     fn apply(&self, word: u64, verdict: &mut Verdict) {
         if word == CONTINUE {
@@ -582,6 +644,11 @@ impl Context<'_> {
         }
         #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word")]
         let (kind, argument) = (word as u32, (word >> 32) as u32);
+        // How long it is kept is nothing that is done with the packet.
+        let kind = if self.terms.judges_flows { kind & 0xffff } else { kind };
+        if kind == 0 && argument == 0 {
+            return;
+        }
         // The plugin's own reasons come first, the default is the last.
         let known = argument < self.terms.reasons || argument == REASON_DEFAULT;
         let position = argument.min(self.terms.reasons) as usize;

@@ -44,9 +44,30 @@ pub(crate) struct WorkerCounters {
     pub(crate) unjudged: Counter,
     /// Those of them, and of the bad verdicts, that were dropped.
     pub(crate) default_drops: Counter,
+    pub(crate) flows: FlowCounters,
+    pub(crate) states: StateCounters,
     /// Drops by the plugin's reasons; the last is [`sluice_abi::REASON_DEFAULT`].
     pub(crate) reasons: Box<[Counter]>,
     pub(crate) guest: Box<[Counter]>,
+}
+
+/// Packets of flows, of a plugin that judges flows.
+#[derive(Debug, Default)]
+pub(crate) struct FlowCounters {
+    /// Those that got a verdict that was kept.
+    pub(crate) hits: Counter,
+    /// Those that the plugin was asked about.
+    pub(crate) misses: Counter,
+    /// Verdicts that were forgotten before they were over, for want of room.
+    pub(crate) evictions: Counter,
+}
+
+/// States that were to be taken over from the generation before.
+#[derive(Debug, Default)]
+pub(crate) struct StateCounters {
+    pub(crate) taken: Counter,
+    /// Of instances that started empty instead.
+    pub(crate) lost: Counter,
 }
 
 /// What all workers count for one generation.
@@ -66,6 +87,11 @@ pub(crate) struct Totals {
     pub(crate) stood_in: u64,
     pub(crate) unjudged: u64,
     pub(crate) default_drops: u64,
+    pub(crate) flow_hits: u64,
+    pub(crate) flow_misses: u64,
+    pub(crate) flow_evictions: u64,
+    pub(crate) states_taken: u64,
+    pub(crate) states_lost: u64,
     pub(crate) reasons: BTreeMap<String, u64>,
     pub(crate) guest: BTreeMap<String, u64>,
     pub(crate) gauges: BTreeMap<String, u64>,
@@ -98,6 +124,11 @@ impl Totals {
         self.stood_in += counters.stood_in.get();
         self.unjudged += counters.unjudged.get();
         self.default_drops += counters.default_drops.get();
+        self.flow_hits += counters.flows.hits.get();
+        self.flow_misses += counters.flows.misses.get();
+        self.flow_evictions += counters.flows.evictions.get();
+        self.states_taken += counters.states.taken.get();
+        self.states_lost += counters.states.lost.get();
         let names = reasons.iter().map(String::as_str).chain(["default"]);
         for (name, counter) in names.zip(&counters.reasons) {
             *self.reasons.entry(name.to_owned()).or_default() += counter.get();
@@ -123,6 +154,11 @@ impl Totals {
         self.stood_in += other.stood_in;
         self.unjudged += other.unjudged;
         self.default_drops += other.default_drops;
+        self.flow_hits += other.flow_hits;
+        self.flow_misses += other.flow_misses;
+        self.flow_evictions += other.flow_evictions;
+        self.states_taken += other.states_taken;
+        self.states_lost += other.states_lost;
         for (name, count) in &other.reasons {
             *self.reasons.entry(name.clone()).or_default() += count;
         }

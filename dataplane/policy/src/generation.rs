@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    OnTrap, PluginFault, PluginSpec, TableStatus,
+    Granularity, OnTrap, PluginFault, PluginSpec, TableStatus,
     chain::Terms,
     counters::{GenerationCounters, Totals},
     instance::Instance,
@@ -47,6 +47,8 @@ pub(crate) struct Loaded {
     /// New instances sent to each worker after it lost one.
     pub(crate) spares_sent: Vec<u64>,
     pub(crate) traps_seen: u64,
+    /// Instances that started empty, as far as the log has them.
+    pub(crate) states_lost: u64,
     pub(crate) traps: Vec<Instant>,
     pub(crate) disabled: bool,
 }
@@ -150,9 +152,15 @@ impl Loaded {
             plugin: self.plugin,
             generation: self.generation,
             reasons: u32::try_from(manifest.reasons.len()).unwrap_or(u32::MAX),
+            judges_flows: self.judges_flows(),
             default: self.spec.default.unwrap_or(manifest.default),
             on_trap: self.on_trap(),
         }
+    }
+
+    /// Whether its verdicts may be kept for flows.
+    pub(crate) fn judges_flows(&self) -> bool {
+        self.module.manifest.granularity == Granularity::Flow
     }
 
     /// Gives it its tables.

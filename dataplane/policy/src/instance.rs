@@ -1,6 +1,8 @@
 //! One worker's copy of a generation: a memory of its own, checked areas in it, and the call.
 
 mod inputs;
+mod payload;
+mod state;
 
 use std::{hint::black_box, ops::Range, sync::Arc, time::Duration};
 
@@ -11,8 +13,12 @@ use wasmtime::{
     Memory, Store, StoreContextMut, StoreLimitsBuilder, Trap, TypedFunc, UpdateDeadline,
 };
 
+pub(crate) use payload::seen;
+pub(crate) use state::HandOver;
+use state::StateCalls;
+
 use crate::{
-    PluginFault,
+    PayloadWindow, PluginFault,
     counters::Counter,
     imports::{HostState, Offers, printable},
     layout::Areas,
@@ -42,6 +48,8 @@ pub(crate) struct Instance {
     /// Which of the counters are gauges.
     gauges: Box<[bool]>,
     tick: Option<Tick>,
+    state: Option<StateCalls>,
+    window: Option<PayloadWindow>,
 }
 
 /// What is called between two turns, and when next.
@@ -156,6 +164,8 @@ impl Instance {
             .get_typed_func::<(i32, i64), ()>(&mut store, "sluice_process")
             .map_err(failed("sluice_process"))?;
 
+        let state = StateCalls::of(&module.manifest, &instance, &mut store)?;
+        let window = module.manifest.payload;
         let tick = match module.manifest.tick_ms {
             None => None,
             Some(ms) => Some(Tick {
@@ -211,7 +221,18 @@ impl Instance {
         }
         let counters_seen = vec![0; gauges.len()].into_boxed_slice();
         let budget_ticks = recipe.budget_ticks;
-        Ok(Self { store, memory, process, areas, budget_ticks, counters_seen, gauges, tick })
+        Ok(Self {
+            store,
+            memory,
+            process,
+            areas,
+            budget_ticks,
+            counters_seen,
+            gauges,
+            tick,
+            state,
+            window,
+        })
     }
 
     /// Writes the descriptors of a batch, and the default verdict of each. The guest states the

@@ -18,8 +18,8 @@
 //! sees one generation of each plugin. On a worker's thread nothing is compiled, freed or logged, and
 //! nothing waits. Only this crate names wasmtime.
 //!
-//! Deliberately absent: the component model (its calls cost 50 times as much), verdicts per flow,
-//! and state that is handed from one generation to the next, except counters and meters.
+//! Deliberately absent: the component model (its calls cost 50 times as much), and memory that workers
+//! share: what holds for the router is a meter, a quota or a table.
 #![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -37,6 +37,7 @@ mod chain;
 mod counters;
 mod engine;
 mod error;
+mod flow_cache;
 mod generation;
 mod host;
 mod imports;

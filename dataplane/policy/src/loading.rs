@@ -199,6 +199,7 @@ impl PluginHost {
             table_stamps: Vec::new(),
             spares_sent: vec![0; workers],
             traps_seen: 0,
+            states_lost: 0,
             traps: Vec::new(),
             disabled: false,
         }

@@ -25,6 +25,7 @@ impl PluginHost {
     pub fn maintain(&mut self) {
         self.drain();
         self.write_log();
+        self.report_lost_states();
         let now = Instant::now();
         for position in 0..self.loaded.len() {
             self.mend(position, now);

@@ -7,6 +7,7 @@ use frame::HookPoint;
 use crate::{
     Checkpoint, PluginHost, PolicyError, PreparedSet, ReloadReport,
     chain::{Place, Slot, WorkerSet},
+    flow_cache::FlowCache,
     generation::{Instances, LiveCounters, Loaded},
     host::Prepared,
     last_good::LastGood,
@@ -80,6 +81,7 @@ impl PluginHost {
         for (worker, set) in sets.iter_mut().enumerate() {
             let slot = instances.next().map(|Instances { active, spare, last_good }| Slot {
                 terms: loaded.terms(),
+                flows: loaded.judges_flows().then(|| Box::new(FlowCache::new())),
                 instance: Some(active),
                 spare: Some(spare),
                 last_good: loaded.last_good.as_ref().zip(last_good).map(|(by, instance)| {
@@ -190,8 +192,8 @@ impl PluginHost {
     }
 
     /// Loads a plugin again from its files and puts it in the place of the generation that runs. A
-    /// disabled plugin is enabled by it. State in the plugin's memory starts anew; counters and
-    /// meters go on.
+    /// disabled plugin is enabled by it. State in the plugin's memory starts anew unless it
+    /// hands it over; counters, meters and quotas go on.
     ///
     /// # Errors
     /// As [`Self::prepare`] and [`Self::publish`]; the old generation then goes on running.

@@ -78,7 +78,8 @@ impl PluginHost {
 
     /// Brings the generation before back, with its module, configuration and settings: nothing is read
     /// or compiled. What it takes the place of is the generation before from now on, so that a second
-    /// rollback undoes the first. State in the plugin's memory starts anew; counters and meters go on.
+    /// rollback undoes the first. State in the plugin's memory starts anew unless it
+    /// hands it over; counters, meters and quotas go on.
     ///
     /// # Errors
     /// [`PolicyError::NoGenerationBefore`], and as [`Self::publish`]; what runs then goes on running.

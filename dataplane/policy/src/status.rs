@@ -40,6 +40,16 @@ pub struct WorkerStatus {
     pub traps: u64,
     /// Verdicts that make no sense.
     pub bad_verdicts: u64,
+    /// Packets that got a verdict which was kept for their flow; `packets` has them, too.
+    pub flow_hits: u64,
+    /// Packets of flows without a verdict that was kept. Fragments and ICMP errors are of no flow.
+    pub flow_misses: u64,
+    /// Verdicts of flows that were forgotten before they were over, for want of room.
+    pub flow_evictions: u64,
+    /// Instances that took over the state of the generation before.
+    pub states_taken: u64,
+    /// Instances that started empty, because that state was refused or its hand-over trapped.
+    pub states_lost: u64,
     /// Cycles of the time-stamp counter that the calls took, host's work included.
     pub cycles: u64,
     /// Cycles of the time-stamp counter a packet, host's work included; nanoseconds on processors
@@ -118,6 +128,11 @@ impl From<Totals> for WorkerStatus {
             },
             counters: totals.guest,
             gauges: totals.gauges,
+            flow_hits: totals.flow_hits,
+            flow_misses: totals.flow_misses,
+            flow_evictions: totals.flow_evictions,
+            states_taken: totals.states_taken,
+            states_lost: totals.states_lost,
         }
     }
 }

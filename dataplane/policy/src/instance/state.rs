@@ -1,0 +1,95 @@
+//! State that an instance hands over to its successor in the same worker.
+//!
+//! The bytes go from one memory into the other: nothing is allocated for them.
+
+use wasmtime::{Store, TypedFunc};
+
+use super::Instance;
+use crate::{Manifest, PluginFault, imports::HostState, ticker::Beat};
+
+/// The guest's functions, and what its manifest says of them.
+pub(super) struct StateCalls {
+    export: TypedFunc<(), i32>,
+    import: TypedFunc<(i32, i32), i32>,
+    schema: u32,
+    bytes_max: usize,
+    takes: Box<[u32]>,
+}
+
+impl StateCalls {
+    /// `None` for a plugin that hands nothing over.
+    pub(super) fn of(
+        manifest: &Manifest,
+        instance: &wasmtime::Instance,
+        store: &mut Store<HostState>,
+    ) -> Result<Option<Self>, PluginFault> {
+        let Some(declared) = &manifest.state else { return Ok(None) };
+        let failed = |call| {
+            move |error: wasmtime::Error| PluginFault::Call { call, reason: super::reason(&error) }
+        };
+        Ok(Some(Self {
+            export: instance
+                .get_typed_func(&mut *store, "sluice_export")
+                .map_err(failed("sluice_export"))?,
+            import: instance
+                .get_typed_func(&mut *store, "sluice_import")
+                .map_err(failed("sluice_import"))?,
+            schema: declared.schema,
+            bytes_max: declared.bytes_max,
+            takes: declared.takes.clone().into(),
+        }))
+    }
+}
+
+/// How a hand-over ended.
+pub(crate) enum HandOver {
+    /// There was nothing to hand over.
+    Nothing,
+    /// The successor has it.
+    Taken,
+    /// The successor starts empty: it does not take this schema, so much, or this.
+    Refused,
+    /// It starts empty, because its predecessor trapped.
+    ExportFailed(wasmtime::Error),
+    /// It trapped itself, and is to be retired.
+    ImportFailed(wasmtime::Error),
+}
+
+impl Instance {
+    /// Takes over the state of its predecessor. Each of the two calls has the budget of its instance.
+    pub(crate) fn take_state_of(&mut self, old: &mut Self, beat: &Beat) -> HandOver {
+        let (Some(to), Some(from)) = (&self.state, &old.state) else { return HandOver::Nothing };
+        if to.schema != from.schema && !to.takes.contains(&from.schema) {
+            return HandOver::Refused;
+        }
+        begin(&mut old.store, old.budget_ticks);
+        let exported = match beat.during(|| from.export.call(&mut old.store, ())) {
+            Ok(exported) => exported,
+            Err(error) => return HandOver::ExportFailed(error),
+        };
+        if exported < 0 {
+            return HandOver::Nothing;
+        }
+        let len = exported.cast_unsigned() as usize;
+        if len > from.bytes_max || len > to.bytes_max {
+            return HandOver::Refused;
+        }
+        let areas = (old.areas.state.start, self.areas.state.start);
+        let bytes = old.memory.data(&old.store).get(areas.0..areas.0 + len);
+        let place = self.memory.data_mut(&mut self.store).get_mut(areas.1..areas.1 + len);
+        let (Some(bytes), Some(place)) = (bytes, place) else { return HandOver::Refused };
+        place.copy_from_slice(bytes);
+        begin(&mut self.store, self.budget_ticks);
+        let schema = from.schema.cast_signed();
+        match beat.during(|| to.import.call(&mut self.store, (schema, exported))) {
+            Ok(0) => HandOver::Taken,
+            Ok(_) => HandOver::Refused,
+            Err(error) => HandOver::ImportFailed(error),
+        }
+    }
+}
+
+fn begin(store: &mut Store<HostState>, ticks: u64) {
+    store.set_epoch_deadline(ticks);
+    store.data_mut().overrun_since = None;
+}
