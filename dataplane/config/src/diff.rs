@@ -37,8 +37,6 @@ pub enum Action {
     Slices,
     /// Plugins.
     Plugins(PluginChanges),
-    /// The limits that plugins are held to when they are loaded.
-    PluginLimits,
 }
 
 /// Which plugins differ, by name. Their order within a hook is that of the new configuration.
@@ -100,10 +98,6 @@ pub fn diff(old: &Checked, new: &Checked) -> Result<Vec<Action>, ConfigErrors> {
             || old.nodes != new.nodes
             || old.owners != new.owners
             || old.local_node != new.local_node,
-    );
-    differs(
-        Action::PluginLimits,
-        old.plugin_options.budget_cycles_per_packet != new.plugin_options.budget_cycles_per_packet,
     );
     if old.plugins != new.plugins {
         actions.push(Action::Plugins(plugin_changes(&old.plugins, &new.plugins)));

@@ -462,9 +462,6 @@ pub(crate) struct RawPluginOptions {
     /// Bytes that compiled modules may take there: 0 (none are kept) to 4294967295. Default: 67108864
     /// (64 MiB).
     pub(crate) compiled_bytes_max: Field<i64>,
-    /// A plugin that takes more clock cycles a packet, at the 99th percentile of a trial before it is
-    /// loaded, is refused: 1 to 1000000. Default: no limit.
-    pub(crate) budget_cycles_per_packet: Field<i64>,
 }
 
 /// `[[plugin]]`
@@ -497,8 +494,6 @@ pub(crate) struct RawPlugin {
     /// Bound of its memory in bytes, a multiple of 65536, up to 1 GiB; a plugin whose manifest asks
     /// for more is refused when it is loaded. Default: 67108864 (64 MiB).
     pub(crate) memory_max_bytes: Field<i64>,
-    /// As `plugins.budget_cycles_per_packet`, for this plugin. Default: that.
-    pub(crate) budget_cycles_per_packet: Field<i64>,
     /// It is disabled after this many traps within a minute: 1 to 1000000. Default: 10.
     pub(crate) traps_max: Field<i64>,
     /// What the module's bytes must hash to, in hexadecimal. Default: not checked.

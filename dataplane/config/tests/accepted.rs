@@ -233,7 +233,6 @@ config_file = "meter.toml"
         default: Some(PluginDefault::Drop),
         on_trap: Some(OnTrap::Open),
         budget_us: 100,
-        budget_cycles_per_packet: None,
         memory_max_bytes: 65_536,
         traps_max: 1,
         sha256: Some(sha256),

@@ -1128,10 +1128,6 @@ fn plugins() {
         "on_trap = \"shut\"",
         "plugin[0].on_trap: unknown variant `shut`, expected one of `open`, `closed`, `last-good`",
     );
-    case(
-        "budget_cycles_per_packet = 0",
-        "plugin[0].budget_cycles_per_packet: 0 is out of bounds: 1 to 1000000",
-    );
     refused_after_base(
         "[plugins]\nstate_dir = \"here\"\n",
         &[(2, "plugins.state_dir: \"here\" is not an absolute path")],

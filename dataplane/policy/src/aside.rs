@@ -170,6 +170,7 @@ impl PluginHost {
             instance,
             spare: None::<Box<Instance>>,
             last_good: None,
+            candidate: None,
             counters: Arc::new(GenerationCounters::new(1, reasons, loaded.counter_names.len())),
         })
     }

@@ -15,6 +15,7 @@ use sluice_abi::{Descriptor, REASON_DEFAULT, action};
 
 use crate::{
     DefaultVerdict, OnTrap,
+    candidate::Candidate,
     counters::{GenerationCounters, WorkerCounters},
     flow_cache::FlowCache,
     instance::{Instance, Packets, seen},
@@ -60,15 +61,18 @@ pub(crate) struct Slot {
     pub(crate) last_good: Option<Box<LastGood>>,
     /// Verdicts that are kept for flows, of a plugin that judges flows.
     pub(crate) flows: Option<Box<FlowCache>>,
+    /// What is asked about the same packets and decides nothing.
+    pub(crate) candidate: Option<Box<Candidate>>,
 }
 
 impl Slot {
-    /// How many instances it has.
+    /// How many instances and candidates it has.
     pub(crate) fn instances(&self) -> usize {
         let last_good = self.last_good.as_ref().is_some_and(|by| by.instance.is_some());
         usize::from(self.instance.is_some())
             + usize::from(self.spare.is_some())
             + usize::from(last_good)
+            + self.candidate.as_ref().map_or(0, |candidate| candidate.handed_out())
     }
 }
 
@@ -175,6 +179,15 @@ impl WorkerChain {
                     };
                     if let Some(instance) = back {
                         self.mailbox.retire(Retired::Instance(instance));
+                    }
+                }
+                Update::Candidate(generation, candidate) => {
+                    let old = match self.set.slot_mut(generation) {
+                        Some(slot) => std::mem::replace(&mut slot.candidate, candidate),
+                        None => candidate,
+                    };
+                    if let Some(old) = old {
+                        self.mailbox.retire(Retired::Candidate(old));
                     }
                 }
                 Update::Blank(blank) => {
@@ -368,11 +381,37 @@ impl Hook for WorkerChain {
                     continue;
                 }
             }
+            let candidate = slot.candidate.as_deref_mut();
+            let is_asked = candidate
+                .is_some_and(|candidate| context.ask(candidate, self.worker, &open_packets));
             let judged = context.judge(&mut slot.instance, &mut open_packets);
             if let (Ok(true), Some(flows), Some(instance)) =
                 (&judged, &mut slot.flows, &slot.instance)
             {
                 context.keep(flows, instance, &open_packets);
+            }
+            if let Some(candidate) = &mut slot.candidate {
+                match &slot.instance {
+                    Some(instance) if is_asked && matches!(judged, Ok(true)) => {
+                        let running = (&slot.terms, &**instance);
+                        candidate.compare(running, open_packets.packets(), self.worker);
+                    }
+                    _ => {}
+                }
+                if let Some(error) = candidate.failed.take()
+                    && let Some(counters) = candidate.counters.workers.get(self.worker)
+                {
+                    let mut aftermath = Aftermath {
+                        worker: self.worker,
+                        now,
+                        traps: &self.traps,
+                        mailbox: &self.mailbox,
+                        blank: &mut self.blank,
+                    };
+                    let generation = candidate.terms.generation;
+                    let instance = &mut candidate.instance;
+                    aftermath.retire(generation, instance, counters, error, &open_packets);
+                }
             }
             if matches!(judged, Ok(true)) {
                 if self.is_watched {
@@ -550,10 +589,34 @@ impl Context<'_> {
 
     #[inline]
     fn judge_with(&self, instance: &mut Instance, open: &mut Open<'_>) -> Result<(), Failure> {
+        self.timed_call(instance, open)?;
+        self.read(instance, open).ok_or(None)
+    }
+
+    #[inline]
+    fn timed_call(&self, instance: &mut Instance, open: &Open<'_>) -> Result<(), Failure> {
         let started = tsc::now();
         let called = self.call(instance, open);
-        self.counters.cycles.add(tsc::now().wrapping_sub(started));
-        called.and_then(|()| self.read(instance, open).ok_or(None))
+        self.counters.took(tsc::now().wrapping_sub(started), open.len() as u64);
+        called
+    }
+
+    /// Asks a candidate about the open packets; whether it answered.
+    #[cold]
+    fn ask(&self, candidate: &mut Candidate, worker: usize, open: &Open<'_>) -> bool {
+        let Candidate { terms, instance: Some(instance), counters, .. } = candidate else {
+            return false;
+        };
+        let Some(counters) = counters.workers.get(worker) else { return false };
+        counters.packets.add(open.len() as u64);
+        counters.batches.add(1);
+        let called = (Context { terms, counters, ..*self }).timed_call(instance, open);
+        if let Err(error) = called {
+            counters.traps.add(1);
+            candidate.failed = Some(error);
+            return false;
+        }
+        true
     }
 
     /// Has the generation before judge what the plugin could not, or does what `on_trap` says. Whether

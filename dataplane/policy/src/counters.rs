@@ -7,7 +7,10 @@ use std::{
 
 use crossbeam::utils::CachePadded;
 
-use crate::manifest::CounterName;
+use crate::{
+    histogram::{Distribution, Histogram},
+    manifest::CounterName,
+};
 
 /// A counter with one writer: adding is a load and a store, never a locked instruction.
 #[derive(Debug, Default)]
@@ -36,6 +39,10 @@ pub(crate) struct WorkerCounters {
     pub(crate) packets: Counter,
     pub(crate) batches: Counter,
     pub(crate) cycles: Counter,
+    /// Cycles of each call.
+    pub(crate) call_cycles: Histogram,
+    /// Cycles a packet of each call, once for each of its packets.
+    pub(crate) packet_cycles: Histogram,
     pub(crate) traps: Counter,
     pub(crate) bad_verdicts: Counter,
     /// Packets that the generation before judged, because the plugin could not.
@@ -82,6 +89,8 @@ pub(crate) struct Totals {
     pub(crate) packets: u64,
     pub(crate) batches: u64,
     pub(crate) cycles: u64,
+    pub(crate) call_cycles: Distribution,
+    pub(crate) packet_cycles: Distribution,
     pub(crate) traps: u64,
     pub(crate) bad_verdicts: u64,
     pub(crate) stood_in: u64,
@@ -95,6 +104,16 @@ pub(crate) struct Totals {
     pub(crate) reasons: BTreeMap<String, u64>,
     pub(crate) guest: BTreeMap<String, u64>,
     pub(crate) gauges: BTreeMap<String, u64>,
+}
+
+impl WorkerCounters {
+    /// A call about `n` packets took so many cycles.
+    #[inline]
+    pub(crate) fn took(&self, cycles: u64, n: u64) {
+        self.cycles.add(cycles);
+        self.call_cycles.add(cycles, 1);
+        self.packet_cycles.add(cycles / n.max(1), n);
+    }
 }
 
 impl GenerationCounters {
@@ -119,6 +138,8 @@ impl Totals {
         self.packets += counters.packets.get();
         self.batches += counters.batches.get();
         self.cycles += counters.cycles.get();
+        self.call_cycles.add(&counters.call_cycles);
+        self.packet_cycles.add(&counters.packet_cycles);
         self.traps += counters.traps.get();
         self.bad_verdicts += counters.bad_verdicts.get();
         self.stood_in += counters.stood_in.get();
@@ -149,6 +170,8 @@ impl Totals {
         self.packets += other.packets;
         self.batches += other.batches;
         self.cycles += other.cycles;
+        self.call_cycles.merge(&other.call_cycles);
+        self.packet_cycles.merge(&other.packet_cycles);
         self.traps += other.traps;
         self.bad_verdicts += other.bad_verdicts;
         self.stood_in += other.stood_in;

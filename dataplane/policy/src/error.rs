@@ -27,6 +27,9 @@ pub enum PolicyError {
     /// There is no generation to go back to.
     #[error("plugin `{0}` has no generation before the one that runs")]
     NoGenerationBefore(String),
+    /// There is no candidate.
+    #[error("plugin `{0}` has no candidate: `sluice plugin load --shadow {0} FILE` makes one")]
+    NoCandidate(String),
     /// A set was prepared that keeps a plugin which has since been removed or disabled.
     #[error("plugin `{0}` was removed or disabled since the set was prepared: prepare it again")]
     Stale(String),

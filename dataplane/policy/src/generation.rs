@@ -11,6 +11,7 @@ use crate::{
     module::{CheckedModule, MODULE_BYTES_MAX, inspect, read_file},
     rollback::{Held, KeptPlugin},
     tables::Tables,
+    trial::Trial,
     watch::{FileStamp, Stamp, config_json},
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Loaded {
     pub(crate) restores: Option<u64>,
     /// The generation before as it stands by, if `on_trap` wants that.
     pub(crate) last_good: Option<Box<Loaded>>,
+    /// The candidate beside it.
+    pub(crate) trial: Option<Box<Trial>>,
     /// Number of the name, the same for all its generations.
     pub(crate) plugin: u32,
     /// Unique in the process: what workers know it by.

@@ -12,6 +12,7 @@ use wasmtime::{Engine, Linker};
 
 use crate::{
     HostOptions, PolicyError, WorkerChain,
+    compiled::CompiledModules,
     engine::engine,
     generation::{History, Instances, Loaded},
     imports::{HostState, Offers, linker},
@@ -72,6 +73,7 @@ pub struct PluginHost {
     pub(crate) aside_beat: Beat,
     /// For calls of the instances of a plan, on a thread of their own.
     pub(crate) plan_beat: Beat,
+    pub(crate) compiled: CompiledModules,
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
     /// Sets and instances handed out to each worker that have not come back.
     pub(crate) out: Vec<usize>,
@@ -115,7 +117,10 @@ impl PluginHost {
             WorkerChain::new(worker, mailbox, traps, ticker.beat(worker))
         });
         let chains = chains.collect();
+        let compiled =
+            CompiledModules::new(&engine, options.compiled_dir.clone(), options.compiled_bytes_max);
         let host = Self {
+            compiled,
             beat: ticker.beat(options.workers),
             aside_beat: ticker.beat(options.workers + 1),
             plan_beat: ticker.beat(options.workers + 2),

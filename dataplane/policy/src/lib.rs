@@ -33,14 +33,18 @@
 
 mod aside;
 mod background;
+mod candidate;
 mod chain;
+mod compiled;
 mod counters;
 mod engine;
 mod error;
 mod flow_cache;
 mod generation;
+mod histogram;
 mod host;
 mod imports;
+mod inspection;
 mod instance;
 mod last_good;
 mod layout;
@@ -50,6 +54,7 @@ mod manifest;
 mod mending;
 mod meters;
 mod module;
+mod packet_text;
 mod private_dir;
 mod publication;
 mod quotas;
@@ -64,21 +69,27 @@ mod status;
 mod tables;
 mod ticker;
 mod trap_batch;
+mod trial;
 mod watch;
 
 pub use aside::{AsidePlugins, AsideTraps, Asked, ListedPlugin};
+pub use candidate::DifferenceKind;
 pub use chain::WorkerChain;
+pub use compiled::CompiledStatus;
 pub use error::{LayoutFault, PluginFault, PolicyError};
 pub use host::{Checkpoint, PluginHost, PreparedSet, ReloadReport};
+pub use inspection::{ModuleReport, inspect_module};
 pub use layout::{LayoutNeeds, check_layout};
 pub use manifest::{
     Action, CounterDeclaration, CounterTable, Granularity, Manifest, PayloadStart, PayloadWindow,
     StateDeclaration,
 };
 pub use meters::MeterStatus;
+pub use packet_text::packet_text;
 pub use quotas::QuotaStatus;
 pub use replay::{Replayed, TrappedCall, replay};
 pub use saved_batch::{SavedBatch, SavedPacket};
 pub use spec::{DefaultVerdict, HostOptions, OnTrap, PluginConfig, PluginSpec};
 pub use status::{GenerationStatus, PluginState, PluginStatus, WorkerStatus};
 pub use tables::TableStatus;
+pub use trial::{DifferenceSample, TrialStatus, TrialTrap};

@@ -120,11 +120,17 @@ impl PluginHost {
         }
         let started = Instant::now();
         let inspected = files.inspected.clone();
-        let Self { engine, linker, .. } = self;
+        let Self { engine, linker, compiled, .. } = self;
+        if let Some(module) = compiled.load(engine, &hash) {
+            let module = CheckedModule::check(module, linker, &files.bytes, inspected, spec)?;
+            return Ok((module, micros(started)));
+        }
         let compile = || CheckedModule::compile(engine, linker, &files.bytes, inspected, spec);
         let module =
             if self.compiles_in_background { background::run(compile)? } else { compile()? };
-        Ok((module, micros(started)))
+        let compile_us = micros(started);
+        compiled.store(&hash, module.pre.module());
+        Ok((module, compile_us))
     }
 
     /// A new generation under the plugin's name.
@@ -184,6 +190,7 @@ impl PluginHost {
             before: None,
             restores: None,
             last_good: None,
+            trial: None,
             plugin,
             generation,
             number,
@@ -243,7 +250,7 @@ impl PluginHost {
         let numbers = Numbers {
             plugin: u32::MAX - u32::try_from(position).unwrap_or(0),
             generation: u64::MAX - position as u64,
-            number: self.history.get(&spec.name).map_or(1, |history| history.generations + 1),
+            number: self.next_number(&spec.name),
         };
         let tables = self.load_tables(spec, &module.manifest)?;
         let mut loaded = self.version(spec, module, files.config, files.stamp, numbers);
@@ -260,7 +267,7 @@ impl PluginHost {
         self.make(loaded, &self.offers.aside(&loaded.spec.name), &self.beat)
     }
 
-    fn make(
+    pub(crate) fn make(
         &self,
         loaded: &Loaded,
         offers: &Offers,

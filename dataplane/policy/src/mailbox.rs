@@ -13,7 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::{chain::WorkerSet, instance::Instance, tables::Tables, trap_batch::TrapBatch};
+use crate::{
+    candidate::Candidate, chain::WorkerSet, instance::Instance, tables::Tables,
+    trap_batch::TrapBatch,
+};
 
 /// Updates that may wait for a worker.
 const UPDATES_MAX: usize = 64;
@@ -30,6 +33,8 @@ pub(crate) enum Update {
     Tables(u64, Box<[Tables; 2]>),
     /// The plugin of this generation is not called again.
     Disable(u64),
+    /// The candidate beside the plugin of this generation, or none any more.
+    Candidate(u64, Option<Box<Candidate>>),
     /// Room to write down a batch whose call traps.
     Blank(Box<TrapBatch>),
 }
@@ -40,6 +45,7 @@ pub(crate) enum Retired {
     /// Tables that no instance reads any more.
     Tables(#[expect(dead_code, reason = "they are only freed")] Box<[Tables; 2]>),
     Instance(#[expect(dead_code, reason = "it is only freed")] Box<Instance>),
+    Candidate(Box<Candidate>),
     Blank(#[expect(dead_code, reason = "it is only freed")] Box<TrapBatch>),
 }
 

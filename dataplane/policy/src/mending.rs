@@ -26,6 +26,7 @@ impl PluginHost {
         self.drain();
         self.write_log();
         self.report_lost_states();
+        self.take_differences();
         let now = Instant::now();
         for position in 0..self.loaded.len() {
             self.mend(position, now);
@@ -56,11 +57,15 @@ impl PluginHost {
     fn take_report(&mut self, report: TrapReport) {
         let TrapReport { generation, worker, error, batch } = report;
         let reason = error.as_ref().map_or_else(|| "its memory moved".to_owned(), reason);
-        let versions = self
-            .loaded
-            .iter()
-            .flat_map(|loaded| std::iter::once(loaded).chain(loaded.last_good.as_deref()));
-        if let Some(loaded) = versions.into_iter().find(|loaded| loaded.generation == generation) {
+        let mut trials = self.loaded.iter_mut().filter_map(|loaded| loaded.trial.as_mut());
+        if let Some(trial) = trials.find(|trial| trial.loaded.generation == generation) {
+            trial.trapped(worker, &reason);
+        }
+        let mut versions = self.loaded.iter().flat_map(|loaded| {
+            let candidate = loaded.trial.as_ref().map(|trial| &trial.loaded);
+            std::iter::once(loaded).chain(loaded.last_good.as_deref()).chain(candidate)
+        });
+        if let Some(loaded) = versions.find(|loaded| loaded.generation == generation) {
             let saved = batch.as_ref().and_then(|batch| {
                 self.saved.save(&SavedBatch::new(loaded, batch, worker, &reason), &loaded.module)
             });

@@ -61,7 +61,7 @@ pub(crate) struct CheckedModule {
 }
 
 /// What an operator grants to a plugin that wants to see payload.
-const PAYLOAD_GRANT: &str = "payload";
+pub(crate) const PAYLOAD_GRANT: &str = "payload";
 
 /// What is known of a module before it is compiled: hash and manifest, both as `spec` wants them.
 pub(crate) fn inspect(
@@ -108,7 +108,7 @@ fn check_grants(manifest: &Manifest, spec: &PluginSpec) -> Result<(), PluginFaul
     Ok(())
 }
 
-fn manifest_section(bytes: &[u8]) -> Result<&[u8], PluginFault> {
+pub(crate) fn manifest_section(bytes: &[u8]) -> Result<&[u8], PluginFault> {
     let mut manifest = None;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(|error| PluginFault::NotWasm(error.to_string()))? {
@@ -135,11 +135,22 @@ impl CheckedModule {
         engine: &Engine,
         linker: &Linker<HostState>,
         bytes: &[u8],
-        (sha256, manifest, memory_max_bytes): ([u8; 32], Manifest, usize),
+        inspected: ([u8; 32], Manifest, usize),
         spec: &PluginSpec,
     ) -> Result<Self, PluginFault> {
         let module = Module::from_binary(engine, bytes)
             .map_err(|error| PluginFault::Compile(format!("{error:#}")))?;
+        Self::check(module, linker, bytes, inspected, spec)
+    }
+
+    /// Checks a compiled module that [`inspect`] let pass.
+    pub(crate) fn check(
+        module: Module,
+        linker: &Linker<HostState>,
+        bytes: &[u8],
+        (sha256, manifest, memory_max_bytes): ([u8; 32], Manifest, usize),
+        spec: &PluginSpec,
+    ) -> Result<Self, PluginFault> {
         check_imports(&module, &manifest, spec)?;
         check_exports(&module, &manifest)?;
         check_sizes(&module, memory_max_bytes)?;

@@ -93,6 +93,7 @@ impl PluginHost {
                     })
                 }),
                 counters: Arc::clone(&loaded.counters),
+                candidate: None,
             });
             if let (Some(slot), Some(out)) = (&slot, self.out.get_mut(worker)) {
                 *out += slot.instances();
@@ -134,6 +135,9 @@ impl PluginHost {
             let Some(out) = self.out.get_mut(worker) else { continue };
             while let Some(retired) = mailbox.take_retired() {
                 *out = out.saturating_sub(1);
+                if let Retired::Candidate(candidate) = &retired {
+                    *out = out.saturating_sub(candidate.handed_out() - 1);
+                }
                 if let Retired::Set(mut set) = retired {
                     for place in set.places_mut() {
                         let Some(slot) = &place.slot else { continue };

@@ -3,8 +3,8 @@
 use frame::HookPoint;
 
 use crate::{
-    GenerationStatus, PluginHost, PluginState, PluginStatus, counters::Totals, generation::Loaded,
-    manifest::hook_name, module::hex,
+    CompiledStatus, GenerationStatus, PluginHost, PluginState, PluginStatus, counters::Totals,
+    generation::Loaded, manifest::hook_name, module::hex,
 };
 
 impl PluginHost {
@@ -15,6 +15,12 @@ impl PluginHost {
         let order = |hook: &str| HookPoint::ALL.iter().position(|point| hook_name(*point) == hook);
         plugins.sort_by_key(|plugin| order(plugin.hook));
         plugins
+    }
+
+    /// How the compiled modules on disk fared.
+    #[must_use]
+    pub fn compiled(&self) -> CompiledStatus {
+        self.compiled.status()
     }
 
     fn status_of(&self, loaded: &Loaded) -> PluginStatus {
@@ -42,6 +48,7 @@ impl PluginHost {
             sha256: hex(&loaded.module.sha256),
             is_held: loaded.held.is_some(),
             restores: loaded.restores,
+            has_candidate: loaded.trial.is_some(),
             before: loaded.before.as_ref().map(|before| GenerationStatus {
                 generation: before.number,
                 sha256: hex(&before.module.sha256),

@@ -111,12 +111,24 @@ pub struct HostOptions {
     /// Where the random numbers of instances start, so that a run can be repeated; `None`: the system
     /// seeds them.
     pub seed: Option<u64>,
+    /// Where compiled modules are kept; `None`: nowhere. The same holds for this directory.
+    pub compiled_dir: Option<PathBuf>,
+    /// Bytes that they may take; 0: none are kept.
+    pub compiled_bytes_max: u64,
 }
 
 impl HostOptions {
     /// The usual settings: ticks of 100 us, a second for loading.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { workers, tick_us: 100, load_budget_ms: 1000, traps_dir: None, seed: None }
+        Self {
+            workers,
+            tick_us: 100,
+            load_budget_ms: 1000,
+            traps_dir: None,
+            seed: None,
+            compiled_dir: None,
+            compiled_bytes_max: 64 << 20,
+        }
     }
 }

@@ -329,3 +329,22 @@ fn reloads_under_load_lose_no_packet_and_mix_no_batch() {
     assert_eq!((status.total.traps, status.total.unjudged, status.total.bad_verdicts), (0, 0, 0));
     assert!(status.total.drops > 0 && status.total.drops < judged);
 }
+
+#[test]
+fn every_call_is_accounted_for() {
+    let mut rig = Rig::new(2);
+    let spec = rig.spec("p", &Wat { process: every(word(1, 0)), ..Wat::default() });
+    rig.publish(&[spec]);
+    for n in [1, 10, 100] {
+        rig.turn(0, &mut batch(&numbered(n)), Nanos(1));
+    }
+    let status = rig.host.status().remove(0);
+    let total = &status.total;
+    assert_eq!((total.batches, total.packets, total.continued, total.drops), (3, 111, 0, 111));
+    assert!(0 < total.call_cycles_p50 && total.call_cycles_p50 <= total.call_cycles_p99);
+    assert!(0 < total.packet_cycles_p50 && total.packet_cycles_p50 <= total.packet_cycles_p99);
+    // Every call is in the sum, so the largest cannot be above it by more than a bucket is wide.
+    assert!(total.call_cycles_p99 * 15 / 16 <= total.cycles);
+    assert_eq!(status.workers[0].call_cycles_p99, total.call_cycles_p99);
+    assert_eq!(status.workers[1].call_cycles_p99, 0);
+}

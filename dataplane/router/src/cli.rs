@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::bench::BenchCommand;
 use crate::plan::MaxChanged;
+use crate::plugin_manager::ManageCommand;
 use crate::run::CONFIRM_S_MAX;
 
 /// A user-space router on AF_XDP: port slices of shared addresses, longest-prefix match, and
@@ -126,8 +127,11 @@ pub(crate) struct PlanArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
-    /// List plugins with what they did
+    /// List plugins: what runs, what ran before, and what they did
     List {
+        /// The report as JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         socket: SocketArgs,
     },
@@ -135,9 +139,14 @@ pub(crate) enum PluginCommand {
     Reload {
         /// Name of the plugin in the configuration
         name: String,
+        /// The report as JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         socket: SocketArgs,
     },
+    #[command(flatten)]
+    Manage(ManageCommand),
 }
 
 #[derive(Debug, Subcommand)]

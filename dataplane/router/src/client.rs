@@ -91,21 +91,6 @@ pub(crate) fn plan(args: &PlanArgs) -> Result<ExitCode> {
     }))
 }
 
-pub(crate) fn plugins(socket: &Path) -> Result<()> {
-    let value = call(socket, &Request::PluginList)?;
-    println!("{}", serde_json::to_string_pretty(&value)?);
-    Ok(())
-}
-
-pub(crate) fn reload_plugin(socket: &Path, name: String) -> Result<()> {
-    let value = call(socket, &Request::PluginReload { name: name.clone() })?;
-    println!(
-        "{name}: generation {} is live (compiled in {} us, instances in {} us)",
-        value["generation"], value["compile_us"], value["instantiate_us"]
-    );
-    Ok(())
-}
-
 fn call(socket: &Path, request: &Request) -> Result<Value> {
     Ok(ControlClient::connect(socket)?.call(request)?)
 }

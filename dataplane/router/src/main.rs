@@ -10,6 +10,7 @@ mod explain;
 mod filter;
 mod init;
 mod plan;
+mod plugin_manager;
 mod plugins;
 mod preflight;
 mod replay;
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use config::Checked;
+use control::socket::Request;
 use frame::DropReason;
 use tracing_subscriber::EnvFilter;
 
@@ -67,10 +69,14 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Reload(args) => client::reload(&args)?,
         Command::Confirm { cancel, socket } => client::confirm(&socket.socket, cancel)?,
         Command::Plan(args) => return client::plan(&args),
-        Command::Plugin(PluginCommand::List { socket }) => client::plugins(&socket.socket)?,
-        Command::Plugin(PluginCommand::Reload { name, socket }) => {
-            client::reload_plugin(&socket.socket, name)?;
+        Command::Plugin(PluginCommand::List { json, socket }) => {
+            plugin_manager::list(&socket.socket, json)?;
         }
+        Command::Plugin(PluginCommand::Reload { name, json, socket }) => {
+            let request = Request::PluginReload { name };
+            plugin_manager::loaded(&socket.socket, &request, json)?;
+        }
+        Command::Plugin(PluginCommand::Manage(command)) => return plugin_manager::run(command),
         Command::Detach(args) => {
             let config = Checked::load(&args.config)?;
             let removed = xdp::detach(&config.router.name, &config.router.bpffs)?;

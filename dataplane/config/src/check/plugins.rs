@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::{Checker, Names, check_name};
 use crate::model::{Grant, Plugin, PluginConfig, PluginHook, PluginOptions};
-use crate::raw::{Field, RawConfig, RawPlugin, RawPluginOptions, Tables};
+use crate::raw::{RawConfig, RawPlugin, RawPluginOptions, Tables};
 use crate::reason::{Place, Reason};
 
 /// A Wasm page.
@@ -18,8 +18,6 @@ const MEMORY_BYTES_MAX: u32 = 1 << 30;
 const TICK_US: u32 = 100;
 const BUDGET_US_MAX: u32 = 1_000_000;
 const TRAPS_MAX: u32 = 1_000_000;
-/// More cycles than any packet may take.
-const CYCLES_MAX: u32 = 1_000_000;
 const COMPILED_BYTES_DEFAULT: u32 = 64 << 20;
 
 impl Checker<'_> {
@@ -50,13 +48,7 @@ impl Checker<'_> {
                 0..=u32::MAX,
                 COMPILED_BYTES_DEFAULT,
             ),
-            budget_cycles_per_packet: self.cycles(&at, &raw.budget_cycles_per_packet),
         }
-    }
-
-    fn cycles(&mut self, at: &Place, field: &Field<i64>) -> Option<u32> {
-        field.as_ref()?;
-        Some(self.number(at, "budget_cycles_per_packet", field, 1..=CYCLES_MAX, CYCLES_MAX))
     }
 
     fn plugin(&mut self, at: &Place, raw: &RawPlugin, names: &mut Names<()>) -> Plugin {
@@ -89,7 +81,6 @@ impl Checker<'_> {
                 (PAGE_BYTES, MEMORY_BYTES_MAX),
                 Plugin::MEMORY_MAX_BYTES,
             ),
-            budget_cycles_per_packet: self.cycles(at, &raw.budget_cycles_per_packet),
             traps_max: self.number(
                 at,
                 "traps_max",

@@ -12,8 +12,6 @@ pub struct PluginOptions {
     pub state_dir: PathBuf,
     /// Bytes that compiled modules may take; 0: none are kept.
     pub compiled_bytes_max: u32,
-    /// The most clock cycles a packet that a plugin may take, at the 99th percentile of its trial.
-    pub budget_cycles_per_packet: Option<u32>,
 }
 
 /// A plugin. Whether its file is there and sound is found out when it is loaded.
@@ -37,8 +35,6 @@ pub struct Plugin {
     pub budget_us: u32,
     /// Bound of its linear memory, in bytes; a multiple of a Wasm page (64 KiB).
     pub memory_max_bytes: u32,
-    /// The most clock cycles a packet that it may take; `None`: what holds for all.
-    pub budget_cycles_per_packet: Option<u32>,
     /// After this many traps within a minute it is disabled.
     pub traps_max: u32,
     /// What the module's bytes must hash to.

@@ -198,7 +198,13 @@ metric_table! {
     Counter PLUGIN_TRAPS "sluice_plugin_traps_total" ["plugin"]
         "Traps of the plugin."
     Gauge PLUGIN_CYCLES "sluice_plugin_cycles_per_packet" ["plugin"]
-        "Clock cycles that the plugin takes for a packet, over the last second."
+        "Clock cycles that the plugin takes for a packet, over all its calls."
+    Counter PLUGIN_VERDICTS "sluice_plugin_verdicts_total" ["plugin", "verdict"]
+        "Packets by what the plugin made of them: continue, drop, default-drop, transmit; and how often it was bad, unjudged, or left to the last-good generation."
+    Gauge PLUGIN_CALL_CYCLES "sluice_plugin_call_cycles" ["plugin", "hook", "worker", "quantile"]
+        "Clock cycles of a call of the plugin that half of its calls, or 99 % of them, do not exceed."
+    Gauge PLUGIN_PACKET_CYCLES "sluice_plugin_packet_cycles" ["plugin", "hook", "worker", "quantile"]
+        "Clock cycles a packet that half of the plugin's packets, or 99 % of them, do not exceed."
 }
 
 /// Registers the help of every metric with the current recorder.

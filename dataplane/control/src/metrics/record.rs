@@ -135,7 +135,9 @@ fn worker(row: &WorkerStatus) {
 /// A plugin without a name has no series; a missing number has none either.
 fn plugin(status: &Value) {
     let Some(name) = status.get("name").and_then(Value::as_str) else { return };
-    let number = |key| status.get(key).and_then(Value::as_u64);
+    let field =
+        |key| status.get("total").and_then(|total| total.get(key)).or_else(|| status.get(key));
+    let number = |key| field(key).and_then(Value::as_u64);
     if let Some(generation) = number("generation") {
         PLUGIN_GENERATION.set_count([name], generation);
     }
@@ -148,8 +150,36 @@ fn plugin(status: &Value) {
     if let Some(traps) = number("traps") {
         PLUGIN_TRAPS.set([name], traps);
     }
-    if let Some(cycles) = status.get("cycles_per_packet").and_then(Value::as_f64) {
+    if let Some(cycles) = field("cycles_per_packet").and_then(Value::as_f64) {
         PLUGIN_CYCLES.set([name], cycles);
+    }
+    for (verdict, key) in [
+        ("continue", "continued"),
+        ("drop", "drops"),
+        ("default-drop", "default_drops"),
+        ("transmit", "transmitted"),
+        ("bad", "bad_verdicts"),
+        ("unjudged", "unjudged"),
+        ("last-good", "stood_in"),
+    ] {
+        if let Some(packets) = number(key) {
+            PLUGIN_VERDICTS.set([name, verdict], packets);
+        }
+    }
+    let hook = status.get("hook").and_then(Value::as_str).unwrap_or("-");
+    let workers = status.get("workers").and_then(Value::as_array).into_iter().flatten();
+    for (worker, counts) in workers.enumerate() {
+        let worker = worker.to_string();
+        for (of, quantile, key) in [
+            (&PLUGIN_CALL_CYCLES, "0.5", "call_cycles_p50"),
+            (&PLUGIN_CALL_CYCLES, "0.99", "call_cycles_p99"),
+            (&PLUGIN_PACKET_CYCLES, "0.5", "packet_cycles_p50"),
+            (&PLUGIN_PACKET_CYCLES, "0.99", "packet_cycles_p99"),
+        ] {
+            if let Some(cycles) = counts.get(key).and_then(Value::as_u64) {
+                of.set_count([name, hook, &worker, quantile], cycles);
+            }
+        }
     }
 }
 
@@ -245,6 +275,9 @@ mod tests {
             r#"sluice_slices{owner="node-a",state="owned"} 1"#,
             r#"sluice_slices{owner="node-a",state="draining"} 0"#,
             r#"sluice_plugin_cycles_per_packet{plugin="filter"} 11.25"#,
+            r#"sluice_plugin_packets_total{plugin="filter"} 1000000"#,
+            r#"sluice_plugin_verdicts_total{plugin="filter",verdict="continue"} 999988"#,
+            r#"sluice_plugin_call_cycles{plugin="filter",hook="ingress",worker="0",quantile="0.99"} 2560"#,
             r#"sluice_routes{family="ipv4"} 1190000"#,
             r#"sluice_route_bytes{table="fib6"} 1300000"#,
         ] {

@@ -67,6 +67,39 @@ pub enum Request {
         /// The plugin's name in the configuration.
         name: String,
     },
+    /// Load a plugin from another file.
+    PluginLoad {
+        /// The plugin's name in the configuration.
+        name: String,
+        /// The module, which the router reads.
+        module: PathBuf,
+        /// A file with its configuration; what the plugin that runs has without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        config: Option<PathBuf>,
+        /// As a candidate beside the plugin that runs.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        shadow: bool,
+    },
+    /// Bring a plugin's generation before back.
+    PluginRollback {
+        /// The plugin's name in the configuration.
+        name: String,
+    },
+    /// What a plugin's candidate would have done otherwise.
+    PluginShadow {
+        /// The plugin's name in the configuration.
+        name: String,
+    },
+    /// Put a plugin's candidate into force.
+    PluginPromote {
+        /// The plugin's name in the configuration.
+        name: String,
+    },
+    /// End the trial of a plugin's candidate.
+    PluginDiscard {
+        /// The plugin's name in the configuration.
+        name: String,
+    },
     /// Tell what would become of a packet, and why, without sending it.
     Explain {
         /// The interface that receives it.
@@ -197,6 +230,19 @@ mod tests {
             (
                 Request::PluginReload { name: "filter".into() },
                 r#"{"request":"plugin-reload","name":"filter"}"#,
+            ),
+            (
+                Request::PluginLoad {
+                    name: "filter".into(),
+                    module: "/new.wasm".into(),
+                    config: None,
+                    shadow: true,
+                },
+                r#"{"request":"plugin-load","name":"filter","module":"/new.wasm","shadow":true}"#,
+            ),
+            (
+                Request::PluginRollback { name: "filter".into() },
+                r#"{"request":"plugin-rollback","name":"filter"}"#,
             ),
             (
                 Request::Explain {

@@ -338,6 +338,11 @@ fn neighbors(report: &StatusReport) -> Table {
     table
 }
 
+/// A value of a plugin; sums over all workers stand in `total`.
+fn field<'v>(plugin: &'v Value, key: &str) -> Option<&'v Value> {
+    plugin.get("total").and_then(|total| total.get(key)).or_else(|| plugin.get(key))
+}
+
 fn plugins(report: &StatusReport) -> Table {
     let mut table = Table::new(
         "plugins",
@@ -347,11 +352,14 @@ fn plugins(report: &StatusReport) -> Table {
             ("packets", Right),
             ("drops", Right),
             ("traps", Right),
+            ("unjudged", Right),
             ("cycles/packet", Right),
+            ("p50", Right),
+            ("p99", Right),
         ],
     );
     for plugin in &report.plugins {
-        let number = |key: &str| match plugin.get(key) {
+        let number = |key: &str| match field(plugin, key) {
             Some(value) if value.is_u64() => value.as_u64().map_or_else(|| "-".into(), count),
             Some(value) if value.is_f64() => {
                 value.as_f64().map_or_else(|| "-".into(), |value| format!("{value:.1}"))
@@ -364,7 +372,10 @@ fn plugins(report: &StatusReport) -> Table {
             number("packets"),
             number("drops"),
             number("traps"),
+            number("unjudged"),
             number("cycles_per_packet"),
+            number("packet_cycles_p50"),
+            number("packet_cycles_p99"),
         ]);
     }
     table

@@ -134,8 +134,12 @@ pub(crate) fn report() -> StatusReport {
         },
         punt: PuntStatus { written: 41, refused: 2 },
         plugins: vec![serde_json::json!({
-            "name": "filter", "generation": 4, "packets": 1_000_000, "drops": 12, "traps": 0,
-            "cycles_per_packet": 11.25, "shadow": false,
+            "name": "filter", "hook": "ingress", "generation": 4,
+            "total": {
+                "packets": 1_000_000, "drops": 12, "continued": 999_988, "traps": 0, "unjudged": 0,
+                "cycles_per_packet": 11.25, "packet_cycles_p50": 10, "packet_cycles_p99": 40,
+            },
+            "workers": [{ "call_cycles_p50": 640, "call_cycles_p99": 2_560 }],
         })],
         reloads: ReloadStatus {
             ok: 2,

@@ -14,7 +14,7 @@ use control::socket::{Request, Responder};
 use control::status::ReloadStatus;
 use crossbeam::channel::{Receiver, Sender, select};
 use forward::{Neighbor, SampleRing, WorkerCounters};
-use policy::Checkpoint;
+use policy::{Checkpoint, PluginConfig};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
@@ -25,7 +25,7 @@ use crate::run::datapath::{self, Datapath};
 use crate::run::host_state::HostState;
 use crate::run::neighbors::Kept;
 use crate::run::plans::{Planned, Purpose};
-use crate::run::plugin_thread::PluginThread;
+use crate::run::plugin_thread::{PluginDeed, PluginThread};
 use crate::run::punt_thread::PuntThread;
 use crate::run::report::Rates;
 use crate::run::source::Source;
@@ -247,6 +247,22 @@ impl ControlLoop {
             Request::Plan { file } => self.start_plan(file, Purpose::Show, responder),
             Request::PluginList => responder.reply_with(Ok::<_, String>(self.plugins.status())),
             Request::PluginReload { name } => self.plugins.reload(name, responder),
+            Request::PluginRollback { name } => {
+                self.plugins.act(PluginDeed::Rollback(name), responder);
+            }
+            Request::PluginLoad { name, module, config, shadow } => {
+                let config = config.map(PluginConfig::File);
+                self.plugins.act(PluginDeed::Load { name, module, config, shadow }, responder);
+            }
+            Request::PluginShadow { name } => {
+                self.plugins.act(PluginDeed::Shadow(name), responder);
+            }
+            Request::PluginPromote { name } => {
+                self.plugins.act(PluginDeed::Promote(name), responder);
+            }
+            Request::PluginDiscard { name } => {
+                self.plugins.act(PluginDeed::Discard(name), responder);
+            }
             Request::Explain { interface, packet, has_link_layer, keep_mac } => {
                 reply(responder, self.explain(&interface, &packet, has_link_layer, keep_mac));
             }
@@ -378,6 +394,5 @@ pub(crate) fn name_of(action: &Action) -> String {
         Action::Routes => "routes".to_owned(),
         Action::Slices => "slices".to_owned(),
         Action::Plugins(_) => "plugins".to_owned(),
-        Action::PluginLimits => "plugin limits".to_owned(),
     }
 }

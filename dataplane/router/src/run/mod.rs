@@ -199,6 +199,8 @@ fn handoffs(workers: usize, poll: Poll) -> Result<(Vec<Bell>, Vec<Option<Handoff
 
 fn load_plugins(config: &Checked, workers: usize) -> Result<(PluginHost, Vec<WorkerChain>)> {
     let mut options = HostOptions::new(workers);
+    options.compiled_dir = Some(config.plugin_options.state_dir.join("compiled"));
+    options.compiled_bytes_max = config.plugin_options.compiled_bytes_max.into();
     options.traps_dir = Some(config.plugin_options.state_dir.join("traps"));
     let (mut host, chains) = PluginHost::new(options)?;
     let prepared = host.prepare(&plugins::specs(config))?;

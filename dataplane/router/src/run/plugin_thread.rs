@@ -1,6 +1,7 @@
 //! The thread of the policy host: compiling takes milliseconds to seconds, during which neighbors
 //! and routes must go on being published.
 
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,8 @@ use anyhow::{Context, Result, anyhow};
 use control::socket::Responder;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use policy::{
-    AsidePlugins, Checkpoint, ListedPlugin, PluginHost, PluginSpec, PluginStatus, PreparedSet,
+    AsidePlugins, Checkpoint, ListedPlugin, PluginConfig, PluginHost, PluginSpec, PluginStatus,
+    PolicyError, PreparedSet, ReloadReport,
 };
 use tracing::{info, warn};
 
@@ -32,6 +34,8 @@ enum Order {
     Forget,
     /// Load one plugin again.
     Reload(String, Responder),
+    /// What an operator asks for by a command.
+    Act(PluginDeed, Responder),
     /// What plugins did.
     Status(Sender<Vec<PluginStatus>>),
     /// Which there are.
@@ -40,6 +44,54 @@ enum Order {
     Aside(Sender<Result<Box<AsidePlugins>>>),
     /// The same of those that run and of those of a new configuration, for a plan.
     AsidesOfPlan(Vec<PluginSpec>, Sender<Result<Box<(AsidePlugins, AsidePlugins)>>>),
+}
+
+/// What an operator may ask for.
+pub(crate) enum PluginDeed {
+    /// Bring the generation before back.
+    Rollback(String),
+    /// Load a plugin from another file, or a candidate beside it.
+    Load { name: String, module: PathBuf, config: Option<PluginConfig>, shadow: bool },
+    /// Tell what the candidate would have done otherwise.
+    Shadow(String),
+    /// Put the candidate into force.
+    Promote(String),
+    /// End the trial of the candidate.
+    Discard(String),
+}
+
+impl PluginDeed {
+    fn on(self, host: &mut PluginHost, responder: Responder) {
+        let told = |what: &str, result: Result<ReloadReport, PolicyError>| {
+            match &result {
+                Ok(report) => info!(plugin = report.name, generation = report.generation, "{what}"),
+                Err(error) => warn!(%error, "not {what}; what ran runs on"),
+            }
+            result
+        };
+        match self {
+            Self::Rollback(name) => {
+                responder.reply_with(told("rolled back", host.rollback(&name)));
+            }
+            Self::Load { name, module, config, shadow: true } => {
+                let result = host.load_candidate(&name, &module, config);
+                responder.reply_with(told("loaded as a candidate", result));
+            }
+            Self::Load { name, module, config, shadow: false } => {
+                let result = host.load_from(&name, &module, config);
+                responder.reply_with(told("loaded", result));
+            }
+            Self::Promote(name) => responder.reply_with(told("promoted", host.promote(&name))),
+            Self::Shadow(name) => responder.reply_with(host.candidate(&name)),
+            Self::Discard(name) => {
+                let result = host.discard(&name);
+                if result.is_ok() {
+                    info!(plugin = name, "its candidate is discarded");
+                }
+                responder.reply_with(result);
+            }
+        }
+    }
 }
 
 /// Asks the policy host from another thread.
@@ -114,6 +166,12 @@ impl PluginThread {
         let _ = self.orders.0.send(Order::Reload(name, responder));
     }
 
+    /// Does what an operator asks for, and answers.
+    pub(crate) fn act(&self, deed: PluginDeed, responder: Responder) {
+        // As for a reload.
+        let _ = self.orders.0.send(Order::Act(deed, responder));
+    }
+
     pub(crate) fn status(&self) -> Vec<PluginStatus> {
         self.ask(Order::Status).unwrap_or_default()
     }
@@ -175,6 +233,7 @@ fn run(mut host: PluginHost, orders: &Receiver<Order>) {
                 }
                 responder.reply_with(result);
             }
+            Ok(Order::Act(deed, responder)) => deed.on(&mut host, responder),
             Ok(Order::Status(reply)) => {
                 let _ = reply.send(host.status());
             }

@@ -1,0 +1,232 @@
+//! Commands for plugins on a running router, in network namespaces that the test makes, with traffic;
+//! skipped without root.
+
+mod common;
+
+#[path = "common/net/mod.rs"]
+mod net;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use net::{Namespace, Router, Tap, link, wait_until};
+use serde_json::Value;
+use wire::{MacAddress, ethernet, ipv4, protocol, udp};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const WAN: usize = 0;
+
+/// A module that gives up at packets to port 7, and at no other.
+const GIVES_UP: &str = r#"(module
+    (@custom "sluice.manifest" "abi = \"1.0\"\nname = \"gives-up\"\nhooks = [\"ingress\"]\nmemory_max_bytes = 1048576\n")
+    (memory (export "memory") 1)
+    (data (i32.const 16) "\30\00\00\00\00\01\00\00\00\04\00\00\40\00\00\00\00\80\00\00\08\00\00\00\00\a0\00\00\00\10\00\00\00\c0\00\00\00\01\00\00\00\e0\00\00\00\00\00\00")
+    (func (export "sluice_abi_version") (result i32) i32.const 0x10000)
+    (func (export "sluice_layout") (result i32) i32.const 16)
+    (func (export "sluice_configure") (param i32) (result i32) i32.const 0)
+    (func $gives_up unreachable)
+    (func $process (export "sluice_process") (param $n i32) (param $now i64) (local $i i32)
+      (block $end (loop $next
+        (br_if $end (i32.ge_u (local.get $i) (local.get $n)))
+        (if (i32.eq (i32.const 7) (i32.load16_u offset=34
+              (i32.add (i32.const 1024) (i32.mul (local.get $i) (i32.const 64)))))
+          (then (call $gives_up)))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br $next)))))"#;
+
+struct Stage {
+    tap: Tap,
+    router: Router,
+    space: Namespace,
+    _far: Namespace,
+}
+
+fn rules(port: u16) -> String {
+    format!("default = \"allow\"\nrules = [{{ action = \"drop\", destination_ports = {port} }}]\n")
+}
+
+impl Stage {
+    fn new(plugins: &Path) -> Option<Self> {
+        if !net::available("commands for plugins") {
+            return None;
+        }
+        let (space, far) =
+            (Namespace::new("router").forwards().mute(), Namespace::new("far").mute());
+        link((&space, "wan0", "02:00:00:00:00:01"), (&far, "wan0p", "02:00:00:00:01:01"), 1500);
+        link((&space, "lan0", "02:00:00:00:00:02"), (&far, "lan0p", "02:00:00:00:01:02"), 1500);
+        space.ip("addr add 10.0.0.11/24 dev wan0");
+        space.ip("addr add 10.1.0.1/24 dev lan0");
+        let tap = Tap::new(&far, &["wan0p", "lan0p"]);
+        let interfaces = [("wan0", "outside"), ("lan0", "inside")];
+        let rest = "[[neighbor]]\naddress = \"10.1.0.2\"\ninterface = \"lan0\"\n\
+                    mac = \"02:00:00:00:00:cc\"\n";
+        let router = Router::start_with(&space, &interfaces, "\"off\"", "", rest);
+        let stage = Self { tap, router, space, _far: far };
+        fs::copy(plugins.join("filter.wasm"), stage.file("filter.wasm")).expect("a plugin");
+        fs::write(stage.file("rules.toml"), rules(2001)).expect("a file");
+        fs::write(stage.file("other.toml"), rules(2002)).expect("a file");
+        fs::write(stage.file("gives-up.wasm"), wat::parse_str(GIVES_UP).expect("a module"))
+            .expect("a file");
+        let config = fs::read_to_string(stage.file("sluice.toml")).expect("the configuration");
+        let plugin = "[[plugin]]\nname = \"filter\"\npath = \"filter.wasm\"\nhook = \"ingress\"\n\
+                      config_file = \"rules.toml\"\n";
+        fs::write(stage.file("sluice.toml"), config + plugin).expect("a file");
+        stage.router.reload();
+        Some(stage)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.router.file(name)
+    }
+
+    fn ask(&self, words: &[&str]) -> Output {
+        self.router.command(words).output().expect("sluice runs")
+    }
+
+    #[track_caller]
+    fn done(&self, words: &[&str]) -> String {
+        let output = self.ask(words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {said}\n{}", self.router.log());
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    #[track_caller]
+    fn json(&self, words: &[&str]) -> Value {
+        let text = self.done(&[words, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    #[track_caller]
+    fn refused(&self, words: &[&str]) -> String {
+        let output = self.ask(words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    }
+
+    /// Sends a packet to each port, and returns how many were dropped by the plugin.
+    #[track_caller]
+    fn send(&self, ports: &[u16]) -> u64 {
+        let received = |stage: &Self| -> u64 {
+            stage.router.status().interfaces.iter().map(|interface| interface.rx_packets).sum()
+        };
+        let (before, dropped) = (received(self), self.router.drops("plugin"));
+        for port in ports {
+            self.tap.send(WAN, &frame(*port));
+        }
+        let wanted = before + ports.len() as u64;
+        wait_until("the packets came", PATIENCE, || received(self) >= wanted);
+        self.router.drops("plugin") - dropped
+    }
+}
+
+fn frame(port: u16) -> Vec<u8> {
+    let mut frame = vec![0; ethernet::HEADER_LEN];
+    let header = frame.first_chunk_mut().expect("a header");
+    let mac = MacAddress([2, 0, 0, 0, 0, 1]);
+    ethernet::write_header(header, mac, MacAddress([2, 0, 0, 0, 1, 1]), ethernet::ETHERTYPE_IPV4);
+    let mut ip = [0; ipv4::HEADER_LEN];
+    ipv4::Ipv4Repr {
+        source: [198, 51, 100, 7],
+        destination: [10, 1, 0, 2],
+        protocol: protocol::UDP,
+        ttl: 64,
+        traffic_class: 0,
+        dont_fragment: false,
+        identification: 1,
+        payload_len: 12,
+    }
+    .emit(&mut ip);
+    frame.extend(ip);
+    let mut header = [0; udp::HEADER_LEN];
+    udp::emit_header(&mut header, 53, port, 12, 0);
+    frame.extend(header);
+    frame.extend([0; 4]);
+    frame
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+#[test]
+fn candidates_rollbacks_and_saved_traps_over_the_control_socket() {
+    let Some(plugins) = common::plugins() else {
+        eprintln!("skipped: commands for plugins: no plugins (cargo xtask plugins)");
+        return;
+    };
+    let Some(mut stage) = Stage::new(&plugins) else { return };
+    let (filter, other) = (stage.file("filter.wasm"), stage.file("other.toml"));
+    assert_eq!(stage.send(&[2000, 2001, 2002]), 1);
+    assert!(stage.refused(&["plugin", "rollback", "filter"]).contains("no generation before"));
+    assert!(stage.refused(&["plugin", "shadow", "filter"]).contains("no candidate"));
+    assert!(stage.refused(&["plugin", "promote", "none"]).contains("no plugin is named"));
+
+    // A candidate with other rules: one new drop, one new pass, and nothing happens.
+    let words = ["plugin", "load", "--shadow", "filter", path(&filter), "--config", path(&other)];
+    stage.done(&words);
+    assert_eq!(stage.send(&[2000, 2001, 2002, 2003]), 1);
+    let found = stage.json(&["plugin", "shadow", "filter"]);
+    assert_eq!((&found["packets"], &found["new_drops"]), (&4.into(), &1.into()), "{found}");
+    assert_eq!((&found["new_passes"], &found["others"]), (&1.into(), &0.into()), "{found}");
+    let samples: Vec<&str> = found["samples"]
+        .as_array()
+        .expect("samples")
+        .iter()
+        .filter_map(|sample| sample["packet"].as_str())
+        .collect();
+    let packet = |port: u16| format!("udp 198.51.100.7:53 > 10.1.0.2:{port}, 32 bytes, ttl 64");
+    assert!(samples.contains(&packet(2001).as_str()), "{samples:?}");
+    assert!(samples.contains(&packet(2002).as_str()), "{samples:?}");
+
+    // Promoted; and back, without compiling.
+    stage.done(&["plugin", "promote", "filter"]);
+    assert_eq!(stage.send(&[2001, 2002, 2002]), 2);
+    let back = stage.json(&["plugin", "rollback", "filter"]);
+    assert_eq!((&back["restores"], &back["compile_us"]), (&1.into(), &0.into()));
+    assert_eq!(stage.send(&[2001, 2002, 2002]), 1);
+    let listed = stage.json(&["plugin", "list"]);
+    assert_eq!(
+        (&listed[0]["generation"], &listed[0]["before"]["generation"]),
+        (&3.into(), &2.into())
+    );
+    assert!(stage.done(&["plugin", "list"]).contains("generation 1 again"));
+    stage.done(&["plugin", "load", "--shadow", "filter", path(&filter)]);
+    stage.done(&["plugin", "discard", "filter"]);
+
+    // A module that traps: its batch is saved, and traps again without the router.
+    stage.done(&["plugin", "load", "filter", path(&stage.file("gives-up.wasm"))]);
+    stage.send(&[7]);
+    let state = stage.file("control.plugins");
+    let saved = state.join("traps/filter-4-1.json");
+    wait_until("the batch is saved", PATIENCE, || saved.exists());
+    let sluice = |words: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_sluice")).args(words).output().expect("sluice runs")
+    };
+    let again = sluice(&["plugin", "replay", path(&saved)]);
+    let text = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert_eq!(again.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&again.stderr));
+    assert!(text.contains("reproduced: it gave up") && text.contains("in gives_up"), "{text}");
+    assert!(text.contains(&format!("packet 0 alone: {}", packet(7))), "{text}");
+    let other = path(&stage.file("rules.toml")).to_owned();
+    assert_eq!(sluice(&["plugin", "replay", &other]).status.code(), Some(1));
+    stage.done(&["plugin", "rollback", "filter"]);
+    assert_eq!(stage.send(&[7, 2001]), 1);
+
+    // What a file holds, without a router.
+    let report = sluice(&["plugin", "inspect", path(&filter), "--json"]);
+    let report: Value = serde_json::from_slice(&report.stdout).expect("JSON");
+    assert_eq!(report["name"], "filter");
+    assert_eq!(report["sha256"].as_str().map(str::len), Some(64));
+
+    // A restart takes the configured file, compiled before.
+    let compiled = fs::read_dir(state.join("compiled")).expect("a directory").count();
+    assert_eq!(compiled, 2, "the filter and the one that gives up");
+    stage.router.crash_and_start(&stage.space);
+    let listed = stage.json(&["plugin", "list"]);
+    assert_eq!((&listed[0]["generation"], &listed[0]["is_held"]), (&1.into(), &false.into()));
+    assert_eq!(stage.send(&[2001, 2002]), 1);
+    stage.router.assert_conserved();
+}
