@@ -13,6 +13,9 @@ use frame::{DropReason, Nanos, Verdict};
 use policy::{CompiledStatus, HostOptions};
 use tempfile::TempDir;
 
+/// Does something to a file.
+type Tamper = Box<dyn Fn(&Path)>;
+
 const DROPPED: Verdict = Verdict::Drop(DropReason::Plugin);
 
 fn options(directory: &Path) -> HostOptions {
@@ -78,7 +81,7 @@ fn whatever_is_odd_is_refused_removed_and_compiled_again() {
             fs::write(file, bytes).expect("a file");
         }
     };
-    let cases: [(&str, Box<dyn Fn(&Path)>); 10] = [
+    let cases: [(&str, Tamper); 10] = [
         ("its first byte", Box::new(flip(|_| 0))),
         ("the engine's hash", Box::new(flip(|_| 16))),
         ("the module's hash", Box::new(flip(|_| 48))),
