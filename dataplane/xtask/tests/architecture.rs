@@ -58,7 +58,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sluice-manifest", &["sluice-abi"]),
     ("sluice-macros", &["sluice-manifest"]),
     ("sluice-sdk", &["sluice-abi", "sluice-macros"]),
-    ("filter", &["sluice-sdk"]),
+    ("prefixes", &[]),
+    ("filter", &["sluice-sdk", "prefixes"]),
     ("rate-limit", &["sluice-sdk"]),
     (
         "benches",
