@@ -60,6 +60,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sluice-sdk", &["sluice-abi", "sluice-macros"]),
     ("prefixes", &[]),
     ("filter", &["sluice-sdk", "prefixes"]),
+    ("hop-distance", &["sluice-sdk", "prefixes"]),
+    ("syn-guard", &["sluice-sdk"]),
+    ("egress-tags", &["sluice-sdk"]),
     ("rate-limit", &["sluice-sdk"]),
     (
         "benches",
