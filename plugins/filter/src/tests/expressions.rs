@@ -461,7 +461,7 @@ fn meaning() -> impl Strategy<Value = Meaning> {
         net().prop_map(|(net, len)| Meaning::Destination(net, len)),
         (net(), any::<bool>()).prop_map(|((net, len), same)| Meaning::Either(net, len, same)),
         (0_u16..4, 0_u8..3)
-            .prop_map(|(n, len)| Meaning::Six(n * 0x5555 & !(0xffff >> (len * 8)), len * 8)),
+            .prop_map(|(n, len)| Meaning::Six((n * 0x5555) & !(0xffff >> (len * 8)), len * 8)),
         (
             prop::sample::select(vec!["tcp", "udp"]),
             prop::sample::select(vec!["srcport", "dstport", "port"]),
