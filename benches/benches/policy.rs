@@ -13,7 +13,8 @@ use std::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use frame::{Batch, CHUNK_BYTES, Descriptor, Frame, Hook, HookPoint, Nanos, Verdict};
 use policy::{HostOptions, PluginConfig, PluginHost, PluginSpec, WorkerChain};
-use sluice_abi::flags;
+use sluice_abi::{BATCH_MAX, direction, flags};
+use sluice_sdk::{Config as _, Declared, Parts, Plugin};
 
 /// Accepts everything: what is left is the host's own work.
 const TRIVIAL: &str = r#"(module
@@ -25,18 +26,21 @@ const TRIVIAL: &str = r#"(module
   (func (export "sluice_configure") (param i32) (result i32) (i32.const 0))
   (func (export "sluice_process") (param i32 i64)))"#;
 
+/// The plugins of this repository that are measured.
+const PACKAGES: [&str; 4] = ["filter", "hop-distance", "rate-limit", "syn-guard"];
+
 /// Builds the plugins of this repository; `None` without the target.
 fn plugins() -> Option<PathBuf> {
     let target = "wasm32-unknown-unknown";
     let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--target", target, "--profile", "plugin"])
-        .args(["-p", "filter", "-p", "rate-limit", "--target-dir"])
-        .arg(&built)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-        .status();
-    if !status.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: filter and rate-limit: they do not build for {target}");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--target", target, "--profile", "plugin", "--target-dir"]);
+    cargo.arg(&built).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    for package in PACKAGES {
+        cargo.args(["-p", package]);
+    }
+    if !cargo.status().is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: {}: they do not build for {target}", PACKAGES.join(", "));
         return None;
     }
     Some(built.join(target).join("plugin"))
@@ -56,6 +60,38 @@ fn rules(count: usize) -> String {
     format!("default = \"allow\"\n{}", (0..count).map(rule).collect::<String>())
 }
 
+/// The same rules as expressions, which about as many again follow that the packets do match, each
+/// some: the flags, the TTL and a source among them.
+fn expressions(count: usize) -> String {
+    let rule = |n: usize| {
+        let when = match n % 4 {
+            0 => format!(
+                "ip.src in {{172.16.{}.0/24 2001:db8:{n:x}::/48}} and tcp.dstport == {n}",
+                n % 256
+            ),
+            1 => format!(
+                "ip.src == 10.{}.0.0/16 and tcp.dstport in {{{}..{}}}",
+                n % 256,
+                n * 10,
+                n * 10 + 50
+            ),
+            2 => format!("udp.port == {} and not ip.ttl < {}", n * 31, n % 64),
+            _ => format!("tcp.flags.syn and not tcp.flags.ack and ip.dst == 192.0.2.{}", n % 256),
+        };
+        format!("[[rules]]\naction = \"drop\"\nwhen = \"{when}\"\n")
+    };
+    format!("default = \"allow\"\n{}", (0..count).map(rule).collect::<String>())
+}
+
+/// 1000 prefixes with limits of their own.
+fn distances() -> String {
+    let prefix = |n: usize| {
+        let (a, b) = (n / 250, n % 250);
+        format!("[[prefixes]]\nprefix = \"10.{a}.{b}.0/24\"\nmax_hops = {}\n", 10 + n % 20)
+    };
+    format!("max_hops = 40\n{}", (0..1000).map(prefix).collect::<String>())
+}
+
 fn source(n: usize) -> Descriptor {
     Descriptor {
         source: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, (n >> 4) as u8, (n & 15) as u8, 9],
@@ -63,8 +99,11 @@ fn source(n: usize) -> Descriptor {
         source_port: (n * 7919) as u16,
         destination_port: (n * 31) as u16,
         protocol: if n.is_multiple_of(3) { 17 } else { 6 },
+        tcp_flags: if n.is_multiple_of(3) { 0 } else { 2 },
         flags: flags::PORTS,
         length: 64,
+        ttl: 40 + (n % 24) as u8,
+        direction: direction::INBOUND,
         ..Descriptor::default()
     }
 }
@@ -100,16 +139,15 @@ fn benches(criterion: &mut Criterion) {
         ("trivial x4", PluginSpec::new("trivial", &trivial, HookPoint::Ingress), 4),
     ];
     if let Some(plugins) = plugins() {
-        let mut plugin = |label, file: &str, config: &str| {
+        let mut plugin = |label: &'static str, file: &str, config: &str| {
             let mut spec = PluginSpec::new(file, plugins.join(file), HookPoint::Ingress);
             spec.config = PluginConfig::Table(config.parse().expect("TOML"));
             spec.grants = vec!["meter".to_owned()];
             cases.push((label, spec, 1));
         };
-        plugin("filter 10", "filter.wasm", &rules(10));
-        plugin("filter 100", "filter.wasm", &rules(100));
-        plugin("filter 1000", "filter.wasm", &rules(1000));
-        plugin("rate-limit", "rate_limit.wasm", "packets_per_s = 1e9\nburst = 1000000");
+        for (label, file, config) in &configurations() {
+            plugin(label, file, config);
+        }
     }
 
     let descriptors: Vec<_> = (0..4096).map(source).collect();
@@ -145,6 +183,61 @@ fn benches(criterion: &mut Criterion) {
                 batch.verdicts[..n].fill(Verdict::Continue);
                 turn += 1;
                 std::hint::black_box(&mut batch);
+            });
+        });
+    }
+    group.finish();
+    for (label, file, config) in configurations() {
+        match file {
+            "filter.wasm" => native::<filter::Filter>(criterion, label, &config),
+            "hop_distance.wasm" => native::<hop_distance::HopDistance>(criterion, label, &config),
+            "syn_guard.wasm" => native::<syn_guard::SynGuard>(criterion, label, &config),
+            _ => native::<rate_limit::RateLimit>(criterion, label, &config),
+        }
+    }
+}
+
+/// What is measured of each plugin: a label, the module and its configuration.
+fn configurations() -> Vec<(&'static str, &'static str, String)> {
+    vec![
+        ("filter 10", "filter.wasm", rules(10)),
+        ("filter 100", "filter.wasm", rules(100)),
+        ("filter 1000", "filter.wasm", rules(1000)),
+        ("filter 100 expressions", "filter.wasm", expressions(100)),
+        ("filter 1000 expressions", "filter.wasm", expressions(1000)),
+        ("hop-distance", "hop_distance.wasm", distances()),
+        ("rate-limit", "rate_limit.wasm", "packets_per_s = 1e9\nburst = 1000000".to_owned()),
+        // Two thirds of the packets are TCP, and each is a SYN: first all within the rate, which
+        // remembers each as half-open, then all challenged and remembered.
+        ("syn-guard quiet", "syn_guard.wasm", "syn_per_s = 1e9\nburst = 1000000".to_owned()),
+        ("syn-guard flood", "syn_guard.wasm", "syn_per_s = 0.001\nburst = 1".to_owned()),
+    ]
+}
+
+/// The same plugin as native code: no engine, no copy of descriptors, no check of verdicts.
+fn native<P: Plugin + Declared>(criterion: &mut Criterion, label: &str, config: &str) {
+    let table: toml::Table = config.parse().expect("TOML");
+    let json = serde_json::to_vec(&table).expect("JSON");
+    let config = P::Config::from_json(&json).expect("the configuration is good");
+    let mut plugin = P::configure(config).expect("the configuration is good");
+    let descriptors: Vec<_> = (0..4096).map(source).collect();
+    let mut group = criterion.benchmark_group("native");
+    let mut verdicts = [sluice_abi::Verdict::CONTINUE; BATCH_MAX];
+    let mut counters = vec![0; P::DECLARATION.counters_len];
+    for n in [64, 256] {
+        let mut turn = 0;
+        group.throughput(Throughput::Elements(n as u64));
+        group.bench_function(BenchmarkId::new(label, n), |bencher| {
+            bencher.iter(|| {
+                let start = turn * n % 4096;
+                turn += 1;
+                plugin.process(&mut sluice_sdk::Batch::new(Parts {
+                    descriptors: &descriptors[start..start + n],
+                    verdicts: &mut verdicts[..n],
+                    counters: &mut counters,
+                    now_ns: 1_000_000_000 + turn as u64 * 10_000,
+                    ..Parts::default()
+                }));
             });
         });
     }

@@ -2,7 +2,7 @@
 //! is a packet at all.
 
 use frame::{Batch, Descriptor, DropReason, Frame, Verdict};
-use sluice_abi::flags;
+use sluice_abi::{direction, flags};
 use tables::{HeaderRules, Interface, Snapshot, prefetch};
 use wire::{ethernet, flow, icmp, icmpv6, ipv4, ipv6, protocol, tcp};
 
@@ -38,6 +38,8 @@ pub(crate) fn run(batch: &mut Batch, snapshot: &Snapshot) -> u8 {
         let ingress = frame.ingress();
         descriptor.ingress = u16::from(ingress.0);
         descriptor.vrf = 0;
+        // What it was of the packet that was here before; the look-up will say.
+        descriptor.direction = direction::TRANSIT;
         descriptor.slice = 0;
         descriptor.next_hop = 0;
         descriptor.egress = 0;

@@ -398,7 +398,10 @@ fn error_text(memory: &[u8], area: &Range<usize>, len: i32) -> String {
         .zip(memory.get(area.clone()))
         .and_then(|(len, area)| area.get(..len));
     match text {
-        Some(text) => printable(text),
+        // Lines stay lines, since a text may point at a place; those behind the first are set in.
+        Some(text) => {
+            text.split(|byte| *byte == b'\n').map(printable).collect::<Vec<_>>().join("\n    ")
+        }
         None => format!("(the plugin gave no text: it returned {len})"),
     }
 }

@@ -6,7 +6,7 @@ use std::{sync::Barrier, thread};
 
 use common::{Rig, batch};
 use frame::{Descriptor, DropReason, Hook as _, HookPoint, Nanos, Verdict};
-use policy::{PluginConfig, PluginSpec, PluginState};
+use policy::{HostOptions, PluginConfig, PluginSpec, PluginState};
 use sluice_abi::flags;
 
 const SECOND: u64 = 1_000_000_000;
@@ -168,4 +168,116 @@ fn the_rate_limit_needs_its_capability() {
     let bad = rate_limit("packets_per_s = 1000\nburst = 0").expect("it was built");
     let error = rig.host.prepare(&[bad]).err().expect("refused").to_string();
     assert!(error.contains("the configuration is refused: `burst`: 0"), "{error}");
+}
+
+#[test]
+fn an_expression_is_refused_with_its_place_and_else_decides() {
+    let mut rig = Rig::new(1);
+    let rules = |when: &str| {
+        format!("default = \"allow\"\n[[rules]]\naction = \"drop\"\nwhen = \"{when}\"\n")
+    };
+    let when = "ip.src in {10.0.0.0/8 2001:db8::/32} and udp.dstport in {80 8000..8100}";
+    let Some(spec) = spec("filter", &rules(when)) else { return };
+    rig.publish(std::slice::from_ref(&spec));
+    let packets = [ipv4([10, 1, 0, 1], 8050), ipv4([10, 1, 0, 1], 8101), ipv4([11, 0, 0, 1], 8050)];
+    let verdicts = rig.turn(0, &mut batch(&packets), Nanos(1));
+    assert_eq!(verdicts, [Verdict::Drop(DropReason::Plugin), Verdict::Continue, Verdict::Continue]);
+
+    let bad = self::spec("filter", &rules("tcp and udp.dstprt == 80")).expect("it was built");
+    let error = rig.host.prepare(&[bad]).err().expect("refused").to_string();
+    let expected = "`rules[0].when`, line 1, column 9: `udp.dstprt` is no field; is it `udp.dstport`?\n    \
+                    tcp and udp.dstprt == 80\n            ^^^^^^^^^^";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn long_named_sets_load_within_their_limits() {
+    let mut rig = Rig::with(HostOptions::new(1));
+    let prefixes: Vec<_> = (0..15_000_u32)
+        .map(|n| format!("\"{}.{}.{}.0/24\"", 11 + n % 7, n / 250, n % 250))
+        .collect();
+    let rule = "{ action = \"drop\", when = \"ip.src in $many and udp.dstport == 53\" }";
+    let config = format!(
+        "default = \"allow\"\nsets = {{ many = [{}] }}\nrules = [{rule}]",
+        prefixes.join(",")
+    );
+    let Some(spec) = spec("filter", &config) else { return };
+    rig.publish(&[spec]);
+    let packets = [ipv4([11, 0, 0, 1], 53), ipv4([12, 59, 248, 1], 53), ipv4([12, 59, 248, 1], 54)];
+    let verdicts = rig.turn(0, &mut batch(&packets), Nanos(1));
+    let expected: Vec<_> = packets
+        .iter()
+        .map(|packet| {
+            let [.., a, b, c, _] = packet.source;
+            let n = (0..15_000_u32)
+                .find(|n| [11 + n % 7, n / 250, n % 250] == [a, b, c].map(u32::from));
+            match n {
+                Some(_) if packet.destination_port == 53 => Verdict::Drop(DropReason::Plugin),
+                _ => Verdict::Continue,
+            }
+        })
+        .collect();
+    assert_eq!(verdicts, expected);
+    assert_eq!(verdicts[0], Verdict::Drop(DropReason::Plugin));
+}
+
+#[test]
+fn distances_are_judged_by_prefix() {
+    let mut rig = Rig::new(1);
+    let config = "max_hops = 20\ndirections = [\"transit\"]\n\
+                  prefixes = [{ prefix = \"10.0.0.0/8\", max_hops = 3 }]";
+    let Some(spec) = spec("hop_distance", config) else { return };
+    rig.publish(&[spec]);
+    let from = |source, ttl| Descriptor { ttl, ..ipv4(source, 53) };
+    let packets = [
+        from([10, 0, 0, 1], 61),
+        from([10, 0, 0, 1], 60),
+        from([11, 0, 0, 1], 60),
+        from([11, 0, 0, 1], 43),
+    ];
+    let verdicts = rig.turn(0, &mut batch(&packets), Nanos(1));
+    let dropped = Verdict::Drop(DropReason::Plugin);
+    assert_eq!(verdicts, [Verdict::Continue, dropped, Verdict::Continue, dropped]);
+    rig.begin(Nanos(SECOND));
+    let status = rig.host.status().remove(0);
+    assert_eq!((status.total.counters["checked"], status.total.counters["too-far"]), (4, 2));
+    assert_eq!(status.total.drops_by_reason["too-far"], 2);
+}
+
+#[test]
+fn the_rate_of_syns_holds_for_all_workers_and_no_flow_is_lost_to_a_flood() {
+    let mut rig = Rig::new(2);
+    let config = "syn_per_s = 100\nburst = 500\nfallback_per_s = 10\nentries = 1024\ndirections = [\"transit\"]";
+    let Some(mut spec) = spec("syn_guard", config) else { return };
+    spec.grants = vec!["meter".to_owned()];
+    rig.publish(&[spec]);
+    let tcp = |n: u32, tcp_flags| Descriptor {
+        protocol: 6,
+        tcp_flags,
+        source_port: n as u16,
+        ..ipv4(n.to_be_bytes(), 443)
+    };
+    // Each worker gets a flood of ten times its table, and a packet of an established flow with it.
+    let mut passed = 0;
+    for turn in 0..160_u32 {
+        let mut packets: Vec<_> =
+            (0..128).map(|n| tcp(0x0b00_0000 + turn * 128 + n, 0x02)).collect();
+        packets.push(tcp(7, 0x10));
+        let verdicts = rig.turn(turn as usize % 2, &mut batch(&packets), Nanos(SECOND));
+        assert_eq!(verdicts[128], Verdict::Continue, "turn {turn}");
+        passed += verdicts[..128].iter().filter(|verdict| **verdict == Verdict::Continue).count();
+    }
+    rig.begin(Nanos(2 * SECOND));
+    let status = rig.host.status().remove(0);
+    let counters = &status.total.counters;
+    assert_eq!(counters["syns"], 160 * 128);
+    assert_eq!(counters["unchallenged"], 500, "the burst, for both workers together");
+    assert_eq!(counters["unremembered"], 10, "the fall-back, likewise");
+    assert_eq!(passed, 510);
+    assert!(counters["handshakes-full"] > 0);
+    let drops = &status.total.drops_by_reason;
+    assert_eq!(drops["challenged"], counters["challenged"]);
+    assert_eq!(drops["table-full"], counters["refused-table-full"]);
+    assert_eq!(drops["challenged"] + drops["table-full"], 160 * 128 - 510);
+    assert_eq!(status.total.traps, 0);
 }

@@ -2384,6 +2384,69 @@ def plugin_rate_limit(s):
     s.any_of = {"wan0": 11}
 
 
+@scenario
+def plugin_expressions(s):
+    s.delivered("wan0", udp4(src="203.0.113.7", dst=SHARED, dport=MINE))
+    s.refused("wan0", udp4(src="203.0.113.5", dst=SHARED, dport=MINE), "plugin")
+    s.out(udp6())
+    s.refused("lan0", udp6(src="2001:db8:bad::7"), "plugin")
+    s.refused("lan0", udp4(dport=11211), "plugin")
+    s.refused("lan0", udp4(sport=1905), "plugin")
+    s.out(udp4(dport=1911))
+    s.out(IP(src=HOST, dst=WORLD) / TCP(dport=11211, flags="S"))
+    s.refused("lan0", IP(src=HOST, dst=WORLD) / TCP(flags="SF"), "plugin")
+    s.refused("lan0", udp4(ttl=4), "plugin")
+    s.out(udp4(ttl=5))
+    s.delivered("wan0", udp4(src=WORLD, dst=SHARED, dport=MINE, ttl=4))
+    body = Raw(bytes(1000))
+    s.refused("lan0", IP(src=HOST, dst=WORLD) / TCP(dport=80, flags="A") / body, "plugin")
+    s.out(IP(src=HOST, dst=WORLD) / TCP(dport=443, flags="A") / body)
+    s.out(udp4(size=1000))
+
+
+@scenario
+def plugin_hop_distance(s):
+    def world(ttl, src=WORLD):
+        return udp4(src=src, dst=SHARED, dport=MINE, ttl=ttl)
+
+    s.delivered("wan0", world(44))
+    s.refused("wan0", world(43), "plugin")
+    s.delivered("wan0", world(128))
+    s.refused("wan0", world(107), "plugin")
+    s.delivered("wan0", world(235))
+    # One prefix is known better.
+    s.delivered("wan0", world(61, src="203.0.113.9"))
+    s.refused("wan0", world(62, src="203.0.113.9"), "plugin")
+    s.delivered("wan0", world(55, src="203.0.113.9"))
+    s.refused("wan0", world(54, src="203.0.113.9"), "plugin")
+    s.out(udp4(ttl=100))
+
+
+@scenario
+def plugin_syn_guard(s):
+    def tcp(sport, flags, src=WORLD):
+        return IP(src=src, dst=SHARED, id=3) / TCP(sport=sport, dport=MINE, flags=flags)
+
+    s.delivered("wan0", tcp(1, "S", src="203.0.113.1"))
+    s.refused("wan0", tcp(1, "S"), "plugin")
+    # An answer, data and a reset are none of its business, whatever it knows of the flow.
+    for flags in ("SA", "A", "PA", "R"):
+        s.delivered("wan0", tcp(2, flags, src="203.0.113.2"))
+    s.delivered("wan0", udp4(src=WORLD, dst=SHARED, dport=MINE))
+    s.refused("wan0", tcp(1, "S"), "plugin")
+    s.time += 1_000_000_000
+    s.delivered("wan0", tcp(1, "S"))
+    s.delivered("wan0", tcp(1, "A"))
+    # The source is known now, and leaves two handshakes half-open, not three.
+    s.delivered("wan0", tcp(2, "S"))
+    s.delivered("wan0", tcp(3, "S"))
+    s.refused("wan0", tcp(4, "S"), "plugin")
+    s.delivered("wan0", tcp(3, "A"))
+    s.delivered("wan0", tcp(4, "S"))
+    s.refused("wan0", tcp(9, "S", src="203.0.113.9"), "plugin")
+    s.out(IP(src=HOST, dst=WORLD) / TCP(flags="S"))
+
+
 # --- Files ---------------------------------------------------------------------------------------
 
 

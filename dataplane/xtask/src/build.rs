@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::command;
 
 /// The packages that are built as plugins.
-const PLUGINS: [&str; 2] = ["filter", "rate-limit"];
+const PLUGINS: [&str; 5] = ["filter", "rate-limit", "hop-distance", "syn-guard", "egress-tags"];
 
 /// The target that plugins are built for.
 pub const WASM_TARGET: &str = "wasm32-unknown-unknown";

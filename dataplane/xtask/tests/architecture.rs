@@ -58,7 +58,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sluice-manifest", &["sluice-abi"]),
     ("sluice-macros", &["sluice-manifest"]),
     ("sluice-sdk", &["sluice-abi", "sluice-macros"]),
-    ("filter", &["sluice-sdk"]),
+    ("prefixes", &[]),
+    ("filter", &["sluice-sdk", "prefixes"]),
+    ("hop-distance", &["sluice-sdk", "prefixes"]),
+    ("syn-guard", &["sluice-sdk"]),
+    ("egress-tags", &["sluice-sdk"]),
     ("rate-limit", &["sluice-sdk"]),
     (
         "benches",

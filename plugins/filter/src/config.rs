@@ -1,12 +1,19 @@
 //! The configuration, from JSON to rules whose every field is checked. Errors name rule and key.
 
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 use sluice_sdk::direction;
 
 use crate::RULES_MAX;
+use crate::clause::{CLAUSES_PER_RULE_MAX, Clause, TooManyClauses};
+use crate::column::{self, Column, Values};
+use crate::expression::{self, Sets};
+use crate::ranges::Ranges;
+
+/// The most named sets.
+pub const SETS_MAX: usize = 256;
 
 /// What a rule does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +24,9 @@ pub enum Action {
     Drop,
 }
 
-/// One rule. An empty list asks for nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// What it does.
-    pub action: Action,
+/// What the keys of a rule without `when` ask for. An empty list asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
     /// The source lies in one of these.
     pub source: Vec<IpNet>,
     /// The destination lies in one of these.
@@ -36,6 +41,15 @@ pub struct Rule {
     pub tcp_flags: Option<(u8, u8)>,
     /// The packet has this direction, one of [`sluice_sdk::direction`].
     pub direction: Option<u8>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// What it does.
+    pub action: Action,
+    /// It does so with packets that meet one of these.
+    pub clauses: Vec<Clause>,
 }
 
 /// The whole configuration.
@@ -94,6 +108,10 @@ impl Config {
             None => return Err("`default` is missing: \"allow\" or \"drop\"".to_owned()),
             Some((place, value)) => action(&place, &value)?,
         };
+        let mut sets = Sets::new();
+        if let Some((place, value)) = table.take("sets") {
+            sets = named_sets(Table::new(place.trim_matches('`').to_owned(), value)?)?;
+        }
         let mut rules = Vec::new();
         if let Some((place, value)) = table.take("rules") {
             let Value::Array(values) = value else {
@@ -103,7 +121,7 @@ impl Config {
                 return Err(format!("{place}: more than {RULES_MAX} rules"));
             }
             for (index, value) in values.into_iter().enumerate() {
-                rules.push(Rule::parse(Table::new(format!("rules[{index}]"), value)?)?);
+                rules.push(Rule::parse(Table::new(format!("rules[{index}]"), value)?, &sets)?);
             }
         }
         table.finish()?;
@@ -112,15 +130,7 @@ impl Config {
 }
 
 impl Rule {
-    pub(crate) fn source(&self) -> &[IpNet] {
-        &self.source
-    }
-
-    pub(crate) fn destination(&self) -> &[IpNet] {
-        &self.destination
-    }
-
-    fn parse(mut table: Table) -> Result<Self, String> {
+    fn parse(mut table: Table, sets: &Sets) -> Result<Self, String> {
         let action = match table.take("action") {
             None => {
                 let place = at(&table.place, "action");
@@ -128,6 +138,112 @@ impl Rule {
             }
             Some((place, value)) => action(&place, &value)?,
         };
+        let clauses = match table.take("when") {
+            None => vec![Fields::parse(table)?.clause()],
+            Some((place, value)) => {
+                if let Some(key) = table.entries.keys().next() {
+                    let other = at(&table.place, key);
+                    return Err(format!("{other}: a rule with `when` has no other condition"));
+                }
+                when(&place, &value, sets)?
+            }
+        };
+        Ok(Self { action, clauses })
+    }
+}
+
+/// An expression's clauses.
+fn when(place: &str, value: &Value, sets: &Sets) -> Result<Vec<Clause>, String> {
+    let text = value.as_str().ok_or_else(|| format!("{place}: {value} is no text"))?;
+    let condition = expression::parse(text, sets).map_err(|error| format!("{place}, {error}"))?;
+    let clauses = condition.clauses().map_err(|TooManyClauses| {
+        format!(
+            "{place}: written out, the expression has more than {CLAUSES_PER_RULE_MAX} alternatives \
+             that differ in several fields; split it into several rules"
+        )
+    })?;
+    // A rule that no packet can match is a mistake.
+    if clauses.is_empty() {
+        return Err(format!("{place}: no packet can match this"));
+    }
+    Ok(clauses)
+}
+
+/// The sets that expressions refer to.
+fn named_sets(table: Table) -> Result<Sets, String> {
+    let place = table.place;
+    if table.entries.len() > SETS_MAX {
+        return Err(format!("`{place}`: more than {SETS_MAX} sets"));
+    }
+    let mut sets = Sets::new();
+    for (name, value) in table.entries {
+        let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        if name.is_empty() || !name.chars().all(is_name) {
+            return Err(format!("`{place}`: {name:?} is no name: letters, digits and `_`"));
+        }
+        let values = list(Some((at(&place, &name), value)), |place, value| {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            expression::parse_value(&text).map_err(|error| format!("{place}: {error}"))
+        })?;
+        let is_number = |value: &expression::Value| matches!(value, expression::Value::Number(..));
+        if values.iter().any(is_number) && !values.iter().all(is_number) {
+            return Err(format!("{}: addresses and numbers in one set", at(&place, &name)));
+        }
+        sets.insert(name, values);
+    }
+    Ok(sets)
+}
+
+impl Fields {
+    /// The same as values of columns.
+    #[must_use]
+    pub fn clause(&self) -> Clause {
+        let mut clause = Clause::default();
+        let mut require = |column, parts: Vec<(usize, Ranges)>| {
+            // None of the keys below is satisfied by no packet, and no two are about one column.
+            clause.require(column, &Values::new(column, parts));
+        };
+        for (column, nets) in
+            [(Column::Source, &self.source), (Column::Destination, &self.destination)]
+        {
+            if !nets.is_empty() {
+                let of = |family: fn(&IpNet) -> Option<(u128, u128)>| {
+                    Ranges::new(nets.iter().filter_map(family))
+                };
+                require(column, vec![(column::V4, of(v4_range)), (column::V6, of(v6_range))]);
+            }
+        }
+        for (column, ranges) in [
+            (Column::SourcePort, &self.source_ports),
+            (Column::DestinationPort, &self.destination_ports),
+        ] {
+            if !ranges.is_empty() {
+                let ranges =
+                    ranges.iter().map(|range| ((*range.start()).into(), (*range.end()).into()));
+                let ranges = Ranges::new(ranges);
+                let parts = [column::TCP_PORT, column::UDP_PORT, column::OTHER_PORT];
+                require(column, parts.map(|part| (part, ranges.clone())).to_vec());
+            }
+        }
+        if let Some((mask, value)) = self.tcp_flags {
+            let bytes = (0..=u8::MAX).filter(|byte| byte & mask == value);
+            let ranges = Ranges::new(bytes.map(|byte| (byte.into(), byte.into())));
+            require(Column::TcpFlags, vec![(column::TCP, ranges)]);
+        }
+        for (column, number) in
+            [(Column::Protocol, self.protocol), (Column::Direction, self.direction)]
+        {
+            if let Some(number) = number {
+                require(column, vec![(0, Ranges::new([(number.into(), number.into())]))]);
+            }
+        }
+        clause
+    }
+
+    fn parse(mut table: Table) -> Result<Self, String> {
         let source = list(table.take("source"), prefix)?;
         let destination = list(table.take("destination"), prefix)?;
         let mut protocol_number = None;
@@ -147,7 +263,6 @@ impl Rule {
         let place = table.place.clone();
         table.finish()?;
         let rule = Self {
-            action,
             source,
             destination,
             protocol: protocol_number,
@@ -183,9 +298,9 @@ impl Rule {
     }
 }
 
-pub(crate) const TCP: u8 = 6;
-pub(crate) const ICMP: u8 = 1;
-pub(crate) const ICMPV6: u8 = 58;
+const TCP: u8 = 6;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 fn action(place: &str, value: &Value) -> Result<Action, String> {
     match value.as_str() {
@@ -215,25 +330,23 @@ fn list<T>(
     }
 }
 
+fn v4_range(net: &IpNet) -> Option<(u128, u128)> {
+    match net {
+        IpNet::V4(net) => Some((net.network().to_bits().into(), net.broadcast().to_bits().into())),
+        IpNet::V6(_) => None,
+    }
+}
+
+fn v6_range(net: &IpNet) -> Option<(u128, u128)> {
+    match net {
+        IpNet::V4(_) => None,
+        IpNet::V6(net) => Some((net.network().to_bits(), net.broadcast().to_bits())),
+    }
+}
+
 fn prefix(place: &str, value: &Value) -> Result<IpNet, String> {
-    let no_prefix = || format!("{place}: {value} is no prefix or address");
-    let text = value.as_str().ok_or_else(no_prefix)?;
-    let net = match text.parse::<IpNet>() {
-        Ok(net) => net,
-        Err(_) => IpNet::from(text.parse::<IpAddr>().map_err(|_| no_prefix())?),
-    };
-    if net.addr() != net.network() {
-        return Err(format!(
-            "{place}: {text} has bits set behind the prefix; {} has none",
-            net.trunc()
-        ));
-    }
-    if let IpNet::V6(net) = net
-        && net.addr().segments().starts_with(&[0, 0, 0, 0, 0, 0xffff])
-    {
-        return Err(format!("{place}: write {text} as an IPv4 prefix"));
-    }
-    Ok(net)
+    let text = value.as_str().ok_or_else(|| format!("{place}: {value} is no prefix or address"))?;
+    prefixes::parse(text).map_err(|error| format!("{place}: {error}"))
 }
 
 fn ports(place: &str, value: &Value) -> Result<RangeInclusive<u16>, String> {

@@ -1,26 +1,49 @@
-//! Ordered rules on prefixes, ports, protocol, direction and TCP flags: the first that matches
-//! decides. See `README.md` for the configuration.
+//! Ordered rules on what a descriptor says of a packet: the first that matches decides. See
+//! `README.md` for the configuration.
+//!
+//! ```text
+//!  when = "expression" --expression--> Condition --clause--> [Clause] \
+//!  source = [..], protocol = ..  ----------------config----> Clause    > classifier --> first match
+//! ```
 #![deny(unsafe_code)]
 
 mod classifier;
+mod clause;
+pub mod column;
 mod config;
+mod expression;
+mod ranges;
 
-use sluice_sdk::{Batch, Plugin, RawConfig, Reason, Verdict};
+use sluice_sdk::{BATCH_MAX, Batch, Counter, Plugin, RawConfig, Reason, Verdict};
 
-pub use classifier::Classifier;
-pub use config::{Action, Config, Rule};
+pub use classifier::{CLAUSES_MAX, Classifier, RANGES_MAX, TooMany};
+pub use clause::{CLAUSES_PER_RULE_MAX, Clause, Condition, TooManyClauses};
+pub use column::{Column, Values};
+pub use config::{Action, Config, Fields, Rule, SETS_MAX};
+pub use expression::{DEPTH_MAX, EXPRESSION_BYTES_MAX, ExpressionError, Sets, Value, parse};
+pub use ranges::Ranges;
 
 /// The most rules: each has a counter.
 pub const RULES_MAX: usize = 1024;
-/// The plugin: the rules, compiled once, with the verdict of each.
+/// The largest configuration, in bytes of JSON: sets of some ten thousand prefixes.
+pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+/// What happens to packets that a clause is the first to match.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    verdict: Verdict,
+    counter: Counter,
+}
+
+/// The plugin: the clauses of all rules, compiled once, with the outcome of each.
 #[derive(Debug)]
 pub struct Filter {
     classifier: Classifier,
-    verdicts: Vec<Verdict>,
-    no_rule: Verdict,
+    /// By the classifier's answer.
+    outcomes: Vec<Outcome>,
+    answers: Box<[u16; BATCH_MAX]>,
 }
 
-#[sluice_sdk::plugin(manifest = "manifest.toml")]
+#[sluice_sdk::plugin(manifest = "manifest.toml", config_capacity = CONFIG_BYTES_MAX)]
 impl Plugin for Filter {
     type Config = RawConfig;
 
@@ -30,22 +53,32 @@ impl Plugin for Filter {
             Action::Allow => Verdict::CONTINUE,
             Action::Drop => reason.verdict(),
         };
-        Ok(Self {
-            classifier: Classifier::new(&config.rules),
-            verdicts: config.rules.iter().map(|rule| verdict(rule.action, reason::RULE)).collect(),
-            no_rule: verdict(config.default, reason::NO_RULE),
-        })
+        let (mut clauses, mut by_clause) = (Vec::new(), Vec::new());
+        for (rule, position) in config.rules.into_iter().zip(0..) {
+            let counter = counter::RULE_HITS.at(position);
+            let outcome = Outcome { verdict: verdict(rule.action, reason::RULE), counter };
+            by_clause.extend(std::iter::repeat_n(outcome, rule.clauses.len()));
+            clauses.extend(rule.clauses);
+        }
+        let classifier = Classifier::new(&clauses).map_err(|error| format!("`rules`: {error}"))?;
+        let verdict = verdict(config.default, reason::NO_RULE);
+        let none = Outcome { verdict, counter: counter::NO_RULE };
+        let outcomes = (0..classifier.answers())
+            .map(|answer| classifier.first(answer).map_or(none, |clause| by_clause[clause]))
+            .collect();
+        Ok(Self { classifier, outcomes, answers: Box::new([0; BATCH_MAX]) })
     }
 
     fn process(&mut self, batch: &mut Batch<'_>) {
-        let (packets, mut counters) = batch.split();
-        for mut packet in packets {
-            let (verdict, counter) = match self.classifier.first_match(&packet) {
-                Some(rule) => (self.verdicts[rule], counter::RULE_HITS.at(rule)),
-                None => (self.no_rule, counter::NO_RULE),
-            };
-            packet.set_verdict(verdict);
-            counters.add(counter, 1);
+        let packets = batch.descriptors();
+        let answers = &mut self.answers[..packets.len()];
+        self.classifier.classify(packets, answers);
+        for (verdict, answer) in batch.verdicts_mut().iter_mut().zip(answers.iter()) {
+            *verdict = self.outcomes[usize::from(*answer)].verdict;
+        }
+        let mut counters = batch.counters();
+        for answer in answers.iter() {
+            counters.add(self.outcomes[usize::from(*answer)].counter, 1);
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Rules against a scan of the rules one by one, and the edges of each field.
+//! Rules by field against a scan of the rules one by one, and the edges of each field. Expressions
+//! have tests of their own.
+
+mod expressions;
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -65,6 +68,7 @@ fn prefixes_hold_from_their_first_to_their_last_address() {
     assert!(!drops(ends, &from([255, 255, 255, 254])));
     assert!(drops(r#""source":"0.0.0.0/0""#, &from([255, 255, 255, 255])));
     assert!(!drops(r#""source":"::/0""#, &from([1, 2, 3, 4])), "IPv4 is no part of ::/0");
+    assert!(drops(r#""source":"::ffff:192.0.2.0/120""#, &from([192, 0, 2, 9])), "it is IPv4");
     let all = [0xffff; 8];
     assert!(drops(r#""destination":"ff00::/8""#, &ipv6([0; 8], all)));
     assert!(drops(r#""destination":"::/0""#, &ipv6([0; 8], all)));
@@ -143,7 +147,8 @@ fn errors_name_rule_and_key() {
         (r#","colour":1"#, "`rules[1].colour`: unknown key"),
         (r#","source":["10.0.0.0/8","nine"]"#, "`rules[1].source[1]`: \"nine\" is no prefix"),
         (r#","source":"10.0.0.1/8""#, "`rules[1].source`: 10.0.0.1/8 has bits set"),
-        (r#","source":["::ffff:10.0.0.0/104"]"#, "`rules[1].source[0]`: write"),
+        (r#","when":"tcp","source":"10.0.0.0/8""#, "`rules[1].source`: a rule with `when`"),
+        (r#","when":7"#, "`rules[1].when`: 7 is no text"),
         (r#","source":[]"#, "`rules[1].source`: the list is empty"),
         (r#","destination_ports":["2000-1000"]"#, "`rules[1].destination_ports[0]`"),
         (r#","source_ports":65536"#, "`rules[1].source_ports`"),
@@ -174,7 +179,7 @@ fn errors_name_rule_and_key() {
 }
 
 /// What the rules say, one by one.
-fn scan(rules: &[Rule], packet: &Descriptor) -> Option<usize> {
+fn scan(rules: &[Fields], packet: &Descriptor) -> Option<usize> {
     let address = |bytes: [u8; 16]| {
         let v6 = Ipv6Addr::from(bytes);
         if packet.flags & flags::IPV6 == 0 {
@@ -219,7 +224,7 @@ fn net() -> impl Strategy<Value = IpNet> {
     prop_oneof![v4, v6]
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
+fn rule() -> impl Strategy<Value = Fields> {
     let nets = || prop::collection::vec(net(), 0..3);
     let ports = || {
         let range = (0_u16..8, 0_u16..8).prop_map(|(a, b)| a.min(b) * 9000..=a.max(b) * 9000);
@@ -230,8 +235,7 @@ fn rule() -> impl Strategy<Value = Rule> {
     let direction = prop::option::weighted(0.3, 0_u8..3);
     (nets(), nets(), ports(), ports(), flags, protocol, direction).prop_map(
         |(source, destination, source_ports, destination_ports, tcp_flags, protocol, direction)| {
-            Rule {
-                action: Action::Drop,
+            Fields {
                 source,
                 destination,
                 protocol,
@@ -275,12 +279,19 @@ fn packet() -> impl Strategy<Value = Descriptor> {
 proptest! {
     #[test]
     fn the_classifier_is_the_scan(
-        rules in prop::collection::vec(rule(), 0..150),
+        rules in prop_oneof![
+            prop::collection::vec(rule(), 0..150),
+            prop::collection::vec(rule(), 150..400),
+        ],
         packets in prop::collection::vec(packet(), 200),
     ) {
-        let classifier = Classifier::new(&rules);
-        for packet in &packets {
-            prop_assert_eq!(classifier.first_match(packet), scan(&rules, packet), "{:?}", packet);
+        let clauses: Vec<_> = rules.iter().map(Fields::clause).collect();
+        let mut classifier = Classifier::new(&clauses).expect("they fit");
+        let mut answers = vec![0; packets.len()];
+        classifier.classify(&packets, &mut answers);
+        for (packet, answer) in packets.iter().zip(answers) {
+            let first = classifier.first(answer.into());
+            prop_assert_eq!(first, scan(&rules, packet), "{:?}", packet);
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Descriptor {
     pub tcp_flags: u8,
     /// Bits of [`flags`].
     pub flags: u8,
-    /// One of [`direction`].
+    /// One of [`direction`]. Set before `forward`; at `ingress` it is transit.
     pub direction: u8,
     /// Length of the IP packet in bytes, header included.
     pub length: u16,

@@ -193,7 +193,8 @@ pub(crate) fn plugin(name: &str) -> Option<PathBuf> {
         let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
         let status = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--target", target, "--profile", "plugin"])
-            .args(["-p", "filter", "-p", "rate-limit", "--target-dir"])
+            .args(["-p", "filter", "-p", "rate-limit", "-p", "hop-distance", "-p", "syn-guard"])
+            .arg("--target-dir")
             .arg(&built)
             .current_dir(root)
             .status();

@@ -1,0 +1,103 @@
+//! [`Map6`]: a value for each IPv6 address, found by binary search.
+//!
+//! Prefixes seldom end behind the first 64 bits; while none does, only those are compared.
+
+use std::hint::select_unpredictable;
+
+use crate::TooLarge;
+
+/// A value for each IPv6 address.
+#[derive(Clone, Debug)]
+pub struct Map6 {
+    /// First halves of the addresses where the values begin.
+    high: Vec<u64>,
+    /// Their second halves; empty when all are zero.
+    low: Vec<u64>,
+    values: Vec<u16>,
+}
+
+impl Map6 {
+    /// A map in which each value holds from its address up to the next one. The first address must
+    /// be 0, and they must rise.
+    ///
+    /// # Errors
+    /// [`TooLarge`], when there are more than 65,536.
+    ///
+    /// # Panics
+    /// If the first address is not 0.
+    pub fn new(starts: &[(u128, u16)]) -> Result<Self, TooLarge> {
+        assert_eq!(starts.first().map(|(start, _)| *start), Some(0), "all addresses have a value");
+        if starts.len() > 1 << 16 {
+            return Err(TooLarge);
+        }
+        let low: Vec<u64> = starts.iter().map(|(start, _)| *start as u64).collect();
+        Ok(Self {
+            high: starts.iter().map(|(start, _)| (*start >> 64) as u64).collect(),
+            low: if low.iter().all(|low| *low == 0) { Vec::new() } else { low },
+            values: starts.iter().map(|(_, value)| *value).collect(),
+        })
+    }
+
+    /// The value of an address.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, address: u128) -> u16 {
+        let (high, low) = ((address >> 64) as u64, address as u64);
+        let position = if self.low.is_empty() {
+            self.search(|at| self.high[at] <= high)
+        } else {
+            self.search(|at| self.high[at] < high || self.high[at] == high && self.low[at] <= low)
+        };
+        self.values[position]
+    }
+
+    /// The last position that does not lie behind the address. As many steps for every address.
+    #[inline]
+    fn search(&self, is_reached: impl Fn(usize) -> bool) -> usize {
+        let (mut base, mut size) = (0, self.high.len());
+        while size > 1 {
+            let half = size / 2;
+            base = select_unpredictable(is_reached(base + half), base + half, base);
+            size -= half;
+        }
+        base
+    }
+
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.high.len() * 10 + self.low.len() * 8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn starts(low_too: bool) -> impl Strategy<Value = Vec<(u128, u16)>> {
+        let half = || prop::sample::select(vec![0_u64, 1, 2, 1 << 32, u64::MAX]);
+        let address = (half(), half()).prop_map(move |(high, low)| {
+            u128::from(high) << 64 | if low_too { u128::from(low) } else { 0 }
+        });
+        prop::collection::btree_map(address, 0_u16..5, 0..25).prop_map(|map| {
+            let mut starts = vec![(0, 9)];
+            starts.extend(map.into_iter().filter(|(start, _)| *start != 0));
+            starts
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_map_is_its_starts(starts in prop_oneof![starts(false), starts(true)]) {
+            let map = Map6::new(&starts).expect("it fits");
+            for (start, _) in &starts {
+                for address in [*start, start.wrapping_sub(1), start.wrapping_add(1)] {
+                    let after = starts.partition_point(|(start, _)| *start <= address);
+                    prop_assert_eq!(map.get(address), starts[after - 1].1, "{:#x}", address);
+                }
+            }
+        }
+    }
+}

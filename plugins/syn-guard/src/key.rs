@@ -1,0 +1,69 @@
+//! Packets to keys: a bucket of a table and a tag within it, from a hash with a secret.
+//!
+//! The secret is made of the time of the first batch and what was in it, and differs between workers
+//! and reloads: who wants to fill one bucket of all must guess it. The hash is no cryptographic one.
+
+use sluice_sdk::{Descriptor, flags};
+
+/// The hash of a flow or source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key(u64);
+
+/// An odd number whose bits look random (the golden ratio).
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[inline]
+fn mix(hash: u64, word: u64) -> u64 {
+    let product = (hash ^ word).wrapping_mul(MULTIPLIER);
+    (product ^ product >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) ^ product >> 29
+}
+
+#[inline]
+fn halves(address: &[u8; 16]) -> [u64; 2] {
+    let (halves, _) = address.as_chunks::<8>();
+    [u64::from_le_bytes(halves[0]), u64::from_le_bytes(halves[1])]
+}
+
+/// A secret from what nobody outside knows.
+pub(crate) fn secret(now_ns: u64, packets: &[Descriptor]) -> u64 {
+    packets.iter().take(8).fold(mix(MULTIPLIER, now_ns), |secret, packet| {
+        let [high, low] = halves(&packet.source);
+        mix(mix(secret, high ^ low), u64::from(packet.hash))
+    })
+}
+
+impl Key {
+    /// That of one direction of a TCP connection.
+    #[inline]
+    pub(crate) fn flow(secret: u64, packet: &Descriptor) -> Self {
+        let ports = u64::from(packet.source_port) << 16 | u64::from(packet.destination_port);
+        let ([_, source], [_, destination]) = (halves(&packet.source), halves(&packet.destination));
+        let mut hash = mix(mix(mix(secret, ports), source), destination);
+        if packet.flags & flags::IPV6 != 0 {
+            let ([source, _], [destination, _]) =
+                (halves(&packet.source), halves(&packet.destination));
+            hash = mix(mix(hash, source), destination);
+        }
+        Self(mix(hash, packet.vrf.into()))
+    }
+
+    /// That of a source: an IPv4 address, or the /64 of an IPv6 one.
+    #[inline]
+    pub(crate) fn source(secret: u64, packet: &Descriptor) -> Self {
+        let is_v6 = packet.flags & flags::IPV6 != 0;
+        let [high, low] = halves(&packet.source);
+        Self(mix(mix(!secret, if is_v6 { high } else { low }), u64::from(is_v6)))
+    }
+
+    /// Which of `buckets`, a power of two.
+    #[inline]
+    pub(crate) fn bucket(self, buckets: usize) -> usize {
+        self.0 as usize & (buckets - 1)
+    }
+
+    /// What tells it from others in its bucket; never 0.
+    #[inline]
+    pub(crate) fn tag(self) -> u32 {
+        (self.0 >> 32) as u32 | 1
+    }
+}

@@ -1,0 +1,319 @@
+//! SYN floods are challenged; sources may leave only so many handshakes half-open. See `README.md`.
+//!
+//! ```text
+//!  SYN --> meter of the destination has a token? --yes--------------------------+
+//!              | no                                                             v
+//!              +--> source completed a handshake of late? --yes--> source's half-open limit --> pass
+//!              |                                                             ^      `--> half-open
+//!              +--> seen before, long enough ago? --yes----------------------+
+//!              | no
+//!              +--> remembered, and dropped (challenged): a real sender sends it again
+//!              `--> no place: meter of the fall-back --yes--> pass       `--no--> table-full
+//!  ACK, RST --> ends the half-open handshake; an ACK makes the source a trusted one
+//! ```
+//!
+//! Only the client's direction is looked at, whose packets all come to one worker, so that it does not
+//! matter where the answers go. Packets that begin no handshake are never dropped: no table stands
+//! between an established flow and its end.
+//!
+//! Invariants: tables have a fixed size and are allocated by `configure`; every SYN that is judged adds
+//! to `syns` and to exactly one of the counters behind it, up to `refused-table-full`.
+//!
+//! Deliberately absent: SYN cookies. A plugin sends no packets.
+#![deny(unsafe_code)]
+
+mod config;
+mod handshakes;
+mod key;
+mod sources;
+mod state;
+
+use handshakes::{Handshakes, Moment, State};
+use key::Key;
+use sluice_sdk::{
+    BATCH_MAX, Batch, Descriptor, Meter, Plugin, Reason, StateFull, StateWriter, Verdict, flags,
+};
+use sources::{Answer, Sources};
+
+pub use config::Config;
+
+/// Positions of the counters, in the order of the manifest: a batch is counted in an array of them.
+mod tally {
+    /// SYNs that were judged.
+    pub(crate) const SYNS: usize = 0;
+    /// Of them: within the destination's rate.
+    pub(crate) const UNCHALLENGED: usize = 1;
+    /// Sent again after a challenge.
+    pub(crate) const PROVED: usize = 2;
+    /// From a source that completed a handshake.
+    pub(crate) const VERIFIED: usize = 3;
+    /// Of a handshake that had passed already.
+    pub(crate) const REPEATED: usize = 4;
+    /// Passed by the fall-back, since the challenge could not be remembered.
+    pub(crate) const UNREMEMBERED: usize = 5;
+    /// Dropped: challenged.
+    pub(crate) const CHALLENGED: usize = 6;
+    /// Dropped: too many half-open.
+    pub(crate) const HALF_OPEN: usize = 7;
+    /// Dropped: the challenge could not be remembered.
+    pub(crate) const REFUSED_TABLE_FULL: usize = 8;
+    /// Handshakes that were completed.
+    pub(crate) const COMPLETED: usize = 9;
+    /// Handshakes for which there was no place.
+    pub(crate) const HANDSHAKES_FULL: usize = 10;
+    /// Sources for which there was no place.
+    pub(crate) const SOURCES_FULL: usize = 11;
+    /// All of them.
+    pub(crate) const ALL: usize = 12;
+}
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+const TCP: u8 = 6;
+
+/// What is kept between batches, and handed over in a reload.
+#[derive(Debug)]
+struct Memory {
+    secret: Option<u64>,
+    handshakes: Handshakes,
+    sources: Sources,
+}
+
+/// The plugin.
+#[derive(Debug)]
+pub struct SynGuard {
+    /// Which directions are guarded, by number.
+    directions: Box<[bool; 256]>,
+    rate: Meter,
+    fallback: Meter,
+    memory: Memory,
+    /// Room for the SYNs of a batch: their places in it, destinations, and whether there was a token.
+    places: Box<[u16; BATCH_MAX]>,
+    keys: Box<[[u8; 16]; BATCH_MAX]>,
+    tokens: Box<[u8; BATCH_MAX]>,
+}
+
+/// What becomes of a SYN.
+#[derive(Clone, Copy, Debug)]
+enum Decision {
+    /// It passes, and is counted there.
+    Pass(usize),
+    /// It is dropped for this reason, and counted there.
+    Drop(Reason, usize),
+    /// The challenge found no place.
+    Fallback,
+}
+
+const CHALLENGED: Decision = Decision::Drop(reason::CHALLENGED, tally::CHALLENGED);
+
+impl Memory {
+    /// A SYN comes, for which the destination's meter had a token or not.
+    fn syn(
+        &mut self,
+        secret: u64,
+        packet: &Descriptor,
+        has_token: bool,
+        now_ns: u64,
+        counts: &mut [u64; tally::ALL],
+    ) -> Decision {
+        let (flow, now) = (Key::flow(secret, packet), Moment::new(now_ns));
+        let passes_as = match self.handshakes.syn(flow, now) {
+            Some((State::Passed, is_soon)) => {
+                if is_soon && !has_token {
+                    return CHALLENGED;
+                }
+                // It has a place already.
+                self.handshakes.remember(flow, now, State::Passed);
+                return Decision::Pass(tally::REPEATED);
+            }
+            Some((State::Challenged, false)) => tally::PROVED,
+            _ if has_token => tally::UNCHALLENGED,
+            Some((State::Challenged, true)) => return CHALLENGED,
+            None if self.sources.is_verified(Key::source(secret, packet), now_ns) => {
+                tally::VERIFIED
+            }
+            None if self.handshakes.remember(flow, now, State::Challenged) => return CHALLENGED,
+            None => {
+                counts[tally::HANDSHAKES_FULL] += 1;
+                return Decision::Fallback;
+            }
+        };
+        self.begin(secret, packet, passes_as, now_ns, counts)
+    }
+
+    /// A handshake may begin, if its source has not too many half-open.
+    fn begin(
+        &mut self,
+        secret: u64,
+        packet: &Descriptor,
+        passes_as: usize,
+        now_ns: u64,
+        counts: &mut [u64; tally::ALL],
+    ) -> Decision {
+        let source = Key::source(secret, packet);
+        match self.sources.begin(source, now_ns) {
+            Answer::No => return Decision::Drop(reason::HALF_OPEN, tally::HALF_OPEN),
+            Answer::Unknown => counts[tally::SOURCES_FULL] += 1,
+            Answer::Yes => {}
+        }
+        let flow = Key::flow(secret, packet);
+        if !self.handshakes.remember(flow, Moment::new(now_ns), State::Passed) {
+            counts[tally::HANDSHAKES_FULL] += 1;
+            // Its end would not be noticed, so that it must not count as half-open.
+            self.sources.end(source, now_ns, false);
+        }
+        Decision::Pass(passes_as)
+    }
+
+    /// A packet comes that begins nothing.
+    #[inline]
+    fn later(
+        &mut self,
+        secret: u64,
+        packet: &Descriptor,
+        now_ns: u64,
+        counts: &mut [u64; tally::ALL],
+    ) {
+        if packet.tcp_flags & (ACK | RST) != 0
+            && self.handshakes.end(Key::flow(secret, packet), Moment::new(now_ns))
+        {
+            let is_completed = packet.tcp_flags & RST == 0;
+            counts[tally::COMPLETED] += u64::from(is_completed);
+            if !self.sources.end(Key::source(secret, packet), now_ns, is_completed) {
+                counts[tally::SOURCES_FULL] += 1;
+            }
+        }
+    }
+}
+
+/// Whether a packet has a TCP header with ports.
+#[inline]
+fn is_tcp(packet: &Descriptor) -> bool {
+    packet.protocol == TCP && packet.flags & (flags::LATER_FRAGMENT | flags::PORTS) == flags::PORTS
+}
+
+/// Whether a packet asks for a connection. With other flags beside SYN, no sane sender's does.
+#[inline]
+fn is_syn(packet: &Descriptor) -> bool {
+    packet.tcp_flags & (SYN | ACK | RST | FIN) == SYN
+}
+
+#[sluice_sdk::plugin(manifest = "manifest.toml")]
+impl Plugin for SynGuard {
+    type Config = Config;
+
+    fn configure(config: Config) -> Result<Self, String> {
+        let config = config.settings()?;
+        let open = |rate: f64, burst: u32, key: &str| {
+            Meter::open((rate * 1000.0).round() as i64, burst.into(), config.destinations)
+                .map_err(|error| format!("`{key}`: {error}"))
+        };
+        let fallback_burst = (config.fallback_per_s as u32).max(1);
+        Ok(Self {
+            directions: Box::new(config.directions),
+            rate: open(config.syn_per_s, config.burst, "syn_per_s")?,
+            fallback: open(config.fallback_per_s, fallback_burst, "fallback_per_s")?,
+            memory: Memory {
+                secret: None,
+                handshakes: Handshakes::new(
+                    config.entries,
+                    config.retry_min_ms,
+                    config.half_open_s,
+                ),
+                sources: Sources::new(
+                    config.sources,
+                    config.half_open_max,
+                    config.half_open_s,
+                    config.verified_s,
+                ),
+            },
+            places: Box::new([0; BATCH_MAX]),
+            keys: Box::new([[0; 16]; BATCH_MAX]),
+            tokens: Box::new([0; BATCH_MAX]),
+        })
+    }
+
+    fn process(&mut self, batch: &mut Batch<'_>) {
+        let (packets, now_ns) = (batch.descriptors(), batch.now_ns());
+        batch.verdicts_mut().fill(Verdict::CONTINUE);
+        let Self { directions, rate, fallback, memory, places, keys, tokens } = self;
+        let is_judged =
+            |packet: &Descriptor| directions[usize::from(packet.direction)] && is_tcp(packet);
+
+        let mut syns = 0;
+        for (packet, place) in packets.iter().zip(0_u16..) {
+            if is_judged(packet) && is_syn(packet) {
+                (places[syns], keys[syns]) = (place, packet.destination);
+                syns += 1;
+            }
+        }
+        if syns == 0 && !memory.handshakes.may_be_half_open(Moment::new(now_ns)) {
+            return;
+        }
+        let secret = *memory.secret.get_or_insert_with(|| key::secret(now_ns, packets));
+        if syns > 0 {
+            rate.take(&keys[..syns], now_ns, &mut tokens[..syns]);
+        }
+
+        let mut counts = [0; tally::ALL];
+        counts[tally::SYNS] = syns as u64;
+        let verdicts = batch.verdicts_mut();
+        // In the order of their arrival, since a batch may hold a SYN and what follows it. The SYNs
+        // that are left for the fall-back move to the front of the places.
+        let (mut next, mut left) = (0, 0);
+        for (packet, place) in packets.iter().zip(0_u16..).filter(|(packet, _)| is_judged(packet)) {
+            if next == syns || places[next] != place {
+                memory.later(secret, packet, now_ns, &mut counts);
+                continue;
+            }
+            match memory.syn(secret, packet, tokens[next] != 0, now_ns, &mut counts) {
+                Decision::Pass(counter) => counts[counter] += 1,
+                Decision::Drop(reason, counter) => {
+                    verdicts[usize::from(place)] = reason.verdict();
+                    counts[counter] += 1;
+                }
+                Decision::Fallback => {
+                    (places[left], keys[left]) = (place, packet.destination);
+                    left += 1;
+                }
+            }
+            next += 1;
+        }
+        if left > 0 {
+            fallback.take(&keys[..left], now_ns, &mut tokens[..left]);
+            for (place, token) in places[..left].iter().zip(&tokens[..left]) {
+                let place = usize::from(*place);
+                let decision = if *token == 0 {
+                    Decision::Drop(reason::TABLE_FULL, tally::REFUSED_TABLE_FULL)
+                } else {
+                    let packet = &packets[place];
+                    memory.begin(secret, packet, tally::UNREMEMBERED, now_ns, &mut counts)
+                };
+                match decision {
+                    Decision::Pass(counter) => counts[counter] += 1,
+                    Decision::Drop(reason, counter) => {
+                        verdicts[place] = reason.verdict();
+                        counts[counter] += 1;
+                    }
+                    Decision::Fallback => {}
+                }
+            }
+        }
+        for (index, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            batch.count(index, count);
+        }
+    }
+
+    fn export(&mut self, state: &mut StateWriter<'_>) -> Result<(), StateFull> {
+        self.memory.export(state)
+    }
+
+    fn import(&mut self, _schema: u32, state: &[u8]) -> Result<(), String> {
+        self.memory.import(state)
+    }
+}
+
+#[cfg(test)]
+mod tests;
