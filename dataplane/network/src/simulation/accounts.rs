@@ -109,6 +109,15 @@ pub(super) fn key(bytes: &[u8], layer: &Layer, made: &impl Made) -> Option<Key> 
 
 type Wrong = (Property, String);
 
+/// Whether a packet that came out of this tunnel may go into that one: a site hop, and behind it a node hop.
+fn may_enter(from: Lane, into: Lane) -> bool {
+    match into {
+        Lane::Plain => true,
+        Lane::Site => from == Lane::Plain,
+        Lane::Node => from != Lane::Node,
+    }
+}
+
 /// The books of one router.
 #[derive(Debug, Default)]
 pub(super) struct Account {
@@ -118,6 +127,8 @@ pub(super) struct Account {
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) originated: u64,
+    pub(super) originated_to_kernel: u64,
+    pub(super) to_kernel: u64,
     /// Drops that were recorded, by reason.
     dropped: BTreeMap<DropReason, u64>,
     /// Packets of which a fragment waited for its first.
@@ -139,10 +150,15 @@ impl Account {
         }
     }
 
-    /// Whether a piece came of which this could be what leaves.
-    pub(super) fn has_come(&self, piece: &Piece) -> bool {
+    /// Whether a piece came of which this could be what leaves. By packet and unit alone nothing could be
+    /// told: an error that was made here may pass again in somebody's tunnel, while the next one about the
+    /// same packet, of another fragment, is being made.
+    pub(super) fn may_have_come(&self, piece: &Piece, is_forwarded: bool) -> bool {
+        let ttl = piece.ttl.saturating_add(u8::from(is_forwarded));
         let credits = self.credits.get(&(piece.key, piece.first));
-        credits.is_some_and(|credits| !credits.is_empty())
+        credits.is_some_and(|credits| {
+            credits.iter().any(|&(came, from)| came == ttl && may_enter(from, piece.lane))
+        })
     }
 
     /// A frame left, or went to the kernel with its TTL as it came.
@@ -156,12 +172,9 @@ impl Account {
                     format!("unit {unit} of {:?} left more often than it came", piece.key),
                 ));
             }
-            let may_enter = |from: Lane| match piece.lane {
-                Lane::Plain => true,
-                Lane::Site => from == Lane::Plain,
-                Lane::Node => from != Lane::Node,
-            };
-            let right = credits.iter().position(|&(came, from)| came == ttl && may_enter(from));
+            let right = credits
+                .iter()
+                .position(|&(came, from)| came == ttl && may_enter(from, piece.lane));
             let Some(position) = right else {
                 let has_ttl = credits.iter().any(|&(came, _)| came == ttl);
                 let property = if has_ttl { Property::Hops } else { Property::Ttl };

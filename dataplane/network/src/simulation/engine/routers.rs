@@ -130,7 +130,7 @@ impl Engine<'_> {
             return Err(self.wrong_with((Property::OneForOne, what), router));
         };
         let is_own = matches!(piece.key, Key::Error { from, .. } if at.own.contains(&from));
-        if is_own && !at.account.has_come(&piece) {
+        if is_own && !at.account.may_have_come(&piece, true) {
             at.account.originated += 1;
             self.check_complaint(&frame, ETHERNET_LEN, router)?;
             self.weigh(piece.key, piece.units());
@@ -172,19 +172,21 @@ impl Engine<'_> {
         let is_in_tunnel =
             Layer::read(packet, 0).is_some_and(|layer| layer.inner(packet).is_some());
         if is_in_tunnel {
+            at.account.to_kernel += 1;
             let ended = at.account.end(Some(&piece), None);
             ended.map_err(|wrong| self.wrong_with(wrong, router))?;
             self.lose(Some(piece.key), piece.units(), "to a kernel in a tunnel of another kind");
             return Ok(());
         }
         let is_own = matches!(piece.key, Key::Error { from, .. } if at.own.contains(&from));
-        if is_own && !at.account.has_come(&piece) {
-            // Made here, about what an owner on this machine sent: the counters know of no link that it
-            // left by.
+        if is_own && !at.account.may_have_come(&piece, false) {
+            // Made here, about what an owner on this machine sent.
+            at.account.originated_to_kernel += 1;
             self.check_complaint(packet, 0, router)?;
             self.weigh(piece.key, piece.units());
             self.count("ICMP errors made");
         } else {
+            at.account.to_kernel += 1;
             let departed = at.account.depart(&piece, false);
             departed.map_err(|wrong| self.wrong_with(wrong, router))?;
         }
