@@ -617,8 +617,7 @@ impl Rib {
 
     /// The longest prefix around this one that the IPv4 FIB has, and its group there.
     pub(super) fn parent4(&self, prefix: Ipv4Net) -> Option<(u8, RouteId)> {
-        let around =
-            self.v4.cover(prefix).into_iter().filter(|(around, _)| *around != prefix);
+        let around = self.v4.cover(prefix).into_iter().filter(|(around, _)| *around != prefix);
         let in_fib = around.filter_map(|(around, entry)| {
             let known = self.changed4.get(&around).copied();
             let route = known.unwrap_or_else(|| self.targets.route(entry.chosen));
