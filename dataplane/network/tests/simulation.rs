@@ -15,7 +15,7 @@ const SEED_FIRST: u64 = 1;
 const SEEDS: u64 = 24;
 
 /// Seeds that failed once, with what they showed.
-const ONCE_FAILED: [(u64, &str); 2] = [
+const ONCE_FAILED: [(u64, &str); 3] = [
     (
         199_235_862,
         "an error of a router's own passes it again in somebody's tunnel, while it makes another about \
@@ -24,6 +24,10 @@ const ONCE_FAILED: [(u64, &str); 2] = [
     (
         1_000_003,
         "a packet of a host to the port of tunnels was taken for a tunnel packet by the judge",
+    ),
+    (
+        3_300_000_195,
+        "a ring is full after the first fragments of a packet: those were sent, and the packet is a drop",
     ),
 ];
 

@@ -109,9 +109,9 @@ impl Engine<'_> {
                 _ => continue,
             };
             let ended = at.account.end(piece.as_ref(), reason);
-            ended.map_err(|wrong| self.wrong_with(wrong, router))?;
+            let cut_short = ended.map_err(|wrong| self.wrong_with(wrong, router))?;
             let units = piece.map_or(0, |piece| piece.units());
-            self.lose(piece.map(|piece| piece.key), units, &why);
+            self.lose(piece.map(|piece| piece.key), units - cut_short, &why);
             if let Some(reason) = reason {
                 self.count(&format!("drop {}", reason.label()));
             }
@@ -137,7 +137,8 @@ impl Engine<'_> {
             self.count("ICMP errors made");
         } else {
             let departed = at.account.depart(&piece, true);
-            departed.map_err(|wrong| self.wrong_with(wrong, router))?;
+            let cut_short = departed.map_err(|wrong| self.wrong_with(wrong, router))?;
+            self.weigh(piece.key, cut_short);
         }
         match piece.lane {
             Lane::Plain => self.count("forwarded"),
@@ -174,8 +175,12 @@ impl Engine<'_> {
         if is_in_tunnel {
             at.account.to_kernel += 1;
             let ended = at.account.end(Some(&piece), None);
-            ended.map_err(|wrong| self.wrong_with(wrong, router))?;
-            self.lose(Some(piece.key), piece.units(), "to a kernel in a tunnel of another kind");
+            let cut_short = ended.map_err(|wrong| self.wrong_with(wrong, router))?;
+            self.lose(
+                Some(piece.key),
+                piece.units() - cut_short,
+                "to a kernel in a tunnel of another kind",
+            );
             return Ok(());
         }
         let is_own = matches!(piece.key, Key::Error { from, .. } if at.own.contains(&from));
@@ -188,7 +193,8 @@ impl Engine<'_> {
         } else {
             at.account.to_kernel += 1;
             let departed = at.account.depart(&piece, false);
-            departed.map_err(|wrong| self.wrong_with(wrong, router))?;
+            let cut_short = departed.map_err(|wrong| self.wrong_with(wrong, router))?;
+            self.weigh(piece.key, cut_short);
         }
         self.deliver(packet, 0, Place::Kernel(router))
     }
