@@ -595,7 +595,7 @@ impl Rib {
 
     /// The longest prefix around this one that has a route, its length, and its group.
     fn parent6(&self, prefix: &Ipv6Net) -> Option<(u8, RouteId)> {
-        let around = self.v6.cover(prefix).filter(|(around, _)| around != prefix).last();
+        let around = self.v6.cover(*prefix).into_iter().rfind(|(around, _)| around != prefix);
         around.map(|(around, entry)| (around.prefix_len(), self.targets.route(entry.chosen)))
     }
 
@@ -618,12 +618,12 @@ impl Rib {
     /// The longest prefix around this one that the IPv4 FIB has, and its group there.
     pub(super) fn parent4(&self, prefix: Ipv4Net) -> Option<(u8, RouteId)> {
         let around = self.v4.cover(prefix).into_iter().filter(|(around, _)| *around != prefix);
-        let in_fib = around.filter_map(|(around, entry)| {
+        let mut in_fib = around.filter_map(|(around, entry)| {
             let known = self.changed4.get(&around).copied();
             let route = known.unwrap_or_else(|| self.targets.route(entry.chosen));
             (!route.is_none()).then_some((around.prefix_len(), route))
         });
-        in_fib.last()
+        in_fib.next_back()
     }
 
     /// The IPv4 FIB has what it is to have for this prefix.
