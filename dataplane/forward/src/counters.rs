@@ -8,6 +8,10 @@
 //! fragments_created + originated out of it`: a packet that leaves in fragments was forwarded once,
 //! and each of its fragments was sent. Fragments of a packet that then found the ring full were sent
 //! too, and their packet is a drop.
+//!
+//! And of what the router makes itself, each is sent (`originated`, where it leaves), given to the kernel
+//! (`originated_to_kernel`) or lost (`originated_lost`), both charged to the interface that received what it
+//! is about; so the kernel gets `to_kernel + originated_to_kernel`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -77,6 +81,9 @@ pub struct InterfaceCounters {
     pub icmp_limited: Counter,
     /// Packets that the router made itself and could not send.
     pub originated_lost: Counter,
+    /// Packets that the router made itself, about those received here, and gave to the kernel, which has the
+    /// slice that they are for.
+    pub originated_to_kernel: Counter,
     /// Packets delivered to an owner on this machine, kernel or workload.
     pub delivered: Counter,
     /// Packets sent on to the node or site that owns their slice.
@@ -104,6 +111,7 @@ impl Default for InterfaceCounters {
             fragments_created: Counter::default(),
             icmp_limited: Counter::default(),
             originated_lost: Counter::default(),
+            originated_to_kernel: Counter::default(),
             delivered: Counter::default(),
             to_owner: Counter::default(),
             decapsulated: Counter::default(),
@@ -122,7 +130,7 @@ impl InterfaceCounters {
 
     /// Every counter but the drops, with the name that it has in status, metrics and replays.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, &Counter); 18] {
+    pub fn named(&self) -> [(&'static str, &Counter); 19] {
         [
             ("rx_packets", &self.rx_packets),
             ("rx_bytes", &self.rx_bytes),
@@ -138,6 +146,7 @@ impl InterfaceCounters {
             ("fragmented", &self.fragmented),
             ("fragments_created", &self.fragments_created),
             ("originated_lost", &self.originated_lost),
+            ("originated_to_kernel", &self.originated_to_kernel),
             ("icmp_limited", &self.icmp_limited),
             ("delivered", &self.delivered),
             ("to_owner", &self.to_owner),

@@ -183,7 +183,7 @@ fn complaint(reason: DropReason, is_v6: bool, mtu: u16) -> Option<Complaint> {
 /// IPv4 options: RFC 1812 section 4.3.3.5; the pointer is to the option's first byte. IPv6 extension
 /// headers: hop-by-hop options that are not the first header are what RFC 8200 section 4 has an
 /// unrecognised Next Header value reported as; a first fragment without the whole chain may be reported by
-/// RFC 7112 section 5; and the bounds of this router by RFC 8883 section 3. A packet that merely ends too
+/// RFC 7112 section 5; and the bounds of this router by RFC 8883. A packet that merely ends too
 /// soon, or has two fragment headers, is not worth an answer.
 fn parameter_problem(about: &Dropped<'_>) -> Option<Complaint> {
     let packet = original(about)?;

@@ -167,15 +167,19 @@ impl<Q: QueueIo> Io<Q> {
             self.refuse(frame, origin, DropReason::PuntRefused);
             return Err(DropReason::PuntRefused);
         };
-        match punt.send(frame, per_s, now) {
-            Ok(()) if origin == Origin::Received => {
+        match (punt.send(frame, per_s, now), origin) {
+            (Ok(()), Origin::Received) => {
                 if let Some(counters) = self.counters.interfaces.get(ingress) {
                     counters.to_kernel.add(1);
                 }
                 self.count_steering(ingress, path);
             }
-            Ok(()) => {}
-            Err((frame, reason)) => {
+            (Ok(()), Origin::Originated) => {
+                if let Some(counters) = self.counters.interfaces.get(ingress) {
+                    counters.originated_to_kernel.add(1);
+                }
+            }
+            (Err((frame, reason)), _) => {
                 self.refuse(frame, origin, reason);
                 return Err(reason);
             }

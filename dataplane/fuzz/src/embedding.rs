@@ -10,6 +10,7 @@ use wire::{EmbeddedError, icmp, icmpv6, parse_embedded_v4, parse_embedded_v6};
 
 use crate::common::network::Network;
 use crate::common::{A, Plan, WAN, WHOLE, address, packets};
+use crate::planted::{self, Defect};
 
 /// The target.
 pub fn run(bytes: &[u8]) {
@@ -59,7 +60,12 @@ fn any(input: &mut Unstructured<'_>) -> Result<()> {
         Some(_) => Ok((quoted.protocol, quoted.port, quoted.transport)),
         None => Err(EmbeddedError::NoPorts),
     };
-    let flow = read.map(|flow| (flow.protocol, flow.source_port, flow.transport_offset));
+    let mut flow = read.map(|flow| (flow.protocol, flow.source_port, flow.transport_offset));
+    if let (true, true, Ok((protocol, ..)), Some(&[high, low])) =
+        (planted::is(Defect::QuotedOptions), is_v4, flow, quoted.bytes.get(20..22))
+    {
+        flow = Ok((protocol, u16::from_be_bytes([high, low]), 20));
+    }
     // A quotation that ends before the type of an ICMP message is cut, whatever the type was.
     if !(matches!(expected, Err(EmbeddedError::NoPorts)) && flow == Err(EmbeddedError::Truncated)) {
         assert_eq!(flow, expected, "{:02x?}", quoted.bytes);

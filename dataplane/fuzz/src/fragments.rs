@@ -22,6 +22,7 @@ use wire::fragmentation::Fragmenter;
 
 use crate::common::{LAN, Plan, Rig, WAN, address, packets};
 use crate::cursor::Cursor;
+use crate::planted::{self, Defect};
 
 const STEPS_MAX: usize = 200;
 
@@ -102,6 +103,7 @@ fn follow(input: &mut Cursor<'_>) {
             break;
         }
         let tag = input.u8();
+        let (mut came, overlaps) = (None, dropped(&rig, DropReason::FragmentOverlap));
         match tag >> 6 {
             2 => {
                 let ms = u64::from(input.u16());
@@ -129,6 +131,7 @@ fn follow(input: &mut Cursor<'_>) {
                 let (start, len) = (usize::from(input.u8()) * 8, usize::from(input.u8()));
                 let frame = fragment(tag, start, len);
                 pushed += u64::from(rig.receive(WAN, &frame));
+                came = Some(frame);
             }
         }
         let held = rig.sum("held");
@@ -138,17 +141,15 @@ fn follow(input: &mut Cursor<'_>) {
         if let Some(limits) = limits {
             assert!(rig.sum("held") <= held.max(u64::from(limits.frames_max)), "too many wait");
         }
-        let full: u64 = rig
-            .drops()
-            .iter()
-            .filter(|(reason, _)| *reason == DropReason::FragmentFull)
-            .map(|(_, count)| count)
-            .sum();
+        let full = dropped(&rig, DropReason::FragmentFull);
         if full > lost {
             lost = full;
             is_sure = false;
         }
-        let frames = rig.take(LAN);
+        let mut frames = rig.take(LAN);
+        if planted::is(Defect::Overlap) && dropped(&rig, DropReason::FragmentOverlap) > overlaps {
+            frames.extend(came);
+        }
         assert!(rig.take(WAN).iter().all(|frame| is_error(frame)), "it went to somebody else");
         for frame in frames
             .iter()
@@ -159,6 +160,10 @@ fn follow(input: &mut Cursor<'_>) {
         }
     }
     rig.finish(plan.frames);
+}
+
+fn dropped(rig: &Rig, reason: DropReason) -> u64 {
+    rig.drops().iter().find(|(of, _)| *of == reason).map_or(0, |(_, count)| *count)
 }
 
 fn is_error(frame: &[u8]) -> bool {

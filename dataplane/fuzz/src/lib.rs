@@ -3,6 +3,7 @@
 //! ```text
 //!  fuzz_targets/NAME.rs   libFuzzer's program around a target      cargo xtask fuzz [NAME]
 //!  src/NAME.rs            the target: any bytes in, or a panic     tests/corpus.rs
+//!  src/planted.rs         defects that targets have to find        tests/planted.rs
 //!  corpus/NAME/           inputs that reach different code, by their hash
 //!  crashes/NAME/          inputs that once broke something, each named after what it broke
 //!  dictionaries/NAME.dict words that random changes would take long to find
@@ -29,6 +30,7 @@ pub mod filter;
 pub mod fragments;
 mod guest;
 pub mod pcap;
+pub mod planted;
 pub mod plugin;
 pub mod seeds;
 pub mod tunnels;

@@ -13,11 +13,13 @@
 //! outside and in a tunnel; else all but a few would end there. The properties stand in
 //! `forward/tests/common/network.rs`.
 
+use frame::DropReason;
 use tables::AdjacencyState;
 
 use crate::common::network::Network;
-use crate::common::{CONFIGURATIONS, LAN, Plan, WAN, WHOLE, address, packets};
+use crate::common::{CONFIGURATIONS, LAN, Plan, Rig, WAN, WHOLE, address, packets};
 use crate::cursor::Cursor;
+use crate::planted::{self, Defect};
 
 /// Steps of an input that are carried out: a longer one finds nothing that two short ones do not.
 const STEPS_MAX: usize = 48;
@@ -68,10 +70,21 @@ pub fn run(bytes: &[u8]) {
                     repair(position, &mut frame);
                 }
                 network.carry(node, position, &frame);
+                if planted::is(Defect::CountedTwice) {
+                    count_twice(network.rig(node));
+                }
             }
         }
     }
     network.finish();
+}
+
+/// Adds a drop where some were counted.
+fn count_twice(rig: &mut Rig) {
+    let is_counted = rig.drops().iter().any(|(reason, _)| *reason == DropReason::TtlExceeded);
+    if let (true, Some(interface)) = (is_counted, rig.worker.counters().interfaces.first()) {
+        interface.drop(DropReason::TtlExceeded);
+    }
 }
 
 fn repair(position: u8, frame: &mut Vec<u8>) {

@@ -10,6 +10,7 @@ use wire::{
 };
 
 use crate::common::packets;
+use crate::planted::{self, Defect};
 
 /// The target.
 pub fn run(bytes: &[u8]) {
@@ -105,6 +106,10 @@ fn ipv4(packet: &Ipv4<'_>, bytes: &[u8]) {
     let mut header: [u8; 20] = *again.first_chunk().expect("20 bytes");
     if packet.ttl() > 0 {
         checksum::decrement_ttl_v4(&mut header);
+        if planted::is(Defect::LostCarry) {
+            let sum = u16::from_be_bytes([again[10], again[11]]).wrapping_add(0x0100);
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
         assert!(checksum::ipv4_base_header_is_valid(&header));
         assert_eq!(header[8], packet.ttl() - 1);
     }

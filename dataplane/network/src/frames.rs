@@ -378,7 +378,13 @@ impl Layer {
     pub(crate) fn inner(&self, bytes: &[u8]) -> Option<usize> {
         let payload = bytes.get(self.payload.clone())?;
         match self.protocol {
-            UDP if payload.len() > 8 && be16(payload, 2) == TUNNEL_PORT && !self.is_fragment() => {
+            // Variant 1 of GUE begins with an IP header. Anybody may send something else to that port, or
+            // be answered on it.
+            UDP if payload.len() > 8
+                && be16(payload, 2) == TUNNEL_PORT
+                && matches!(payload[8] >> 4, 4 | 6)
+                && !self.is_fragment() =>
+            {
                 Some(self.payload.start + 8)
             }
             GRE => {
@@ -552,6 +558,15 @@ mod tests {
             // DF and the fragment's place decide what can be checked, and the header's sum covers them.
             assert!(is_seen, "byte {at}");
         }
+    }
+
+    #[test]
+    fn what_only_uses_the_port_of_tunnels_is_no_tunnel_packet() {
+        let transport = Transport::Udp { source: 50_000, destination: TUNNEL_PORT };
+        let packet = recipe("192.0.2.1", "198.51.100.1", transport).build();
+        let layer = Layer::read(&packet, 0).expect("a packet");
+        assert_eq!(layer.inner(&packet), None);
+        layer.check(&packet).expect("sound");
     }
 
     #[test]

@@ -1064,6 +1064,14 @@ def slice_to_kernel(s):
     s.refused("wan0", back(1023), "slice-default")
     syn = IP(src=WORLD, dst=SHARED) / TCP(sport=443, dport=MINE, flags="S", options=[("MSS", 1460)])
     s.punted("wan0", syn, set_mss(syn, 1432), delivered=True)
+    # What the kernel sent to another slice was lost in the tunnel: it is told of it.
+    inner = udp4(src=SHARED, dst=SHARED, sport=MINE, dport=THEIRS, ttl=63)
+    outer = raw(gue_packet(inner, NODE_A, NODE_B, 50000))
+    s.receive("wan0", IP(src=ROUTER_FAR, dst=NODE_A, proto=1) / Raw(raw_error(3, 1, bytes(4), outer)))
+    s.count("wan0", "consumed")
+    error = error4(inner, NODE_A, 3, 1)
+    s.kernel.append(Out(ether(error, "00:00:00:00:00:00", "00:00:00:00:00:00")))
+    s.count("wan0", "originated_to_kernel")
 
 
 @scenario

@@ -436,6 +436,20 @@ fn what_comes_in_between_is_defined() {
         (stage.owner(2400), stage.owner(2600)),
         ("owner web on this machine".into(), "node b".into())
     );
+
+    // So does an end that was asked for while it waits; what is in force then waits for nothing, and the
+    // file stays what was not confirmed.
+    let unconfirmed = stage.changed(&[]);
+    stage.done(&["reload", "--confirm", "600"]);
+    assert_eq!(stage.owner(2400), "node b");
+    for _ in 0..2 {
+        let Stage { router, space, .. } = &mut stage;
+        router.stop_and_start(space);
+        assert_eq!(stage.owner(2400), "owner web on this machine");
+        assert!(stage.router.status().confirmation.is_none());
+        assert_eq!(stage.changed(&[]), unconfirmed);
+        assert!(kept.exists());
+    }
     stage.done(&["reload"]);
     assert_eq!(stage.owner(2400), "node b");
     assert!(!kept.exists());

@@ -10,6 +10,7 @@
 //!  bench-changes  setup, plugins, then what changes of the running router cost
 //!  bench-peers    setup, then Sluice beside other routers, each in the same place
 //!  fuzz           setup, then libFuzzer over the targets of dataplane/fuzz
+//!  miri           setup, then the tests of what threads share without locks
 //!  lab            a small Internet on this machine, with real traffic through real routers
 //! ```
 //!
@@ -23,6 +24,7 @@ pub mod checks;
 pub mod command;
 pub mod fuzz;
 pub mod lab;
+pub mod miri;
 pub mod peers;
 pub mod setup;
 pub mod test_output;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::build::Workspace;
-use xtask::{changes, checks, fuzz, lab, peers, setup};
+use xtask::{changes, checks, fuzz, lab, miri, peers, setup};
 
 /// Set-up, lab, tests and CI of Sluice, one command each.
 #[derive(Debug, Parser)]
@@ -56,6 +56,8 @@ enum Command {
     },
     /// Looks for inputs that break something, with libFuzzer.
     Fuzz(fuzz::Options),
+    /// Runs the tests of what threads share without locks under miri.
+    Miri,
     /// Runs a small Internet on this machine, with real traffic through real routers.
     Lab(lab::Options),
     /// Serves in a namespace of the lab.
@@ -94,6 +96,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Bench { criterion: true, arguments } => checks::bench(&workspace, &arguments),
         Command::Bench { .. } => bench_peers(&workspace, &peers::Options::newcomer()),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
+        Command::Miri => miri::run(&workspace),
         Command::BenchPeers(options) => bench_peers(&workspace, &options),
         Command::BenchDrops(options) => {
             setup::require(setup::Need::Build)?;

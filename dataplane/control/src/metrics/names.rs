@@ -92,6 +92,12 @@ metric_table! {
         "Number of the configuration in force."
     Counter RELOADS "sluice_reloads_total" ["result"]
         "Reloads of the configuration, by result: ok or refused."
+    Gauge CONFIRMATION_PENDING "sluice_confirmation_pending" []
+        "1 while the configuration in force waits for its confirmation, else 0."
+    Gauge CONFIRMATION_LEFT "sluice_confirmation_seconds_left" []
+        "Seconds until the router goes back to the configuration before; 0 when none waits."
+    Counter GONE_BACK "sluice_configurations_gone_back_total" []
+        "Configurations that were not confirmed, so that the router went back."
 
     Gauge INTERFACE "sluice_interface_info" ["interface", "role", "driver", "xdp_mode", "bind_mode"]
         "Always 1; the labels tell how the interface is attached."
@@ -111,6 +117,8 @@ metric_table! {
         "Packets that the router made and sent out of the interface; part of sluice_tx_packets_total."
     Counter ORIGINATED_LOST "sluice_originated_lost_packets_total" ["interface"]
         "Packets that the router made about those of the interface and could not send."
+    Counter ORIGINATED_TO_KERNEL "sluice_originated_to_kernel_packets_total" ["interface"]
+        "Packets that the router made about those of the interface and handed to the kernel."
     Counter ICMP_LIMITED "sluice_icmp_limited_total" ["interface"]
         "ICMP errors about packets of the interface that the rate limit forbade."
     Counter FRAGMENTED "sluice_fragmented_packets_total" ["interface"]

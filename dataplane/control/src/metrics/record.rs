@@ -43,6 +43,10 @@ pub fn record(report: &StatusReport) {
     CONFIGURATION.set_count([], router.configuration_generation);
     RELOADS.set(["ok"], report.reloads.ok);
     RELOADS.set(["refused"], report.reloads.refused);
+    GONE_BACK.set([], report.reloads.gone_back);
+    let pending = report.confirmation.as_ref();
+    CONFIRMATION_PENDING.set_count([], u64::from(pending.is_some()));
+    CONFIRMATION_LEFT.set_count([], pending.map_or(0, |pending| pending.seconds_left));
 
     report.interfaces.iter().for_each(interface);
     report.workers.iter().for_each(worker);
@@ -92,6 +96,7 @@ fn interface(row: &InterfaceStatus) {
     TX_BYTES.set([name], row.tx_bytes);
     ORIGINATED.set([name], row.originated);
     ORIGINATED_LOST.set([name], row.originated_lost);
+    ORIGINATED_TO_KERNEL.set([name], row.originated_to_kernel);
     ICMP_LIMITED.set([name], row.icmp_limited);
     FRAGMENTED.set([name], row.fragmented);
     FRAGMENTS_CREATED.set([name], row.fragments_created);
@@ -280,6 +285,9 @@ mod tests {
             r#"sluice_plugin_call_cycles{plugin="filter",hook="ingress",worker="0",quantile="0.99"} 2560"#,
             r#"sluice_routes{family="ipv4"} 1190000"#,
             r#"sluice_route_bytes{table="fib6"} 1300000"#,
+            "sluice_confirmation_pending 1",
+            "sluice_confirmation_seconds_left 42",
+            "sluice_configurations_gone_back_total 1",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
         }
@@ -290,9 +298,12 @@ mod tests {
         let mut later = sample::report();
         later.interfaces[0].consumed += 1;
         later.neighbors.clear();
+        later.confirmation = None;
         let text = exported(&[sample::report(), later]);
         assert!(text.contains("sluice_consumed_packets_total{interface=\"ens5\"} 101\n"), "{text}");
         assert!(text.contains("sluice_tx_packets_total{interface=\"ens5\"} 9876543210\n"));
         assert!(text.contains("{interface=\"ens6\",state=\"reachable\"} 0\n"), "{text}");
+        assert!(text.contains("\nsluice_confirmation_pending 0\n"), "{text}");
+        assert!(text.contains("\nsluice_confirmation_seconds_left 0\n"), "{text}");
     }
 }

@@ -104,6 +104,9 @@ pub struct InterfaceStatus {
     pub originated: u64,
     /// Packets that the router made itself and could not send.
     pub originated_lost: u64,
+    /// Packets that the router made itself, about those received here, and handed to the kernel.
+    #[serde(default)]
+    pub originated_to_kernel: u64,
     /// Packets that left through this interface in fragments that the router made.
     pub fragmented: u64,
     /// Fragments that the router made and sent out of this interface, part of `tx_packets`.

@@ -28,6 +28,7 @@ pub(crate) fn report() -> StatusReport {
                 tx_bytes: 1_234_567_890_123,
                 originated: 12,
                 originated_lost: 3,
+                originated_to_kernel: 2,
                 fragmented: 5,
                 fragments_created: 13,
                 handed_over: 11,
@@ -145,7 +146,7 @@ pub(crate) fn report() -> StatusReport {
             ok: 2,
             refused: 1,
             last_error: Some("sluice.toml: slices.web.ports: overlaps slice api".into()),
-            gone_back: 0,
+            gone_back: 1,
         },
         confirmation: Some(ConfirmationStatus { seconds_left: 42, back_to: 2, last_error: None }),
     }

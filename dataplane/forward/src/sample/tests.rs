@@ -51,6 +51,7 @@ fn a_quiet_router_remembers_every_packet_and_its_first_bytes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "thousands of samples")]
 fn the_ring_keeps_the_last() {
     let (ring, mut sampler) = sampler();
     let count = SAMPLE_RECORDS + 10;

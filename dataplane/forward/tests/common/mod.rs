@@ -303,8 +303,10 @@ impl Rig {
         assert!(received <= pushed, "more was received than came");
         assert!(self.sum("forwarded") <= received, "more than one frame out for one in");
         let dropped: u64 = self.drops().iter().map(|(_, count)| count).sum();
-        let complaints =
-            self.sum("originated") + self.sum("originated_lost") + self.sum("icmp_limited");
+        let complaints = self.sum("originated")
+            + self.sum("originated_to_kernel")
+            + self.sum("originated_lost")
+            + self.sum("icmp_limited");
         let told = dropped + self.sum("consumed");
         assert!(complaints <= told, "more than one error for a packet dropped here or in a tunnel");
         // A packet in fragments is forwarded once. Those of one that then found the ring full were sent too.

@@ -45,17 +45,6 @@ impl Judge {
         self.innermost(frame.get(14..)?)
     }
 
-    /// Whether an IP packet comes from one of the router's own addresses.
-    #[allow(dead_code, reason = "each test file is a program of its own, and not all need it")]
-    pub(crate) fn is_own(&self, packet: &[u8]) -> bool {
-        parts(packet).is_some_and(|(source, ..)| {
-            self.own.iter().any(|own| match own {
-                IpAddr::V4(own) => own.octets() == *source,
-                IpAddr::V6(own) => own.octets() == *source,
-            })
-        })
-    }
-
     /// Takes note of a frame that comes in, of which an outer or inner packet has an own address for its
     /// source and would leave with TTL 64: from then on nobody can tell what the router made itself.
     #[allow(dead_code, reason = "each test file is a program of its own, and not all need it")]

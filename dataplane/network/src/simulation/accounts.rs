@@ -109,15 +109,43 @@ pub(super) fn key(bytes: &[u8], layer: &Layer, made: &impl Made) -> Option<Key> 
 
 type Wrong = (Property, String);
 
+/// By packet and unit, the TTL with which it came and the tunnel that it came out of.
+type Credits = HashMap<(Key, u16), Vec<(u8, Lane)>>;
+
+/// Takes one of those that fit away, if there is one.
+fn take(from: &mut Credits, of: (Key, u16), fits: impl Fn(&(u8, Lane)) -> bool) -> bool {
+    let Some(credits) = from.get_mut(&of) else { return false };
+    let Some(position) = credits.iter().position(fits) else { return false };
+    credits.swap_remove(position);
+    if credits.is_empty() {
+        from.remove(&of);
+    }
+    true
+}
+
+/// Whether a packet that came out of this tunnel may go into that one: a site hop, and behind it a node hop.
+fn may_enter(from: Lane, into: Lane) -> bool {
+    match into {
+        Lane::Plain => true,
+        Lane::Site => from == Lane::Plain,
+        Lane::Node => from != Lane::Node,
+    }
+}
+
 /// The books of one router.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    credits: HashMap<(Key, u16), Vec<(u8, Lane)>>,
+    credits: Credits,
+    /// What ended because a ring was full, perhaps while fragments of it were sent already: those were sent,
+    /// and their packet is a drop.
+    cut_short: Credits,
     /// Frames that nobody can recognize.
     anonymous: i64,
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) originated: u64,
+    pub(super) originated_to_kernel: u64,
+    pub(super) to_kernel: u64,
     /// Drops that were recorded, by reason.
     dropped: BTreeMap<DropReason, u64>,
     /// Packets of which a fragment waited for its first.
@@ -139,76 +167,83 @@ impl Account {
         }
     }
 
-    /// Whether a piece came of which this could be what leaves.
-    pub(super) fn has_come(&self, piece: &Piece) -> bool {
+    /// Whether a piece came of which this could be what leaves. By packet and unit alone nothing could be
+    /// told: an error that was made here may pass again in somebody's tunnel, while the next one about the
+    /// same packet, of another fragment, is being made.
+    pub(super) fn may_have_come(&self, piece: &Piece, is_forwarded: bool) -> bool {
+        let ttl = piece.ttl.saturating_add(u8::from(is_forwarded));
         let credits = self.credits.get(&(piece.key, piece.first));
-        credits.is_some_and(|credits| !credits.is_empty())
+        credits.is_some_and(|credits| {
+            credits.iter().any(|&(came, from)| came == ttl && may_enter(from, piece.lane))
+        })
     }
 
-    /// A frame left, or went to the kernel with its TTL as it came.
-    pub(super) fn depart(&mut self, piece: &Piece, is_forwarded: bool) -> Result<(), Wrong> {
+    /// A frame left, or went to the kernel with its TTL as it came. Returns how many of its units the router
+    /// said it had dropped.
+    pub(super) fn depart(&mut self, piece: &Piece, is_forwarded: bool) -> Result<i64, Wrong> {
         let ttl = piece.ttl.saturating_add(u8::from(is_forwarded));
+        let fits = |&(came, from): &(u8, Lane)| came == ttl && may_enter(from, piece.lane);
+        let mut cut_short = 0;
         for unit in piece.first..piece.end {
-            let credits = self.credits.entry((piece.key, unit)).or_default();
-            if credits.is_empty() {
+            let of = (piece.key, unit);
+            if take(&mut self.credits, of, fits) {
+                continue;
+            }
+            if take(&mut self.cut_short, of, fits) {
+                cut_short += 1;
+                continue;
+            }
+            let Some(credits) = self.credits.get(&of) else {
                 return Err((
                     Property::OneForOne,
                     format!("unit {unit} of {:?} left more often than it came", piece.key),
                 ));
-            }
-            let may_enter = |from: Lane| match piece.lane {
-                Lane::Plain => true,
-                Lane::Site => from == Lane::Plain,
-                Lane::Node => from != Lane::Node,
             };
-            let right = credits.iter().position(|&(came, from)| came == ttl && may_enter(from));
-            let Some(position) = right else {
-                let has_ttl = credits.iter().any(|&(came, _)| came == ttl);
-                let property = if has_ttl { Property::Hops } else { Property::Ttl };
-                return Err((
-                    property,
-                    format!(
-                        "{:?} leaves as {:?} with TTL {}, and came as {credits:?}",
-                        piece.key, piece.lane, piece.ttl
-                    ),
-                ));
-            };
-            credits.swap_remove(position);
-            if credits.is_empty() {
-                self.credits.remove(&(piece.key, unit));
-            }
+            let has_ttl = credits.iter().any(|&(came, _)| came == ttl);
+            let property = if has_ttl { Property::Hops } else { Property::Ttl };
+            return Err((
+                property,
+                format!(
+                    "{:?} leaves as {:?} with TTL {}, and came as {credits:?}",
+                    piece.key, piece.lane, piece.ttl
+                ),
+            ));
         }
-        Ok(())
+        Ok(cut_short)
     }
 
-    /// The router says that it dropped a frame, or used it up.
+    /// The router says that it dropped a frame, or used it up. Returns how many of its units it had said that
+    /// of already: those of another copy, of which fragments had left.
     pub(super) fn end(
         &mut self,
         piece: Option<&Piece>,
         reason: Option<DropReason>,
-    ) -> Result<(), Wrong> {
+    ) -> Result<i64, Wrong> {
         if let Some(reason) = reason {
             *self.dropped.entry(reason).or_default() += 1;
         }
         let Some(piece) = piece else {
             self.anonymous -= 1;
-            return Ok(());
+            return Ok(0);
         };
+        let same = |credit: &(u8, Lane)| *credit == (piece.ttl, piece.lane);
+        let mut cut_short = 0;
         for unit in piece.first..piece.end {
-            let credits = self.credits.entry((piece.key, unit)).or_default();
-            let same = credits.iter().position(|&credit| credit == (piece.ttl, piece.lane));
-            let Some(position) = same else {
-                return Err((
-                    Property::Reason,
-                    format!("{:?} is dropped ({reason:?}) and has another end too", piece.key),
-                ));
-            };
-            credits.swap_remove(position);
-            if credits.is_empty() {
-                self.credits.remove(&(piece.key, unit));
+            let of = (piece.key, unit);
+            if !take(&mut self.credits, of, same) {
+                if !take(&mut self.cut_short, of, same) {
+                    return Err((
+                        Property::Reason,
+                        format!("{:?} is dropped ({reason:?}) and has another end too", piece.key),
+                    ));
+                }
+                cut_short += 1;
+            }
+            if reason == Some(DropReason::TransmitFull) {
+                self.cut_short.entry(of).or_default().push((piece.ttl, piece.lane));
             }
         }
-        Ok(())
+        Ok(cut_short)
     }
 
     /// A fragment began to wait for its first.

@@ -7,8 +7,8 @@ use fastrand::Rng;
 use super::accounts::Made;
 use crate::frames::{self, ETHERNET_LEN, Layer, Recipe, Transport};
 use crate::model::{
-    HOSTS, Holder, Model, NODES, PORT_FIRST, ROUTERS, WORKLOADS, host_address, router_address,
-    workload_address,
+    HOSTS, Holder, Model, NODES, PORT_FIRST, ROUTERS, Slice, WORKLOADS, host_address,
+    router_address, workload_address,
 };
 
 /// Where a packet may be delivered.
@@ -289,7 +289,7 @@ pub(super) fn every_flow(model: &Model, random: &mut Rng) -> Vec<(Draft, Option<
     for (which, shared) in model.shared.iter().enumerate() {
         let is_v6 = shared.address.is_ipv6();
         for slice in &shared.slices {
-            let port = random.u16(slice.first..=slice.last);
+            let port = open_port(model, slice, random);
             let transports = [
                 Transport::Udp { source: 40_000, destination: port },
                 Transport::Tcp { source: 40_001, destination: port, is_syn: true },
@@ -325,7 +325,7 @@ pub(super) fn every_flow(model: &Model, random: &mut Rng) -> Vec<(Draft, Option<
                 Draft::plain(sender, shared.address, address(host, is_v6), Target::Station(host));
             flows.push((Draft { transport, is_answered: true, ..plain }, None));
             let other = &shared.slices[random.usize(..shared.slices.len())];
-            let port = random.u16(other.first..=other.last);
+            let port = open_port(model, other, random);
             let target = Target::Slice { shared: which, port: Some(port) };
             let transport = Transport::Tcp { source, destination: port, is_syn: false };
             let plain = Draft::plain(sender, shared.address, shared.address, target);
@@ -334,6 +334,9 @@ pub(super) fn every_flow(model: &Model, random: &mut Rng) -> Vec<(Draft, Option<
         for _ in 0..4 {
             let draft = error_to_slice(model, random);
             let Target::Slice { shared, port } = draft.target else { continue };
+            if port == Some(model.blocked) {
+                continue;
+            }
             let holder = model.shared[shared].holder(port);
             flows.push((draft, Some(holder)));
         }
@@ -358,6 +361,16 @@ pub(super) fn every_flow(model: &Model, random: &mut Rng) -> Vec<(Draft, Option<
         }
     }
     flows
+}
+
+/// A port of a slice that no plugin drops.
+fn open_port(model: &Model, slice: &Slice, random: &mut Rng) -> u16 {
+    loop {
+        let port = random.u16(slice.first..=slice.last);
+        if port != model.blocked {
+            return port;
+        }
+    }
 }
 
 fn any_shared(model: &Model, random: &mut Rng) -> (usize, IpAddr) {

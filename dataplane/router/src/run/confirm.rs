@@ -12,6 +12,11 @@
 //! session that asked. A reload without a time is a confirming commit. A SIGHUP is refused while one is
 //! due, since what sends signals by itself is nobody's assent.
 //!
+//! An end of the process while one is due, by SIGTERM as by a crash, confirms nothing and undoes nothing by
+//! itself: what is in force stays until the process is gone, and the start after it takes what was confirmed,
+//! which then waits for nothing. The file stays what was not confirmed, and `sluice reload` puts it into
+//! force.
+//!
 //! Going back is whole: the tables of the configuration as it was read then, with its route files, and the
 //! plugins with the modules and configurations that they ran, whatever their files hold by now. For a
 //! restart the text is kept beside the file ([`Source::keep`]); route files and modules are read as they

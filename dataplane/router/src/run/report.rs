@@ -228,6 +228,7 @@ impl ControlLoop {
                 tx_bytes: total(|each| &each.tx_bytes),
                 originated: total(|each| &each.originated),
                 originated_lost: total(|each| &each.originated_lost),
+                originated_to_kernel: total(|each| &each.originated_to_kernel),
                 fragmented: total(|each| &each.fragmented),
                 fragments_created: total(|each| &each.fragments_created),
                 handed_over: total(|each| &each.handed_over),

@@ -22,6 +22,7 @@
 mod buckets;
 mod derive;
 mod groups;
+mod prefixes;
 mod source;
 mod targets;
 mod unexpressible;
@@ -37,7 +38,6 @@ use std::time::{Duration, Instant};
 
 use config::Checked;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use prefix_trie::{Prefix, PrefixMap};
 use smallvec::SmallVec;
 use tables::{Fib6, Fib6Change, Grace, GroupsError, Publisher, RouteId};
 use wire::InterfaceId;
@@ -46,6 +46,7 @@ use super::adjacencies::Adjacencies;
 use super::host_view::{HostView, RouteView};
 use crate::kernel::RouteChange;
 use groups::{Content, Groups};
+use prefixes::{Family, Prefixes};
 pub use source::RouteSource;
 use source::{Class, Preference};
 use targets::{Said, TargetId, Targets};
@@ -153,8 +154,8 @@ type Tally<const N: usize> = HashMap<&'static str, [usize; N]>;
 /// All routes.
 #[derive(Debug)]
 pub(super) struct Rib {
-    v4: PrefixMap<Ipv4Net, Entry>,
-    v6: PrefixMap<Ipv6Net, Entry>,
+    v4: Prefixes<Ipv4Net, Entry>,
+    v6: Prefixes<Ipv6Net, Entry>,
     targets: Targets,
     groups: Groups,
     pub(super) adjacencies: Adjacencies,
@@ -187,8 +188,8 @@ impl Rib {
     /// [`GroupsError::Memory`].
     pub(super) fn new(config: &Checked, host: &HostView) -> Result<Self, GroupsError> {
         let mut rib = Self {
-            v4: PrefixMap::new(),
-            v6: PrefixMap::new(),
+            v4: Prefixes::new(),
+            v6: Prefixes::new(),
             targets: Targets::default(),
             groups: Groups::new()?,
             adjacencies: Adjacencies::default(),
@@ -213,7 +214,8 @@ impl Rib {
         Ok(rib)
     }
 
-    /// A copy whose groups are its own, for FIBs of its own.
+    /// A copy whose groups are its own, for FIBs of its own. Prefixes are shared until one changes
+    /// ([`Prefixes`]), so that it costs what there is beside them.
     ///
     /// # Errors
     /// [`GroupsError`].
@@ -506,8 +508,8 @@ impl Rib {
         which: impl Fn(TargetId) -> bool,
         before: &HashMap<TargetId, RouteId>,
     ) {
-        fn of<P: Prefix + Into<IpNet>>(
-            map: &PrefixMap<P, Entry>,
+        fn of<P: Family + Into<IpNet>>(
+            map: &Prefixes<P, Entry>,
             which: &impl Fn(TargetId) -> bool,
         ) -> Vec<IpNet> {
             let chosen = map.iter().filter(|(_, entry)| which(entry.chosen));
@@ -593,7 +595,7 @@ impl Rib {
 
     /// The longest prefix around this one that has a route, its length, and its group.
     fn parent6(&self, prefix: &Ipv6Net) -> Option<(u8, RouteId)> {
-        let around = self.v6.cover(prefix).filter(|(around, _)| around != prefix).last();
+        let around = self.v6.cover(*prefix).into_iter().rfind(|(around, _)| around != prefix);
         around.map(|(around, entry)| (around.prefix_len(), self.targets.route(entry.chosen)))
     }
 
@@ -615,13 +617,13 @@ impl Rib {
 
     /// The longest prefix around this one that the IPv4 FIB has, and its group there.
     pub(super) fn parent4(&self, prefix: Ipv4Net) -> Option<(u8, RouteId)> {
-        let around = self.v4.cover(&prefix).filter(|(around, _)| *around != prefix);
-        let in_fib = around.filter_map(|(around, entry)| {
+        let around = self.v4.cover(prefix).into_iter().filter(|(around, _)| *around != prefix);
+        let mut in_fib = around.filter_map(|(around, entry)| {
             let known = self.changed4.get(&around).copied();
             let route = known.unwrap_or_else(|| self.targets.route(entry.chosen));
             (!route.is_none()).then_some((around.prefix_len(), route))
         });
-        in_fib.last()
+        in_fib.next_back()
     }
 
     /// The IPv4 FIB has what it is to have for this prefix.
@@ -670,8 +672,8 @@ impl Rib {
     /// The group that the longest prefix of an address leads to.
     pub(super) fn lookup(&self, address: IpAddr) -> RouteId {
         let entry = match address {
-            IpAddr::V4(address) => self.v4.get_lpm(&Ipv4Net::from(address)).map(|(_, entry)| entry),
-            IpAddr::V6(address) => self.v6.get_lpm(&Ipv6Net::from(address)).map(|(_, entry)| entry),
+            IpAddr::V4(address) => self.v4.longest(Ipv4Net::from(address)).map(|(_, entry)| entry),
+            IpAddr::V6(address) => self.v6.longest(Ipv6Net::from(address)).map(|(_, entry)| entry),
         };
         entry.map_or(RouteId::NONE, |entry| self.targets.route(entry.chosen))
     }
@@ -681,12 +683,14 @@ impl Rib {
         let mut all: Vec<PrefixView> = match address {
             IpAddr::V4(address) => self
                 .v4
-                .cover(&Ipv4Net::from(address))
+                .cover(Ipv4Net::from(address))
+                .into_iter()
                 .map(|(prefix, entry)| self.view(prefix.into(), entry))
                 .collect(),
             IpAddr::V6(address) => self
                 .v6
-                .cover(&Ipv6Net::from(address))
+                .cover(Ipv6Net::from(address))
+                .into_iter()
                 .map(|(prefix, entry)| self.view(prefix.into(), entry))
                 .collect(),
         };
@@ -702,16 +706,17 @@ impl Rib {
     /// Prefixes in the order of their addresses, a shorter one first, IPv4 before IPv6. `after`: only what
     /// comes behind this one.
     pub(super) fn from(&self, after: Option<IpNet>) -> impl Iterator<Item = PrefixView> + '_ {
-        let v4 = match after {
-            None => Some(self.v4.iter()),
-            Some(IpNet::V4(after)) => Some(self.v4.iter_from(&after, false)),
-            Some(IpNet::V6(_)) => None,
+        // What comes behind the last of a family is the first of the next.
+        let (v4, v6) = match after {
+            None => ((Some(self.v4.iter()), None), (Some(self.v6.iter()), None)),
+            Some(IpNet::V4(after)) => {
+                ((None, Some(self.v4.behind(after))), (Some(self.v6.iter()), None))
+            }
+            Some(IpNet::V6(after)) => ((None, None), (None, Some(self.v6.behind(after)))),
         };
-        let v6 = match after {
-            Some(IpNet::V6(after)) => self.v6.iter_from(&after, false),
-            _ => self.v6.iter(),
-        };
-        let v4 = v4.into_iter().flatten().map(|(prefix, entry)| self.view(prefix.into(), entry));
+        let v4 = v4.0.into_iter().flatten().chain(v4.1.into_iter().flatten());
+        let v4 = v4.map(|(prefix, entry)| self.view(prefix.into(), entry));
+        let v6 = v6.0.into_iter().flatten().chain(v6.1.into_iter().flatten());
         v4.chain(v6.map(|(prefix, entry)| self.view(prefix.into(), entry)))
     }
 

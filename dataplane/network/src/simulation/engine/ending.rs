@@ -128,6 +128,8 @@ impl Engine<'_> {
             ("rx_packets", at.account.received),
             ("tx_packets", at.account.sent),
             ("originated", at.account.originated),
+            ("originated_to_kernel", at.account.originated_to_kernel),
+            ("to_kernel", at.account.to_kernel),
             ("held", 0),
             ("taken_over", sum("handed_over")),
             (

@@ -109,9 +109,9 @@ impl Engine<'_> {
                 _ => continue,
             };
             let ended = at.account.end(piece.as_ref(), reason);
-            ended.map_err(|wrong| self.wrong_with(wrong, router))?;
+            let cut_short = ended.map_err(|wrong| self.wrong_with(wrong, router))?;
             let units = piece.map_or(0, |piece| piece.units());
-            self.lose(piece.map(|piece| piece.key), units, &why);
+            self.lose(piece.map(|piece| piece.key), units - cut_short, &why);
             if let Some(reason) = reason {
                 self.count(&format!("drop {}", reason.label()));
             }
@@ -130,14 +130,15 @@ impl Engine<'_> {
             return Err(self.wrong_with((Property::OneForOne, what), router));
         };
         let is_own = matches!(piece.key, Key::Error { from, .. } if at.own.contains(&from));
-        if is_own && !at.account.has_come(&piece) {
+        if is_own && !at.account.may_have_come(&piece, true) {
             at.account.originated += 1;
             self.check_complaint(&frame, ETHERNET_LEN, router)?;
             self.weigh(piece.key, piece.units());
             self.count("ICMP errors made");
         } else {
             let departed = at.account.depart(&piece, true);
-            departed.map_err(|wrong| self.wrong_with(wrong, router))?;
+            let cut_short = departed.map_err(|wrong| self.wrong_with(wrong, router))?;
+            self.weigh(piece.key, cut_short);
         }
         match piece.lane {
             Lane::Plain => self.count("forwarded"),
@@ -172,21 +173,28 @@ impl Engine<'_> {
         let is_in_tunnel =
             Layer::read(packet, 0).is_some_and(|layer| layer.inner(packet).is_some());
         if is_in_tunnel {
+            at.account.to_kernel += 1;
             let ended = at.account.end(Some(&piece), None);
-            ended.map_err(|wrong| self.wrong_with(wrong, router))?;
-            self.lose(Some(piece.key), piece.units(), "to a kernel in a tunnel of another kind");
+            let cut_short = ended.map_err(|wrong| self.wrong_with(wrong, router))?;
+            self.lose(
+                Some(piece.key),
+                piece.units() - cut_short,
+                "to a kernel in a tunnel of another kind",
+            );
             return Ok(());
         }
         let is_own = matches!(piece.key, Key::Error { from, .. } if at.own.contains(&from));
-        if is_own && !at.account.has_come(&piece) {
-            // Made here, about what an owner on this machine sent: the counters know of no link that it
-            // left by.
+        if is_own && !at.account.may_have_come(&piece, false) {
+            // Made here, about what an owner on this machine sent.
+            at.account.originated_to_kernel += 1;
             self.check_complaint(packet, 0, router)?;
             self.weigh(piece.key, piece.units());
             self.count("ICMP errors made");
         } else {
+            at.account.to_kernel += 1;
             let departed = at.account.depart(&piece, false);
-            departed.map_err(|wrong| self.wrong_with(wrong, router))?;
+            let cut_short = departed.map_err(|wrong| self.wrong_with(wrong, router))?;
+            self.weigh(piece.key, cut_short);
         }
         self.deliver(packet, 0, Place::Kernel(router))
     }

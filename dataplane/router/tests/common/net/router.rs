@@ -117,6 +117,20 @@ impl Router {
         self.wait_for_an_answer();
     }
 
+    /// Ends it as an operator does, and starts it again.
+    #[track_caller]
+    pub(crate) fn stop_and_start(&mut self, namespace: &Namespace) {
+        self.signal(Signal::SIGTERM);
+        let mut status = None;
+        wait_until("the router ends", PATIENCE, || {
+            status = self.child.try_wait().expect("a process");
+            status.is_some()
+        });
+        assert!(status.is_some_and(|status| status.success()), "{status:?}\n{}", self.log());
+        self.child = spawn(namespace, &self.folder, &[]);
+        self.wait_for_an_answer();
+    }
+
     /// Sends it a signal.
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
