@@ -64,6 +64,7 @@ mod status;
 mod tables;
 mod ticker;
 mod trap_batch;
+mod trial;
 mod watch;
 
 pub use aside::{AsidePlugins, AsideTraps, Asked, ListedPlugin};
@@ -82,3 +83,4 @@ pub use saved_batch::{SavedBatch, SavedPacket};
 pub use spec::{DefaultVerdict, HostOptions, OnTrap, PluginConfig, PluginSpec};
 pub use status::{GenerationStatus, PluginState, PluginStatus, WorkerStatus};
 pub use tables::TableStatus;
+pub use trial::{Examined, Trial, TrialAnswer, TrialPacket};

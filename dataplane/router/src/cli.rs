@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::bench::BenchCommand;
 use crate::plan::MaxChanged;
+use crate::plugin_author::AuthorCommand;
 use crate::run::CONFIRM_S_MAX;
 
 /// A user-space router on AF_XDP: port slices of shared addresses, longest-prefix match, and
@@ -55,7 +56,7 @@ pub(crate) enum Command {
     /// Exit codes: 0 if it would change nothing for any of them, 3 if it would, 4 if the configuration
     /// differs and there was no packet to judge by, 1 if it is refused as a reload would refuse it.
     Plan(PlanArgs),
-    /// Plugins of the running router
+    /// Plugins: write, build, test and measure them; those of the running router
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Remove the classifier of a router that no longer runs: the kernel then gets every packet
@@ -138,6 +139,8 @@ pub(crate) enum PluginCommand {
         #[command(flatten)]
         socket: SocketArgs,
     },
+    #[command(flatten)]
+    Author(AuthorCommand),
 }
 
 #[derive(Debug, Subcommand)]

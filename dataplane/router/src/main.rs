@@ -10,6 +10,7 @@ mod explain;
 mod filter;
 mod init;
 mod plan;
+mod plugin_author;
 mod plugins;
 mod preflight;
 mod replay;
@@ -67,6 +68,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Reload(args) => client::reload(&args)?,
         Command::Confirm { cancel, socket } => client::confirm(&socket.socket, cancel)?,
         Command::Plan(args) => return client::plan(&args),
+        Command::Plugin(PluginCommand::Author(command)) => return plugin_author::run(&command),
         Command::Plugin(PluginCommand::List { socket }) => client::plugins(&socket.socket)?,
         Command::Plugin(PluginCommand::Reload { name, socket }) => {
             client::reload_plugin(&socket.socket, name)?;
