@@ -1,7 +1,7 @@
 //! A call whose answers are handed out as the guest wrote them, for trials.
 
 use frame::Nanos;
-use sluice_abi::{BATCH_MAX, Edit, Verdict};
+use sluice_abi::{BATCH_MAX, Verdict};
 
 use super::{Instance, Packets};
 use crate::{
@@ -32,16 +32,9 @@ impl Instance {
         }
         let answers = (0..n).map(|index| {
             let verdict = bytemuck::cast::<u64, Verdict>(self.verdict_word(index)?);
-            Some(TrialAnswer { verdict, edit: self.raw_edit(index)? })
+            Some(TrialAnswer { verdict, edit: self.raw_edit(index) })
         });
         Some(Ok(answers.collect::<Option<_>>()?))
-    }
-
-    fn raw_edit(&self, index: usize) -> Option<Edit> {
-        let Some((start, stride)) = self.areas.edits else { return Some(Edit::default()) };
-        let at = start + index * stride;
-        let bytes = self.memory.data(&self.store).get(at..at + size_of::<Edit>())?;
-        Some(bytemuck::pod_read_unaligned(bytes))
     }
 
     /// The guest's counters as they stand.
