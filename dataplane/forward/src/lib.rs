@@ -29,6 +29,7 @@ mod address;
 mod bucket;
 mod counters;
 mod decap;
+mod describe;
 mod encap;
 mod filter;
 mod fragments;
@@ -52,6 +53,7 @@ mod witness;
 mod worker;
 
 pub use counters::{Counter, InterfaceCounters, WorkerCounters};
+pub use describe::describe;
 pub use filter::{FILTER_INSTRUCTIONS_MAX, Filter, FilterError, FilterInstruction};
 pub use handoff::{Handoff, Wake, handoff_mesh};
 pub use hold::Neighbor;

@@ -116,7 +116,7 @@ pub enum PluginFault {
          capability `{capability}`"
     )]
     ImportUngranted { name: String, capability: &'static str },
-    #[error("the import `sluice.{0}` does not have the type that the host offers")]
+    #[error("an import does not have the type that the host offers: {0}")]
     ImportType(String),
     #[error(
         "`{}` is nothing that can be granted: there are the capabilities of imports ({}), the \

@@ -2,6 +2,7 @@
 
 mod inputs;
 mod payload;
+mod raw;
 mod state;
 
 use std::{hint::black_box, ops::Range, sync::Arc, time::Duration};

@@ -59,11 +59,11 @@ mod private_dir;
 mod publication;
 mod quotas;
 mod registry;
+mod rehearsal;
 mod replay;
 mod reporting;
 mod rollback;
 mod saved_batch;
-
 mod spec;
 mod status;
 mod tables;
@@ -87,6 +87,7 @@ pub use manifest::{
 pub use meters::MeterStatus;
 pub use packet_text::packet_text;
 pub use quotas::QuotaStatus;
+pub use rehearsal::{Examined, Rehearsal, RehearsalAnswer, RehearsalPacket};
 pub use replay::{Replayed, TrappedCall, replay};
 pub use saved_batch::{SavedBatch, SavedPacket};
 pub use spec::{DefaultVerdict, HostOptions, OnTrap, PluginConfig, PluginSpec};

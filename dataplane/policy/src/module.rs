@@ -108,6 +108,11 @@ fn check_grants(manifest: &Manifest, spec: &PluginSpec) -> Result<(), PluginFaul
     Ok(())
 }
 
+/// The manifest of a module that nobody has configured yet.
+pub(crate) fn manifest_of(bytes: &[u8]) -> Result<Manifest, PluginFault> {
+    Manifest::parse(manifest_section(bytes)?)
+}
+
 pub(crate) fn manifest_section(bytes: &[u8]) -> Result<&[u8], PluginFault> {
     let mut manifest = None;
     for payload in Parser::new(0).parse_all(bytes) {

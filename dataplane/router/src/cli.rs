@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::bench::BenchCommand;
 use crate::plan::MaxChanged;
+use crate::plugin_author::AuthorCommand;
 use crate::plugin_manager::ManageCommand;
 use crate::run::CONFIRM_S_MAX;
 
@@ -56,7 +57,7 @@ pub(crate) enum Command {
     /// Exit codes: 0 if it would change nothing for any of them, 3 if it would, 4 if the configuration
     /// differs and there was no packet to judge by, 1 if it is refused as a reload would refuse it.
     Plan(PlanArgs),
-    /// Plugins of the running router
+    /// Plugins: write, build, test and measure them; those of the running router
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Remove the classifier of a router that no longer runs: the kernel then gets every packet
@@ -147,6 +148,7 @@ pub(crate) enum PluginCommand {
     },
     #[command(flatten)]
     Manage(ManageCommand),
+    Author(AuthorCommand),
 }
 
 #[derive(Debug, Subcommand)]

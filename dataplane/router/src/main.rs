@@ -10,6 +10,7 @@ mod explain;
 mod filter;
 mod init;
 mod plan;
+mod plugin_author;
 mod plugin_manager;
 mod plugins;
 mod preflight;
@@ -69,6 +70,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Reload(args) => client::reload(&args)?,
         Command::Confirm { cancel, socket } => client::confirm(&socket.socket, cancel)?,
         Command::Plan(args) => return client::plan(&args),
+        Command::Plugin(PluginCommand::Author(command)) => return plugin_author::run(&command),
         Command::Plugin(PluginCommand::List { json, socket }) => {
             plugin_manager::list(&socket.socket, json)?;
         }

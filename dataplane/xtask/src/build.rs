@@ -14,6 +14,9 @@ const PLUGINS: [&str; 5] = ["filter", "rate-limit", "hop-distance", "syn-guard",
 /// The target that plugins are built for.
 pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
+/// The same machine without a standard library.
+const BARE_WASM_TARGET: &str = "wasm32v1-none";
+
 /// Where the workspace and its build products are.
 #[derive(Clone, Debug)]
 pub struct Workspace {
@@ -116,6 +119,18 @@ impl Workspace {
         }
         cargo.args(["--", "-D", "warnings"]);
         cargo
+    }
+
+    /// A check that the guest crate does without the standard library, on a target that has none.
+    ///
+    /// # Errors
+    /// When the target cannot be installed.
+    pub fn sdk_without_std(&self) -> Result<Command> {
+        crate::setup::rustup(&["target", "add", BARE_WASM_TARGET])?;
+        let mut cargo = self.cargo();
+        cargo.args(["check", "--profile", "plugin", "--target", BARE_WASM_TARGET]);
+        cargo.args(["-p", "sluice-sdk", "--no-default-features"]);
+        Ok(cargo)
     }
 
     /// The router's binary: what `SLUICE_ROUTER` names, or a fresh build.

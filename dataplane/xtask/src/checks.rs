@@ -98,6 +98,7 @@ pub fn ci(workspace: &Workspace) -> Result<bool> {
     {
         report.timed(name, || command::run(cargo));
     }
+    report.timed("SDK without std", || command::run(&mut workspace.sdk_without_std()?));
     report.timed("tests", || {
         anyhow::ensure!(test(workspace, None)?, "a test failed");
         Ok(())

@@ -22,7 +22,7 @@ struct Package {
 /// What a build of the workspace needs. `xsk-rs` compiles libbpf (make, pkg-config, libelf, zlib)
 /// and libxdp (clang and m4 for its BPF programs), and its bindings are made by libclang, which
 /// comes with clang. Our own BPF program needs clang alone.
-const BUILD_PACKAGES: [Package; 10] = [
+const BUILD_PACKAGES: [Package; 11] = [
     Package { name: "gcc", reason: "C compiler and linker" },
     Package { name: "libc6-dev", reason: "C headers" },
     Package { name: "linux-libc-dev", reason: "kernel headers" },
@@ -33,6 +33,7 @@ const BUILD_PACKAGES: [Package; 10] = [
     Package { name: "libpcap-dev", reason: "compiles filters of captures" },
     Package { name: "m4", reason: "writes libxdp's dispatcher" },
     Package { name: "clang", reason: "compiles BPF programs and reads headers for bindings" },
+    Package { name: "lld", reason: "links plugins in C" },
 ];
 
 /// What the lab and the tests in namespaces need.

@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "wire",
             "sluice-abi",
+            "sluice-sdk",
             "frame",
             "tables",
             "forward",

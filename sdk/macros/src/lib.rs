@@ -176,3 +176,6 @@ fn check_methods(manifest: &Manifest, item: &ItemImpl, at: Span) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! [`Rehearsal`]: a plugin by itself under the engine and limits of the router, for its author.
+//!
+//! Nothing is hidden from an author: verdicts and edits are handed out as the module wrote them. What an
+//! operator would have to grant is granted, and nothing is shared with any other instance. Deliberately
+//! absent: chains, spares, and what becomes of a packet.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use frame::{HookPoint, Nanos};
+use sluice_abi::{Descriptor, Edit, Marks, Verdict};
+
+use crate::{
+    DefaultVerdict, HostOptions, Manifest, PluginConfig, PluginFault, PluginHost, PluginSpec,
+    PolicyError,
+    instance::{Instance, reason},
+    loading::AsideVersion,
+    module::{MODULE_BYTES_MAX, hex, manifest_of, read_file, sha256},
+    ticker::Beat,
+};
+
+/// A packet as a plugin is shown it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RehearsalPacket {
+    /// What is known of it.
+    pub descriptor: Descriptor,
+    /// What earlier plugins set.
+    pub marks: Marks,
+    /// The bytes that the manifest's `payload` asks for.
+    pub payload: Vec<u8>,
+}
+
+/// What a plugin wrote for one packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RehearsalAnswer {
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Its edit; fields that the verdict does not name mean nothing.
+    pub edit: Edit,
+}
+
+/// A module that passed all checks that need no configuration.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// The SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// Size of the file.
+    pub bytes: usize,
+    /// What an operator has to grant it.
+    pub grants: Vec<String>,
+}
+
+/// A configured instance of a plugin.
+pub struct Rehearsal {
+    // Its ticker interrupts calls that outlast their budget.
+    _host: PluginHost,
+    instance: Box<Instance>,
+    beat: Beat,
+    config: Vec<u8>,
+    examined: Examined,
+    default: u64,
+}
+
+/// What a plugin has to be granted.
+fn grants_of(manifest: &Manifest) -> Vec<String> {
+    let actions = manifest.actions.iter().map(|action| action.name().to_owned());
+    let payload = manifest.payload.iter().map(|_| "payload".to_owned());
+    manifest.imports.iter().cloned().chain(actions).chain(payload).collect()
+}
+
+/// The module's entry in a configuration that grants it all that it asks for.
+fn spec_of(path: &Path) -> Result<(PluginSpec, Examined), PluginFault> {
+    let bytes = read_file(path, MODULE_BYTES_MAX)?;
+    let manifest = manifest_of(&bytes)?;
+    let grants = grants_of(&manifest);
+    let hook = HookPoint::ALL.into_iter().find(|hook| manifest.has_hook(*hook));
+    let mut spec = PluginSpec::new(&manifest.name, path, hook.unwrap_or(HookPoint::Ingress));
+    spec.grants.clone_from(&grants);
+    let sha256 = hex(&sha256(&bytes));
+    Ok((spec, Examined { manifest, sha256, bytes: bytes.len(), grants }))
+}
+
+fn name_of(path: &Path) -> String {
+    path.display().to_string()
+}
+
+impl Examined {
+    /// Reads, checks and compiles a module.
+    ///
+    /// # Errors
+    /// Why the router would refuse it.
+    pub fn new(path: &Path) -> Result<Self, PolicyError> {
+        let (host, _) = PluginHost::new(HostOptions::new(1))?;
+        let fault = |fault| PolicyError::plugin(&name_of(path), fault);
+        let (mut spec, examined) = spec_of(path).map_err(fault)?;
+        let tables = examined.manifest.tables.iter();
+        spec.tables = tables.map(|name| (name.clone(), PathBuf::from("/dev/null"))).collect();
+        host.load_aside(&spec, 0).map_err(fault)?;
+        Ok(examined)
+    }
+}
+
+impl Rehearsal {
+    /// Loads a module with a configuration, a TOML file or none, and files for its tables.
+    ///
+    /// # Errors
+    /// Why the router would refuse it.
+    pub fn new(
+        path: &Path,
+        config: Option<&Path>,
+        tables: &BTreeMap<String, PathBuf>,
+    ) -> Result<Self, PolicyError> {
+        let (host, _) = PluginHost::new(HostOptions::new(1))?;
+        let fault = |fault| PolicyError::plugin(&name_of(path), fault);
+        let (mut spec, examined) = spec_of(path).map_err(fault)?;
+        if let Some(config) = config {
+            spec.config = PluginConfig::File(config.to_owned());
+        }
+        spec.tables.clone_from(tables);
+        let loaded = match host.load_aside(&spec, 0).map_err(fault)? {
+            AsideVersion::New(loaded) => loaded,
+            AsideVersion::Running(_) => return Err(PolicyError::Stale(spec.name)),
+        };
+        let instance = host.instantiate_aside(&loaded).map_err(fault)?;
+        let default = match examined.manifest.default {
+            DefaultVerdict::Continue => Verdict::CONTINUE,
+            DefaultVerdict::Drop => Verdict::drop(sluice_abi::REASON_DEFAULT),
+        };
+        Ok(Self {
+            instance,
+            beat: host.aside_beat().clone(),
+            config: loaded.config.clone(),
+            examined,
+            default: bytemuck::cast(default),
+            _host: host,
+        })
+    }
+
+    /// What is known of the module.
+    #[must_use]
+    pub fn examined(&self) -> &Examined {
+        &self.examined
+    }
+
+    /// The configuration as the module was given it, in JSON.
+    #[must_use]
+    pub fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    /// Has up to 256 packets judged.
+    ///
+    /// # Errors
+    /// How the call ended, if it did not return. The instance is then not to be called again.
+    pub fn judge(
+        &mut self,
+        packets: &[RehearsalPacket],
+        now: Nanos,
+    ) -> Result<Vec<RehearsalAnswer>, String> {
+        match self.instance.raw_call(packets, self.default, now, &self.beat) {
+            Some(Ok(answers)) => Ok(answers),
+            Some(Err(error)) => Err(reason(&error)),
+            None => Err("its memory does not have the areas that it stated".to_owned()),
+        }
+    }
+
+    /// As [`Self::judge`]; says how long the call took, with the copies of the packets to the module and of
+    /// its verdicts from it, in nanoseconds.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn time(&mut self, packets: &[Descriptor], now: Nanos) -> Result<u64, String> {
+        use crate::instance::Packets;
+        let started = Instant::now();
+        let all = Packets::<std::slice::Iter<'_, Descriptor>>::All(packets);
+        let placed = self.instance.place(all, self.default);
+        let called = self.instance.call(packets.len(), now, &self.beat);
+        let words = self.instance.verdict_words(packets.len());
+        let sum = words.map(|words| words.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word)));
+        std::hint::black_box((placed, sum));
+        let elapsed = started.elapsed();
+        called.map_err(|error| reason(&error))?;
+        Ok(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Calls its tick, if it has one.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn tick(&mut self, now: Nanos) -> Result<(), String> {
+        self.instance.call_tick(now, &self.beat).map_err(|error| reason(&error))
+    }
+
+    /// The module's counters as they stand.
+    #[must_use]
+    pub fn counters(&self) -> Vec<u64> {
+        self.instance.raw_counters()
+    }
+}

@@ -1,0 +1,34 @@
+//! `sluice plugin build`: the module, and what loading would say of it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use policy::Examined;
+
+use super::cli::BuildArgs;
+use super::project::Project;
+
+pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
+    let module = Project::find(&args.path)?.build()?;
+    let examined = Examined::new(&module)?;
+    print(&module, &examined);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(module: &Path, examined: &Examined) {
+    let manifest = &examined.manifest;
+    println!("module   {}", module.display());
+    println!("size     {} bytes", examined.bytes);
+    println!("sha256   {}", examined.sha256);
+    println!("plugin   {}, for {}", manifest.name, manifest.hooks.join(", "));
+    println!("\n[[plugin]]");
+    println!("name = \"{}\"", manifest.name);
+    println!("path = \"{}\"", module.display());
+    println!("hook = \"{}\"", manifest.hooks.first().map_or("ingress", String::as_str));
+    println!("sha256 = \"{}\"", examined.sha256);
+    if !examined.grants.is_empty() {
+        let quoted: Vec<_> = examined.grants.iter().map(|grant| format!("\"{grant}\"")).collect();
+        println!("grants = [{}]", quoted.join(", "));
+    }
+}

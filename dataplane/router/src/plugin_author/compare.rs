@@ -1,0 +1,183 @@
+//! Two runs of a plugin over the same packets: whether they agree, and where not.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv6Addr};
+
+use frame::Nanos;
+use policy::{Examined, Rehearsal};
+use sluice_abi::{Descriptor, action, edit, flags};
+use sluice_sdk::testing::{Answer, trial::Outcome};
+
+use super::packets::{Packets, Trying, rehearsal_packet};
+
+/// A disagreement, for a person.
+#[derive(Debug)]
+pub(crate) struct Difference(pub(crate) String);
+
+/// Plays the packets to a module.
+///
+/// # Errors
+/// How a call ended that did not return, and on which packets.
+pub(crate) fn play(rehearsal: &mut Rehearsal, packets: &Packets) -> Result<Outcome, Difference> {
+    let mut outcome = Outcome::default();
+    for ((now_ns, batch), has_tick) in packets.batches.iter().zip(packets.ticks()) {
+        if has_tick {
+            let tick = rehearsal.tick(Nanos(*now_ns));
+            tick.map_err(|reason| Difference(format!("the module's tick trapped: {reason}")))?;
+        }
+        let shown: Vec<_> = batch.iter().map(|packet| rehearsal_packet(&packet.seen)).collect();
+        let answers = rehearsal.judge(&shown, Nanos(*now_ns)).map_err(|reason| {
+            let first = outcome.answers.len();
+            let mut text = format!(
+                "the module trapped on a batch of {} packets, number {first} on: {reason}",
+                batch.len()
+            );
+            if let Some(packet) = batch.first() {
+                let _ = write!(text, "\nthe first of them: {}", packet_line(packet));
+            }
+            Difference(text)
+        })?;
+        let answer = |answer: policy::RehearsalAnswer| Answer::new(answer.verdict, answer.edit);
+        outcome.answers.extend(answers.into_iter().map(answer));
+    }
+    outcome.counters = rehearsal.counters();
+    Ok(outcome)
+}
+
+/// Compares two runs, which are called what `names` says.
+///
+/// # Errors
+/// The first packet that they disagree on, or the first counter.
+pub(crate) fn compare(
+    packets: &Packets,
+    examined: &Examined,
+    names: [&str; 2],
+    outcomes: [&Outcome; 2],
+) -> Result<(), Difference> {
+    let [one, other] = outcomes;
+    let differ = |(number, (one, other)): (usize, (&Answer, &Answer))| {
+        (one != other).then_some((number, *one, *other))
+    };
+    let pairs = one.answers.iter().zip(&other.answers).enumerate();
+    let differing: Vec<_> = pairs.filter_map(differ).collect();
+    if let Some((number, one, other)) = differing.first() {
+        let mut text =
+            format!("{} of {} packets are judged differently", differing.len(), packets.len());
+        let line = packets.get(*number).map(packet_line).unwrap_or_default();
+        let _ = write!(text, "\nthe first is number {number}: {line}");
+        for (name, answer) in names.iter().zip([one, other]) {
+            let _ = write!(text, "\n  {name:<8} {}", answer_line(answer, examined));
+        }
+        return Err(Difference(text));
+    }
+    let counters = examined.manifest.counter_names();
+    let values = one.counters.iter().zip(&other.counters).zip(&counters);
+    for ((one, other), name) in values {
+        if one != other {
+            return Err(Difference(format!(
+                "the counter `{name}` differs: {} {one}, {} {other}",
+                names[0], names[1]
+            )));
+        }
+    }
+    if one.counters.len() != other.counters.len() || one.answers.len() != other.answers.len() {
+        return Err(Difference("the runs differ in length".to_owned()));
+    }
+    Ok(())
+}
+
+/// How many packets went which way.
+pub(crate) fn summary(outcome: &Outcome, examined: &Examined) -> String {
+    let count = |of: u8| outcome.answers.iter().filter(|it| it.verdict.action == of).count();
+    let mut text = format!("{} continue", count(action::CONTINUE));
+    for (index, name) in examined.manifest.reasons.iter().enumerate() {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let is_it = |answer: &&Answer| {
+            answer.verdict.action == action::DROP && answer.verdict.argument == index
+        };
+        let drops = outcome.answers.iter().filter(is_it).count();
+        if drops > 0 {
+            let _ = write!(text, ", {drops} dropped: {name}");
+        }
+    }
+    let transmitted = count(action::TRANSMIT);
+    if transmitted > 0 {
+        let _ = write!(text, ", {transmitted} transmitted");
+    }
+    let edited = outcome.answers.iter().filter(|it| it.verdict.flags != 0).count();
+    if edited > 0 {
+        let _ = write!(text, ", {edited} with edits");
+    }
+    text
+}
+
+fn packet_line(packet: &Trying) -> String {
+    let bytes = packet.frame.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    format!("{}\n  frame    {bytes}", words(&packet.seen.descriptor))
+}
+
+/// A packet in the words of `sluice explain`.
+fn words(packet: &Descriptor) -> String {
+    let address = |bytes: [u8; 16]| Ipv6Addr::from(bytes).to_canonical();
+    let (source, destination) = (address(packet.source), address(packet.destination));
+    let protocol = match packet.protocol {
+        1 => "icmp".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        58 => "icmp6".to_owned(),
+        other => format!("protocol {other}"),
+    };
+    let mut text = if packet.flags & flags::PORTS == 0 {
+        format!("{protocol} {source} > {destination}")
+    } else {
+        let (from, to) = (packet.source_port, packet.destination_port);
+        let end = |address, port| match address {
+            IpAddr::V6(address) => format!("[{address}]:{port}"),
+            IpAddr::V4(address) => format!("{address}:{port}"),
+        };
+        format!("{protocol} {} > {}", end(source, from), end(destination, to))
+    };
+    let _ = write!(text, " length {} ttl {}", packet.length, packet.ttl);
+    if packet.tcp_flags != 0 {
+        let _ = write!(text, " tcp-flags {:#04x}", packet.tcp_flags);
+    }
+    if packet.flags & flags::FRAGMENT != 0 {
+        text.push_str(" fragment");
+    }
+    text
+}
+
+fn answer_line(answer: &Answer, examined: &Examined) -> String {
+    let verdict = answer.verdict;
+    let mut text = match verdict.action {
+        action::CONTINUE => "continue".to_owned(),
+        action::DROP => {
+            let reasons = &examined.manifest.reasons;
+            let name = usize::try_from(verdict.argument).ok().and_then(|at| reasons.get(at));
+            format!("drop ({})", name.map_or("default", String::as_str))
+        }
+        action::TRANSMIT => format!("transmit (next hop {})", verdict.argument),
+        other => format!("action {other}, argument {}", verdict.argument),
+    };
+    for (flag, name, value) in [
+        (edit::MARK, "mark", Some(answer.edit.mark)),
+        (edit::TAG, "tag", Some(answer.edit.tag.into())),
+        (edit::MIRROR, "mirror", None),
+        (edit::CLASS, "class", Some(answer.edit.class.into())),
+        (edit::DSCP, "dscp", Some(answer.edit.dscp.into())),
+        (edit::MSS, "mss", Some(answer.edit.mss.into())),
+        (edit::TCP_OPTIONS, "tcp-options", Some(answer.edit.tcp_options.into())),
+    ] {
+        if verdict.flags & flag != 0 {
+            let value = value.map(|value| format!(" {value}")).unwrap_or_default();
+            let _ = write!(text, ", {name}{value}");
+        }
+    }
+    if verdict.lifetime != 0 {
+        let _ = write!(text, ", for {} ms", u32::from(verdict.lifetime) * 100);
+    }
+    text
+}

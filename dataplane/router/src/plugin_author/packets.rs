@@ -1,0 +1,286 @@
+//! Packets to try a plugin with: those of a capture, or generated ones.
+//!
+//! Generated frames are made from a seed. Addresses come from small pools, in which those that the plugin's
+//! configuration mentions are, so that rules match and keys come again.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use frame::BATCH_MAX;
+use policy::{Manifest, PayloadStart, RehearsalPacket};
+use sluice_sdk::testing::{Seen, trial::Step};
+use wire::checksum::internet_checksum;
+
+/// Packets that are generated.
+const GENERATED: usize = 4096;
+
+/// Monotonic time of the first generated packet: some plugins take 0 for *never*.
+const START_NS: u64 = 1_000_000_000_000;
+
+/// A packet with the frame that it came of.
+#[derive(Clone, Debug)]
+pub(crate) struct Trying {
+    /// What the plugin is shown.
+    pub(crate) seen: Seen,
+    /// The frame.
+    pub(crate) frame: Vec<u8>,
+}
+
+/// Batches of packets with their times.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Packets {
+    /// The batches.
+    pub(crate) batches: Vec<(u64, Vec<Trying>)>,
+    /// Nanoseconds from tick to tick, for a plugin that has them.
+    tick_ns: Option<u64>,
+    /// Frames that a router would not have shown to a plugin.
+    pub(crate) skipped: usize,
+}
+
+impl Packets {
+    /// Those of a capture, in batches of up to 64, at the times of the capture.
+    pub(crate) fn of_capture(path: &Path, manifest: &Manifest) -> Result<Self> {
+        let capture = sim::read_pcap(path)?;
+        let mut packets = Self::of(manifest);
+        for packet in &capture.packets {
+            // From an arbitrary start, as monotonic time is.
+            let first = capture.packets.first().map_or(0, |first| first.time_ns);
+            let now_ns = START_NS + packet.time_ns.saturating_sub(first);
+            packets.push(now_ns, packet.bytes.clone(), manifest, 64);
+        }
+        ensure!(
+            !packets.batches.is_empty(),
+            "{}: no packet that a plugin would see",
+            path.display()
+        );
+        Ok(packets)
+    }
+
+    /// Generated ones, in batches of all sizes.
+    pub(crate) fn generate(seed: u64, config: &[u8], manifest: &Manifest) -> Self {
+        let mut dice = Dice(seed);
+        let pool = Pool::new(&mut dice, config);
+        let mut packets = Self::of(manifest);
+        let mut now_ns = START_NS;
+        let mut left = GENERATED;
+        while left > 0 {
+            // Mostly microseconds pass, at times a second.
+            now_ns += if dice.below(32) == 0 { 1_000_000_000 } else { 1_000 + dice.below(100_000) };
+            let n = [1, 2, 7, 64, BATCH_MAX][dice.below(5) as usize].min(left);
+            left -= n;
+            for _ in 0..n {
+                let frame = pool.frame(&mut dice);
+                packets.push(now_ns, frame, manifest, BATCH_MAX);
+            }
+        }
+        packets
+    }
+
+    fn of(manifest: &Manifest) -> Self {
+        let tick_ns = manifest.tick_ms.map(|ms| u64::from(ms) * 1_000_000);
+        Self { tick_ns, ..Self::default() }
+    }
+
+    /// For each batch, whether a tick comes before it.
+    pub(crate) fn ticks(&self) -> Vec<bool> {
+        let mut last = START_NS;
+        let due = |(now_ns, _): &(u64, Vec<Trying>)| {
+            let is_due = self.tick_ns.is_some_and(|every| *now_ns >= last + every);
+            if is_due {
+                last = *now_ns;
+            }
+            is_due
+        };
+        self.batches.iter().map(due).collect()
+    }
+
+    fn push(&mut self, now_ns: u64, frame: Vec<u8>, manifest: &Manifest, batch_max: usize) {
+        let Ok(descriptor) = forward::describe(&frame) else {
+            self.skipped += 1;
+            return;
+        };
+        let payload = manifest.payload.map_or_else(Vec::new, |window| {
+            let start = match window.from {
+                PayloadStart::L3 => descriptor.l3_offset,
+                PayloadStart::L4 => descriptor.l4_offset,
+            };
+            let bytes = frame.get(usize::from(start)..).unwrap_or_default();
+            bytes[..bytes.len().min(window.bytes)].to_vec()
+        });
+        let seen = Seen { descriptor, payload, ..Seen::default() };
+        let trying = Trying { seen, frame };
+        match self.batches.last_mut() {
+            Some((at, batch)) if *at == now_ns && batch.len() < batch_max => batch.push(trying),
+            _ => self.batches.push((now_ns, vec![trying])),
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.batches.iter().map(|(_, batch)| batch.len()).sum()
+    }
+
+    /// One of them, by its number in the order of all.
+    pub(crate) fn get(&self, number: usize) -> Option<&Trying> {
+        self.batches.iter().flat_map(|(_, batch)| batch).nth(number)
+    }
+
+    /// The calls, for the native side.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for ((now_ns, batch), has_tick) in self.batches.iter().zip(self.ticks()) {
+            if has_tick {
+                steps.push(Step::Tick { now_ns: *now_ns });
+            }
+            let packets = batch.iter().map(|packet| packet.seen.clone()).collect();
+            steps.push(Step::Batch { now_ns: *now_ns, packets });
+        }
+        steps
+    }
+}
+
+/// A packet for the module's side.
+pub(crate) fn rehearsal_packet(seen: &Seen) -> RehearsalPacket {
+    RehearsalPacket {
+        descriptor: seen.descriptor,
+        marks: seen.marks,
+        payload: seen.payload.clone(),
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.roll() % n
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+/// Where generated packets take their addresses from.
+struct Pool {
+    v4: Vec<[u8; 4]>,
+    v6: Vec<[u8; 16]>,
+}
+
+impl Pool {
+    fn new(dice: &mut Dice, config: &[u8]) -> Self {
+        let mut pool = Self { v4: Vec::new(), v6: Vec::new() };
+        // Addresses and prefixes stand in quotes, as in every configuration.
+        for text in String::from_utf8_lossy(config).split('"') {
+            let address = text.split_once('/').map_or(text, |(address, _)| address);
+            match address.parse::<IpAddr>() {
+                Ok(IpAddr::V4(address)) => pool.v4.push(address.octets()),
+                Ok(IpAddr::V6(address)) => pool.v6.push(address.octets()),
+                Err(_) => {}
+            }
+        }
+        for n in 0..32 {
+            let [a, b, ..] = dice.roll().to_le_bytes();
+            pool.v4.push([10 + n / 8, a, b, n]);
+            let mut v6 = [0x20, 0x01, 0x0d, 0xb8, n / 4, a, 0, b, 0, 0, 0, 0, 0, 0, 0, n];
+            if n % 8 == 0 {
+                v6[8..].copy_from_slice(&dice.roll().to_le_bytes());
+            }
+            pool.v6.push(v6);
+        }
+        pool
+    }
+
+    /// An Ethernet frame that the router's parser takes.
+    fn frame(&self, dice: &mut Dice) -> Vec<u8> {
+        let protocol: u8 = dice.pick(&[6, 6, 6, 17, 17, 17, 1, 47]);
+        let mut segment = transport(dice, protocol);
+        let body = dice.below(200) as usize;
+        segment.extend(std::iter::repeat_with(|| dice.roll() as u8).take(body));
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        if dice.below(3) > 0 {
+            let (mut source, destination) = (dice.pick(&self.v4), dice.pick(&self.v4));
+            if dice.below(2) == 0 {
+                // A neighbor of one that is mentioned.
+                source[3] = source[3].wrapping_add(dice.below(4) as u8);
+            }
+            let length = (20 + segment.len()) as u16;
+            // One in sixteen is a first fragment, one a later one.
+            let fragment: u16 = match dice.below(16) {
+                0 => 0x2000,
+                1 => 0x0010,
+                _ => 0,
+            };
+            let mut header = [0; 20];
+            header[0] = 0x45;
+            header[1] = dice.pick(&[0, 0, 0xb8, 0x28]);
+            header[2..4].copy_from_slice(&length.to_be_bytes());
+            header[4..6].copy_from_slice(&(dice.roll() as u16).to_be_bytes());
+            header[6..8].copy_from_slice(&fragment.to_be_bytes());
+            header[8] = dice.pick(&[1, 2, 64, 128, 255]);
+            header[9] = protocol;
+            header[12..16].copy_from_slice(&source);
+            header[16..20].copy_from_slice(&destination);
+            let sum = internet_checksum(&header);
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            frame.extend([0x08, 0x00]);
+            frame.extend(header);
+        } else {
+            let (source, destination) = (dice.pick(&self.v6), dice.pick(&self.v6));
+            let next = if protocol == 1 { 58 } else { protocol };
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend((segment.len() as u16).to_be_bytes());
+            frame.extend([next, dice.pick(&[1, 64, 255])]);
+            frame.extend(source);
+            frame.extend(destination);
+        }
+        frame.extend(segment);
+        frame
+    }
+}
+
+/// A transport header with ports that come again.
+fn transport(dice: &mut Dice, protocol: u8) -> Vec<u8> {
+    let port = |dice: &mut Dice| -> u16 {
+        let fixed = dice.pick(&[22, 53, 80, 123, 443, 1024, 5000, 65_535]);
+        if dice.below(4) == 0 { dice.roll() as u16 } else { fixed }
+    };
+    let mut header = Vec::new();
+    match protocol {
+        6 => {
+            header.extend(port(dice).to_be_bytes());
+            header.extend(port(dice).to_be_bytes());
+            header.extend(dice.roll().to_be_bytes());
+            let flags = dice.pick(&[0x02, 0x12, 0x10, 0x18, 0x11, 0x04]);
+            // A SYN has options: MSS, SACK permitted, timestamps, a no-operation, window scale.
+            let options: &[u8] = if flags & 2 != 0 {
+                &[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7]
+            } else {
+                &[]
+            };
+            let words = 5 + options.len() as u8 / 4;
+            header.extend([words << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+            header.extend(options);
+        }
+        17 => {
+            header.extend(port(dice).to_be_bytes());
+            header.extend(port(dice).to_be_bytes());
+            header.extend([0, 8, 0, 0]);
+        }
+        1 => {
+            header.extend([dice.pick(&[8, 0]), 0, 0, 0]);
+            header.extend((dice.roll() as u32).to_be_bytes());
+        }
+        _ => header.extend([0, 0, 0x08, 0x00]),
+    }
+    header
+}
