@@ -148,6 +148,7 @@ pub(crate) enum PluginCommand {
     },
     #[command(flatten)]
     Manage(ManageCommand),
+    #[command(flatten)]
     Author(AuthorCommand),
 }
 
