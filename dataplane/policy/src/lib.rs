@@ -42,6 +42,7 @@ mod generation;
 mod host;
 mod imports;
 mod instance;
+mod judgement;
 mod last_good;
 mod layout;
 mod loading;
@@ -70,6 +71,7 @@ pub use aside::{AsidePlugins, AsideTraps, Asked, ListedPlugin};
 pub use chain::WorkerChain;
 pub use error::{LayoutFault, PluginFault, PolicyError};
 pub use host::{Checkpoint, PluginHost, PreparedSet, ReloadReport};
+pub use imports::Names;
 pub use layout::{LayoutNeeds, check_layout};
 pub use manifest::{
     Action, CounterDeclaration, CounterTable, Granularity, Manifest, PayloadStart, PayloadWindow,

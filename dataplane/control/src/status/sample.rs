@@ -133,6 +133,24 @@ pub(crate) fn report() -> StatusReport {
             },
         },
         punt: PuntStatus { written: 41, refused: 2 },
+        actions: vec![
+            ActionStatus {
+                kind: "class".into(),
+                name: "voice".into(),
+                packets: 20_000,
+                bytes: 4_000_000,
+                ..ActionStatus::default()
+            },
+            ActionStatus {
+                kind: "egress-tag".into(),
+                name: "cheap".into(),
+                packets: 70,
+                bytes: 7000,
+                missed_packets: 5,
+                missed_bytes: 500,
+                usable: Some(false),
+            },
+        ],
         plugins: vec![serde_json::json!({
             "name": "filter", "generation": 4, "packets": 1_000_000, "drops": 12, "traps": 0,
             "cycles_per_packet": 11.25, "shadow": false,

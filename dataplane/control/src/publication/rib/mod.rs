@@ -21,12 +21,15 @@
 
 mod buckets;
 mod derive;
+mod detours;
 mod groups;
 mod source;
 mod targets;
 mod unexpressible;
 mod withdrawn;
 
+#[cfg(test)]
+mod detours_tests;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +48,7 @@ use wire::InterfaceId;
 use super::adjacencies::Adjacencies;
 use super::host_view::{HostView, RouteView};
 use crate::kernel::RouteChange;
+use detours::Detours;
 use groups::{Content, Groups};
 pub use source::RouteSource;
 use source::{Class, Preference};
@@ -158,6 +162,7 @@ pub(super) struct Rib {
     targets: Targets,
     groups: Groups,
     pub(super) adjacencies: Adjacencies,
+    detours: Detours,
     preference: Preference,
     /// Numbers of the kernel's tables that candidates come from.
     tables: Vec<u32>,
@@ -192,6 +197,7 @@ impl Rib {
             targets: Targets::default(),
             groups: Groups::new()?,
             adjacencies: Adjacencies::default(),
+            detours: Detours::default(),
             preference: Preference::new(&config.route_options.preference),
             tables: config.kernel.tables.clone(),
             hold: Duration::from_millis(config.route_options.withdraw_hold_ms.into()),
@@ -228,6 +234,7 @@ impl Rib {
             targets,
             groups,
             adjacencies,
+            detours: self.detours.renamed(&renamed),
             preference: self.preference.clone(),
             tables: self.tables.clone(),
             hold: self.hold,
