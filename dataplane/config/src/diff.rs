@@ -35,6 +35,8 @@ pub enum Action {
     /// Egress prefixes, slices, sites, nodes, owners or kinds of tunnels: everything that
     /// [`Checked::slice_blocks`] and the tunnels are made from.
     Slices,
+    /// Next hops, egress tags or classes, which plugins name.
+    Actions,
     /// Plugins.
     Plugins(PluginChanges),
 }
@@ -98,6 +100,12 @@ pub fn diff(old: &Checked, new: &Checked) -> Result<Vec<Action>, ConfigErrors> {
             || old.nodes != new.nodes
             || old.owners != new.owners
             || old.local_node != new.local_node,
+    );
+    differs(
+        Action::Actions,
+        old.next_hops != new.next_hops
+            || old.egress_tags != new.egress_tags
+            || old.classes != new.classes,
     );
     if old.plugins != new.plugins {
         actions.push(Action::Plugins(plugin_changes(&old.plugins, &new.plugins)));

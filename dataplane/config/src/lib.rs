@@ -37,11 +37,11 @@ pub use diff::{Action, PluginChanges, diff};
 pub use draft::{HostFacts, HostInterface, draft};
 pub use error::{ConfigError, ConfigErrors};
 pub use model::{
-    Checked, Delivery, Egress, Endpoints, Fragments, Grant, Gre, Hold, Icmp, Interface, Kernel,
-    LocalOwner, MssClamp, Neighbor, Node, OnExit, OnTrap, Plugin, PluginConfig, PluginDefault,
-    PluginHook, PluginOptions, Poll, Punt, ReplayFacts, Role, Route, RouteOptions, RouteTarget,
-    Router, RoutesFrom, Site, SitePorts, Slice, SourceValidation, Tunnel, TunnelKind, Validation,
-    Workers, XdpMode, ZeroCopy, protocol_name,
+    Checked, Class, Delivery, Egress, EgressTag, Endpoints, Fragments, Grant, Gre, Hold, Icmp,
+    Interface, Kernel, LocalOwner, MssClamp, Neighbor, NextHop, Node, OnExit, OnTrap, Plugin,
+    PluginConfig, PluginDefault, PluginHook, PluginOptions, Poll, Punt, ReplayFacts, Role, Route,
+    RouteOptions, RouteTarget, Router, RoutesFrom, Site, SitePorts, Slice, SourceValidation,
+    TagMember, Tunnel, TunnelKind, Validation, Workers, XdpMode, ZeroCopy, protocol_name,
 };
 pub use ports::PortRange;
 pub use reason::{Known, NoEndpoint, Place, Reason};

@@ -7,6 +7,7 @@
 //! `Checked` is only made by a check without errors. The keys of the file, with their bounds and
 //! defaults, are described in `raw.rs`; here stands what a value means once it is checked.
 
+mod actions;
 mod links;
 mod ownership;
 mod plugin;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use wire::InterfaceId;
 
+pub use actions::{Class, EgressTag, NextHop, TagMember};
 pub use links::{
     Interface, MssClamp, Neighbor, ReplayFacts, Role, Route, RouteTarget, SourceValidation,
     XdpMode, ZeroCopy,
@@ -79,6 +81,12 @@ pub struct Checked {
     pub egress: Vec<Egress>,
     /// The slices of all egress prefixes, in the order of the file; a [`SliceId`](tables::SliceId) is a position here.
     pub slices: Vec<Slice>,
+    /// Next hops that plugins may send packets to, and that egress tags have.
+    pub next_hops: Vec<NextHop>,
+    /// Paths that plugins may give packets.
+    pub egress_tags: Vec<EgressTag>,
+    /// Classes that plugins may put packets into.
+    pub classes: Vec<Class>,
     /// In the order in which they run within a hook.
     pub plugins: Vec<Plugin>,
     /// What holds for all plugins.

@@ -72,6 +72,15 @@ pub(crate) struct RawConfig {
     /// Shared addresses, and who has which part of them.
     #[serde(default)]
     pub(crate) egress: Tables<RawEgress>,
+    /// Next hops that have a name, for egress tags and for plugins that transmit: at most 1023.
+    #[serde(default)]
+    pub(crate) next_hop: Tables<RawNamedNextHop>,
+    /// Paths that plugins may give packets instead of their routes: at most 1023.
+    #[serde(default)]
+    pub(crate) egress_tag: Tables<RawEgressTag>,
+    /// Classes that plugins may put packets into, which are then counted by them: at most 255.
+    #[serde(default)]
+    pub(crate) class: Tables<RawClass>,
     /// Policy plugins, in the order in which they run within a hook.
     #[serde(default)]
     pub(crate) plugin: Tables<RawPlugin>,
@@ -462,6 +471,54 @@ pub(crate) struct RawPluginOptions {
     /// Bytes that compiled modules may take there: 0 (none are kept) to 4294967295. Default: 67108864
     /// (64 MiB).
     pub(crate) compiled_bytes_max: Field<i64>,
+}
+
+/// `[[next_hop]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct RawNamedNextHop {
+    /// Unique: 1 to 64 letters, digits and any of `. _ - : /`. Must be there.
+    pub(crate) name: Field<String>,
+    /// Its address, of either family: packets of both may be sent to it. Must be there.
+    pub(crate) via: Field<String>,
+    /// The link that it is on. Default: the one with the longest prefix that holds the address.
+    pub(crate) interface: Field<String>,
+    /// The largest IP packet that it is sent, in bytes, where that is less than the link's MTU: 68 (with an
+    /// IPv6 `via`: 1280) to 65535.
+    pub(crate) mtu: Field<i64>,
+}
+
+/// `[[egress_tag]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct RawEgressTag {
+    /// Unique, as that of a next hop. Must be there.
+    pub(crate) name: Field<String>,
+    /// The `[[next_hop]]`s that share its flows, 1 to 64: names, or `{ next_hop = "NAME", weight = 3 }`. One
+    /// that is on no link, whose link is down or that does not answer is left out; while all are, packets
+    /// with the tag take their routes. Must be there.
+    pub(crate) next_hops: Option<Vec<Spanned<WordOr<RawTagMember>>>>,
+}
+
+/// One of `next_hops` of an egress tag.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct RawTagMember {
+    /// Its name. Must be there.
+    pub(crate) next_hop: Field<String>,
+    /// Its part of the tag's flows, beside those of the others: 1 to 256. Default: 1.
+    pub(crate) weight: Field<i64>,
+}
+
+/// `[[class]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct RawClass {
+    /// Unique, as that of a next hop. Must be there.
+    pub(crate) name: Field<String>,
+    /// The DSCP that its packets leave with, 0 to 63, where no plugin sets another. Default: they keep
+    /// their own.
+    pub(crate) dscp: Field<i64>,
 }
 
 /// `[[plugin]]`

@@ -147,7 +147,7 @@ budget_us = 100
 memory_max_bytes = 65536
 traps_max = 1
 sha256 = "00ff00000000000000000000000000000000000000000000000000000000000A"
-grants = ["log", "meter"]
+grants = ["log", "tcp-options", "meter", "names", "payload"]
 tables = { a = "t/a.txt", b = "/b.txt" }
 [[plugin]]
 name = "meter"
@@ -236,7 +236,7 @@ config_file = "meter.toml"
         memory_max_bytes: 65_536,
         traps_max: 1,
         sha256: Some(sha256),
-        grants: vec![Grant::Meter, Grant::Log],
+        grants: vec![Grant::Meter, Grant::Log, Grant::Names, Grant::Payload, Grant::TcpOptions],
     };
     assert_eq!(*filter, expected);
     assert_eq!(meter.path, Path::new("/opt/meter.wasm"));
@@ -510,4 +510,53 @@ tunnel = {{ dscp = "copy" }}
     let checked = Config::parse(&text("a"), "f").expect("a sound configuration");
     assert_eq!(checked.tunnels().collect::<Vec<_>>(), [gre, ipip]);
     assert_eq!(checked.gue_port, 5555, "node d has GUE");
+}
+
+#[test]
+fn what_plugins_name() {
+    let checked = Config::parse(
+        r#"
+[[interface]]
+name = "eth0"
+role = "both"
+[[next_hop]]
+name = "scrubber"
+via = "192.0.2.9"
+[[next_hop]]
+name = "uplink-b"
+via = "fe80::2"
+interface = "eth0"
+mtu = 1280
+[[egress_tag]]
+name = "cheap"
+next_hops = ["scrubber", { next_hop = "uplink-b", weight = 256 }]
+[[class]]
+name = "voice"
+dscp = 46
+[[class]]
+name = "bulk"
+"#,
+        "f",
+    )
+    .expect("a sound configuration");
+    let hop = |name: &str, via: &str, interface, mtu| config::NextHop {
+        name: name.to_owned(),
+        via: via.parse().unwrap(),
+        interface,
+        mtu,
+    };
+    assert_eq!(
+        checked.next_hops,
+        [
+            hop("scrubber", "192.0.2.9", None, 0),
+            hop("uplink-b", "fe80::2", Some(wire::InterfaceId(0)), 1280),
+        ]
+    );
+    let members = vec![
+        config::TagMember { next_hop: 0, weight: 1 },
+        config::TagMember { next_hop: 1, weight: 256 },
+    ];
+    assert_eq!(checked.egress_tags, [config::EgressTag { name: "cheap".to_owned(), members }]);
+    let class = |name: &str, dscp| config::Class { name: name.to_owned(), dscp };
+    assert_eq!(checked.classes, [class("voice", Some(46)), class("bulk", None)]);
 }

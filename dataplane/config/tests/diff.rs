@@ -93,6 +93,12 @@ fn each_part_has_its_action() {
         ("\"10.0.0.2\"", "\"10.0.0.3\"", Action::Slices),
         ("[[egress]]", "[[site]]\nname = \"s\"\n[[egress]]", Action::Slices),
         ("[[egress]]", "[[owner]]\nname = \"o\"\nnode = \"a\"\n[[egress]]", Action::Slices),
+        ("[[egress]]", "[[class]]\nname = \"c\"\n[[egress]]", Action::Actions),
+        (
+            "[[egress]]",
+            "[[next_hop]]\nname = \"n\"\nvia = \"10.0.0.9\"\n[[egress]]",
+            Action::Actions,
+        ),
     ];
     for (from, to, action) in cases {
         assert_eq!(change(from, to), Ok(vec![action]), "{from} -> {to}");

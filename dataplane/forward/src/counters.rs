@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use frame::DropReason;
 
 use crate::StageCounters;
+use crate::account::ActionCounters;
 
 /// A counter with one writer. Readers on other threads see some recent value.
 #[derive(Debug, Default)]
@@ -193,6 +194,8 @@ pub struct WorkerCounters {
     pub frames_away: Counter,
     /// Publication number of the snapshot in use: a level.
     pub epoch: Counter,
+    /// What left by plugins' orders.
+    pub actions: ActionCounters,
     /// Where the time of its turns goes.
     pub stages: StageCounters,
 }
@@ -213,6 +216,7 @@ impl WorkerCounters {
             frames_punting: Counter::default(),
             frames_away: Counter::default(),
             epoch: Counter::default(),
+            actions: ActionCounters::default(),
             stages: StageCounters::default(),
         }
     }

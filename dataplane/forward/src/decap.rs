@@ -35,7 +35,7 @@ pub(crate) fn run(
 ) -> u8 {
     let mut seen = 0;
     let kinds = snapshot.tunnel_kinds;
-    let Batch { frames, descriptors, verdicts } = batch;
+    let Batch { frames, descriptors, verdicts, .. } = batch;
     for (((frame, descriptor), verdict), path) in
         frames.iter_mut().zip(descriptors.iter_mut()).zip(verdicts.iter_mut()).zip(paths)
     {

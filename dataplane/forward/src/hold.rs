@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use frame::{Descriptor, DropReason, Frame, Nanos};
+use frame::{Descriptor, DropReason, Frame, Nanos, PacketEdit};
 use tables::{AdjacencyState, HoldLimits, Snapshot};
 use wire::InterfaceId;
 
@@ -18,6 +18,8 @@ pub(crate) struct Held {
     pub(crate) frame: Frame,
     pub(crate) descriptor: Descriptor,
     pub(crate) path: Path,
+    /// What plugins set on it.
+    pub(crate) edit: PacketEdit,
     /// The far end of the tunnel that it came out of, by its address: a snapshot to come may count far
     /// ends otherwise.
     pub(crate) came_from: Option<IpAddr>,
@@ -53,8 +55,7 @@ impl Hold {
     pub(crate) fn push(
         &mut self,
         frame: Frame,
-        descriptor: &Descriptor,
-        path: Path,
+        (descriptor, path, edit): (&Descriptor, Path, PacketEdit),
         snapshot: &Snapshot,
         now: Nanos,
     ) -> Result<Option<Neighbor>, (Frame, DropReason)> {
@@ -77,7 +78,7 @@ impl Hold {
         let has_asked = !asked;
         let came_from =
             path.decapsulated.and_then(|peer| snapshot.peer(peer)).map(|peer| peer.remote);
-        let held = Held { frame, descriptor, path, came_from, neighbor, deadline, has_asked };
+        let held = Held { frame, descriptor, path, edit, came_from, neighbor, deadline, has_asked };
         self.waiting.push(held);
         Ok(has_asked.then_some(neighbor))
     }

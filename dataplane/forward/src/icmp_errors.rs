@@ -147,7 +147,7 @@ fn complaint(reason: DropReason, is_v6: bool, mtu: u16) -> Option<Complaint> {
             (icmp::TIME_EXCEEDED, icmp::CODE_TTL_EXCEEDED),
             (icmpv6::TIME_EXCEEDED, icmpv6::CODE_HOP_LIMIT_EXCEEDED),
         ),
-        DropReason::NoRoute => (
+        DropReason::NoRoute | DropReason::PluginNextHop => (
             (icmp::DESTINATION_UNREACHABLE, icmp::CODE_NETWORK_UNREACHABLE),
             (icmpv6::DESTINATION_UNREACHABLE, icmpv6::CODE_NO_ROUTE),
         ),

@@ -25,11 +25,14 @@
     )
 )]
 
+mod account;
 mod address;
 mod bucket;
 mod counters;
 mod decap;
 mod describe;
+mod detour;
+mod edits;
 mod encap;
 mod filter;
 mod fragments;
@@ -52,8 +55,10 @@ mod tunnel_errors;
 mod witness;
 mod worker;
 
+pub use account::{ActionCounters, TagTraffic, Traffic};
 pub use counters::{Counter, InterfaceCounters, WorkerCounters};
 pub use describe::describe;
+pub use detour::Detour;
 pub use filter::{FILTER_INSTRUCTIONS_MAX, Filter, FilterError, FilterInstruction};
 pub use handoff::{Handoff, Wake, handoff_mesh};
 pub use hold::Neighbor;

@@ -25,6 +25,7 @@ use tables::{
 use wire::{EmbeddedError, Quoted, ethernet, icmp, icmpv6, protocol};
 
 use crate::address::{ip, v4_bits, v6_bits};
+use crate::detour;
 use crate::io::Origin;
 use crate::path::{Next, Path};
 use crate::sources;
@@ -77,21 +78,25 @@ impl Lookup {
         self.destinations4.clear();
         self.positions6.clear();
         self.destinations6.clear();
-        self.steer(batch, paths, snapshot, origin);
+        if batch.edits.is_touched() {
+            self.steer::<true>(batch, paths, snapshot, origin);
+        } else {
+            self.steer::<false>(batch, paths, snapshot, origin);
+        }
         watch.lap(Stage::Slices);
         self.route(batch, paths, snapshot);
         watch.lap(Stage::Routes);
     }
 
-    /// Slices: who may send, and who owns.
-    fn steer(
+    /// Slices: who may send, and who owns. `HAS_EDITS`: plugins may have set where some packets go.
+    fn steer<const HAS_EDITS: bool>(
         &mut self,
         batch: &mut Batch,
         paths: &mut [Path],
         snapshot: &Snapshot,
         origin: Origin,
     ) {
-        let Batch { frames, descriptors, verdicts } = batch;
+        let Batch { frames, descriptors, verdicts, edits, .. } = batch;
         let has_slices = !snapshot.slices.is_empty();
         for (position, (((frame, descriptor), verdict), path)) in (0_u16..)
             .zip(frames.iter().zip(descriptors.iter_mut()).zip(verdicts.iter_mut()).zip(paths))
@@ -107,6 +112,13 @@ impl Lookup {
             {
                 *verdict = Verdict::Drop(DropReason::MartianSource);
                 continue;
+            }
+            if HAS_EDITS {
+                let edit = edits.get(usize::from(position));
+                if let Some(next) = detour::steer(frame, descriptor, path, edit, snapshot) {
+                    settle(next, path, verdict);
+                    continue;
+                }
             }
             let steering = if has_slices {
                 steer_one(frame, descriptor, path, snapshot)
@@ -183,10 +195,38 @@ impl Lookup {
 }
 
 #[inline]
-fn settle(next: Result<Next, DropReason>, path: &mut Path, verdict: &mut Verdict) {
+pub(crate) fn settle(next: Result<Next, DropReason>, path: &mut Path, verdict: &mut Verdict) {
     match next {
         Ok(next) => path.next = next,
         Err(reason) => *verdict = Verdict::Drop(reason),
+    }
+}
+
+/// Looks up where one packet goes, as for a whole batch; its source was judged before.
+#[cold]
+pub(crate) fn alone(
+    frame: &Frame,
+    descriptor: &mut Descriptor,
+    path: &mut Path,
+    snapshot: &Snapshot,
+) -> Result<Next, DropReason> {
+    let steering = if snapshot.slices.is_empty() {
+        Steering::Route
+    } else {
+        steer_one(frame, descriptor, path, snapshot)
+    };
+    match steering {
+        Steering::Route => {
+            let route = if descriptor.flags & flags::IPV6 == 0 {
+                snapshot.fib4.lookup(v4_bits(&descriptor.destination))
+            } else {
+                snapshot.fib6.lookup(v6_bits(&descriptor.destination))
+            };
+            resolve(route, descriptor, path, snapshot)
+        }
+        Steering::Decided(next) => next,
+        Steering::Through(route) => resolve(route, descriptor, path, snapshot).and_then(outwards),
+        Steering::To(adjacency) => resolve_to(adjacency, snapshot),
     }
 }
 
@@ -277,7 +317,7 @@ fn into_tunnel(
 
 /// A sender may use only an (address, port) inside its own live slice: an owner on this machine from
 /// the interface that it is behind, another node through its tunnel.
-fn admit_sender(
+pub(crate) fn admit_sender(
     egress: EgressId,
     frame: &Frame,
     descriptor: &Descriptor,
@@ -441,7 +481,7 @@ pub(crate) fn quoted_packet<'a>(
 
 /// From a route to a next step, or to the reason that there is none.
 #[inline]
-fn resolve(
+pub(crate) fn resolve(
     route: RouteId,
     descriptor: &mut Descriptor,
     path: &mut Path,
@@ -507,7 +547,7 @@ fn leads_to_one(route: RouteId, snapshot: &Snapshot) -> bool {
 /// The kernel of this machine must not get a packet that is on its way into a tunnel: it would answer
 /// another node's flow.
 #[inline]
-fn outwards(next: Next) -> Result<Next, DropReason> {
+pub(crate) fn outwards(next: Next) -> Result<Next, DropReason> {
     if next == Next::Punt { Err(DropReason::NoRoute) } else { Ok(next) }
 }
 

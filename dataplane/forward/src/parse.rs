@@ -25,7 +25,7 @@ fn prefetch_header(frame: &Frame) {
 #[inline]
 pub(crate) fn run(batch: &mut Batch, snapshot: &Snapshot) -> u8 {
     let mut seen = 0;
-    let Batch { frames, descriptors, verdicts } = batch;
+    let Batch { frames, descriptors, verdicts, .. } = batch;
     for frame in frames.iter().take(PREFETCH_AHEAD) {
         prefetch_header(frame);
     }

@@ -4,6 +4,8 @@ use frame::{BATCH_MAX, DropReason};
 use tables::{AdjacencyId, Interface, PeerId, Snapshot};
 use wire::InterfaceId;
 
+use crate::detour::Detour;
+
 /// The router's own notes on one frame. Plugins do not see them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Path {
@@ -26,6 +28,8 @@ pub struct Path {
     pub delivered: bool,
     /// A later fragment whose first one is known: the descriptor says what that one said.
     pub follows_first: bool,
+    /// Where a plugin sends the packet.
+    pub detour: Detour,
     /// The worker that the frame is handed to.
     pub worker: u16,
 }

@@ -4,7 +4,7 @@
 //! carries traffic: it is made aside, on the tables in force, to tell what becomes of a packet; or it
 //! belongs to a replay.
 
-use frame::{Batch, Blame, Descriptor, DropReason, Frame, Hook, Verdict};
+use frame::{Batch, Blame, Deed, Descriptor, DropReason, Frame, Hook, PacketEdit, Verdict};
 use tables::{EgressId, RouteId, SliceHit, Snapshot};
 use wire::{InterfaceId, ethernet};
 
@@ -38,6 +38,10 @@ pub struct PacketRecord {
     pub verdict: Verdict,
     /// The plugin that dropped it, if one did.
     pub blame: Option<Blame>,
+    /// What plugins did with it, in their order.
+    pub deeds: Vec<Deed>,
+    /// What they set on it in all.
+    pub edit: PacketEdit,
     /// What its sender is told of the drop.
     pub complaint: Option<ComplaintRecord>,
 }
@@ -125,6 +129,8 @@ impl Recorder {
                 sent: Vec::new(),
                 verdict: Verdict::Continue,
                 blame: None,
+                deeds: Vec::new(),
+                edit: PacketEdit::default(),
                 complaint: None,
             })
             .collect();
@@ -137,7 +143,7 @@ impl Recorder {
         paths: &[Path],
         snapshot: &Snapshot,
     ) {
-        let Batch { frames, descriptors, verdicts } = batch;
+        let Batch { frames, descriptors, verdicts, .. } = batch;
         let known = frames.iter().zip(descriptors.iter().zip(verdicts.iter()).zip(paths));
         for (record, (frame, ((descriptor, verdict), path))) in self.open.iter_mut().zip(known) {
             let is_over = |last: &StageRecord| matches!(last.verdict, Verdict::Drop(_));
@@ -170,6 +176,9 @@ impl Recorder {
     pub(crate) fn leaving(&mut self, batch: &Batch, hook: &impl Hook) {
         let known = batch.frames.iter().zip(batch.verdicts.iter());
         for (position, (record, (frame, verdict))) in self.open.iter_mut().zip(known).enumerate() {
+            let is_its = |deed: &&Deed| usize::from(deed.position) == position;
+            record.deeds = batch.edits.deeds().iter().filter(is_its).copied().collect();
+            record.edit = batch.edits.get(position);
             if matches!(verdict, Verdict::Transmit(_) | Verdict::Punt) {
                 record.sent = frame.bytes().to_vec();
             }
@@ -211,7 +220,7 @@ impl PacketRecord {
         self.sender = source.map(|egress| find(egress, End::Source));
         let was_refused =
             matches!(verdict, Verdict::Drop(DropReason::SpoofedSource | DropReason::SliceSender));
-        if !was_refused {
+        if !was_refused && !path.detour.is_taken() {
             self.owner = destination.map(|egress| find(egress, End::Destination));
         }
     }

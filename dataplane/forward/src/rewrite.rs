@@ -28,7 +28,7 @@ const MTU_MIN_V6: u16 = 1280;
 /// Rewrites every frame that is still open, and turns what the look-up decided into its verdict.
 #[inline]
 pub(crate) fn run(batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
-    let Batch { frames, descriptors, verdicts } = batch;
+    let Batch { frames, descriptors, verdicts, .. } = batch;
     for (((frame, descriptor), verdict), path) in
         frames.iter_mut().zip(descriptors.iter_mut()).zip(verdicts.iter_mut()).zip(paths)
     {

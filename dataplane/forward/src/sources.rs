@@ -62,7 +62,7 @@ impl Sources {
         self.sources4.clear();
         self.positions6.clear();
         self.sources6.clear();
-        let Batch { frames, descriptors, verdicts } = batch;
+        let Batch { frames, descriptors, verdicts, .. } = batch;
         let known = frames.iter().zip(descriptors.iter()).zip(verdicts.iter());
         for (position, ((frame, descriptor), verdict)) in (0_u16..).zip(known) {
             if !verdict.is_open() || !is_validated(frame.ingress(), descriptor, snapshot) {

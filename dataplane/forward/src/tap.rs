@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
-use frame::{BATCH_MAX, Batch, Blame, DropReason, Frame, Hook, Nanos, Verdict};
+use frame::{BATCH_MAX, Batch, Blame, DropReason, Edits, Frame, Hook, Nanos, Verdict};
+use sluice_abi::edit;
 use wire::InterfaceId;
 
 use crate::{Counter, Filter};
@@ -42,8 +43,8 @@ pub enum TapScope {
     Received(Option<InterfaceId>),
     /// What is dropped.
     Drops,
-    /// What the plugin of this number drops.
-    PluginDrops(u32),
+    /// What the plugin of this number drops or mirrors.
+    Plugin(u32),
 }
 
 /// Which way a captured frame went.
@@ -78,6 +79,8 @@ pub struct Captured {
     pub verdict: Verdict,
     /// The plugin that dropped it, if one did.
     pub blame: Option<Blame>,
+    /// The plugin that the tap is about mirrored it.
+    pub mirrored: bool,
 }
 
 /// Where a worker's copies wait.
@@ -126,6 +129,7 @@ impl Tap {
                     bytes: Vec::with_capacity(snap_bytes),
                     verdict: Verdict::Continue,
                     blame: None,
+                    mirrored: false,
                 }));
             }
             ring
@@ -159,7 +163,7 @@ impl Tap {
             TapScope::Interface(only) | TapScope::Received(only) => {
                 only.is_none_or(|only| only == interface)
             }
-            TapScope::Drops | TapScope::PluginDrops(_) => true,
+            TapScope::Drops | TapScope::Plugin(_) => true,
         }
     }
 
@@ -168,20 +172,23 @@ impl Tap {
     }
 
     /// Whether a received frame with this end is to be kept.
-    fn wants_end(&self, verdict: Verdict, blame: Option<Blame>) -> bool {
+    fn wants_end(&self, verdict: Verdict, blame: Option<Blame>, mirrored: bool) -> bool {
         match self.scope {
             TapScope::Interface(_) | TapScope::Received(_) => true,
             TapScope::Drops => matches!(verdict, Verdict::Drop(_)),
-            TapScope::PluginDrops(plugin) => {
-                matches!(verdict, Verdict::Drop(DropReason::Plugin | DropReason::PluginDefault))
-                    && blame.is_some_and(|blame| blame.plugin == plugin)
+            TapScope::Plugin(plugin) => {
+                let is_its_drop = matches!(
+                    verdict,
+                    Verdict::Drop(DropReason::Plugin | DropReason::PluginDefault)
+                ) && blame.is_some_and(|blame| blame.plugin == plugin);
+                mirrored || is_its_drop
             }
         }
     }
 
     /// Only drops are asked for, which a frame that was held may still become.
     fn is_about_drops(&self) -> bool {
-        matches!(self.scope, TapScope::Drops | TapScope::PluginDrops(_))
+        matches!(self.scope, TapScope::Drops | TapScope::Plugin(_))
     }
 }
 
@@ -215,6 +222,7 @@ impl TapBoard {
             worker: usize::from(id),
             epoch: 0,
             set: self.board.current.load_full(),
+            deeds_lost: 0,
             received: Vec::with_capacity(TAPS_MAX * BATCH_MAX),
             leaving: Vec::with_capacity(TAPS_MAX * BATCH_MAX),
         }
@@ -235,13 +243,21 @@ impl TapBoard {
     }
 }
 
-/// A copy that waits for its frame's end: the tap's position in the set, the frame's in the batch, and
-/// the record, if there was one.
+/// A copy that waits for its frame's end: the tap's position in the set, the frame's in the batch, what
+/// plugins did with it, and the record, if there was one.
 #[derive(Debug)]
 struct Pending {
     tap: usize,
     position: usize,
+    blame: Option<Blame>,
+    mirrored: bool,
     record: Option<Box<Captured>>,
+}
+
+impl Pending {
+    const fn new(tap: usize, position: usize, record: Option<Box<Captured>>) -> Self {
+        Self { tap, position, blame: None, mirrored: false, record }
+    }
 }
 
 /// The worker's end.
@@ -251,6 +267,8 @@ pub struct TapReader {
     worker: usize,
     epoch: u64,
     set: Arc<Vec<Arc<Tap>>>,
+    /// Deeds of plugins that there was no room for, when that was looked at last.
+    deeds_lost: u64,
     received: Vec<Pending>,
     leaving: Vec<Pending>,
 }
@@ -297,7 +315,7 @@ impl TapReader {
                         record.copy(tap, frame.bytes(), interface, TapDirection::Received, moment);
                         record.was_held = was_held;
                     }
-                    received.push(Pending { tap: at, position, record });
+                    received.push(Pending::new(at, position, record));
                 }
             }
         }
@@ -312,19 +330,43 @@ impl TapReader {
         hook: &impl Hook,
     ) {
         for pending in &mut self.received {
-            if let (
-                Some(record),
-                Some(Verdict::Drop(DropReason::Plugin | DropReason::PluginDefault)),
-            ) = (&mut pending.record, batch.verdicts.get(pending.position))
+            if let Some(Verdict::Drop(DropReason::Plugin | DropReason::PluginDefault)) =
+                batch.verdicts.get(pending.position)
             {
-                record.blame = hook.blame(pending.position);
+                pending.blame = hook.blame(pending.position);
             }
         }
+        self.note_mirrored(&batch.edits);
         for (position, (frame, verdict)) in
             batch.frames.iter().zip(batch.verdicts.iter()).enumerate()
         {
             if let Verdict::Transmit(egress) = *verdict {
                 self.copy_leaving(position, frame, egress, originated, moment);
+            }
+        }
+    }
+
+    /// Notes which of the frames that were received are mirrored by the plugins that taps are about.
+    fn note_mirrored(&mut self, edits: &Edits) {
+        let Self { set, worker, received, deeds_lost, .. } = self;
+        let lost = edits.deeds_lost().wrapping_sub(*deeds_lost);
+        *deeds_lost = edits.deeds_lost();
+        for (at, tap) in set.iter().enumerate() {
+            let TapScope::Plugin(plugin) = tap.scope else { continue };
+            if lost > 0
+                && let Some(ring) = tap.rings.get(*worker)
+            {
+                ring.lost.add(lost);
+            }
+            let mut mirrored = [false; BATCH_MAX];
+            for deed in edits.deeds() {
+                let is_mirror = deed.plugin == plugin && deed.flags & edit::MIRROR != 0;
+                if let Some(place) = mirrored.get_mut(usize::from(deed.position)) {
+                    *place |= is_mirror;
+                }
+            }
+            for pending in received.iter_mut().filter(|pending| pending.tap == at) {
+                pending.mirrored = mirrored.get(pending.position).copied().unwrap_or_default();
             }
         }
     }
@@ -348,7 +390,7 @@ impl TapReader {
                 record.copy(tap, frame.bytes(), egress, TapDirection::Sent, moment);
                 record.originated = originated;
             }
-            self.leaving.push(Pending { tap: at, position, record });
+            self.leaving.push(Pending::new(at, position, record));
         }
     }
 
@@ -383,19 +425,20 @@ impl TapReader {
             .map(|one| (true, one))
             .chain(leaving.drain(..).map(|one| (false, one)))
         {
-            let Pending { tap, position, record } = pending;
+            let Pending { tap, position, blame, mirrored, record } = pending;
             let Some(tap) = set.get(tap) else { continue };
             let Some(ring) = tap.rings.get(*worker) else { continue };
             let verdict = verdicts.get(position).copied().unwrap_or_default();
-            let blame = record.as_ref().and_then(|record| record.blame);
             let is_wanted = if is_received {
-                tap.wants_end(verdict, blame)
+                tap.wants_end(verdict, blame, mirrored)
             } else {
                 matches!(verdict, Verdict::Transmit(_))
             };
             match record {
                 Some(mut record) if is_wanted => {
                     record.verdict = verdict;
+                    record.blame = blame;
+                    record.mirrored = mirrored;
                     let _room = ring.full.push(record);
                 }
                 Some(record) => {
@@ -429,5 +472,6 @@ impl Captured {
         self.original_len = bytes.len();
         self.verdict = Verdict::Continue;
         self.blame = None;
+        self.mirrored = false;
     }
 }

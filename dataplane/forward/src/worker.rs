@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 use frame::{
-    BATCH_MAX, Batch, Descriptor, DropReason, Frame, Hook, HookPoint, Nanos, Pool, QueueIo, Verdict,
+    BATCH_MAX, Batch, Descriptor, DropReason, Frame, Hook, HookPoint, Nanos, PacketEdit, Pool,
+    QueueIo, Verdict,
 };
 use sluice_abi::flags;
 use tables::{Reader, Snapshot};
 use wire::{IpVersion, ethernet};
 
+use crate::account;
 use crate::bucket::Bucket;
 use crate::counters::WorkerCounters;
+use crate::detour;
+use crate::edits;
 use crate::fragments::{self, First, Tracker};
 use crate::handoff::Handoff;
 use crate::hold::{Held, Hold};
@@ -101,6 +105,8 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         let mut pool = parts.pool;
         pool.expect_strangers(parts.handoff.as_ref().map_or(0, Handoff::guests_max));
         let interfaces = parts.queues.len();
+        let mut batch = Batch::new();
+        batch.edits.known = edits::known(&parts.reader.snapshot().actions);
         Self {
             io: Io {
                 queues: parts.queues,
@@ -113,7 +119,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             },
             hook: parts.hook,
             reader: parts.reader,
-            batch: Batch::new(),
+            batch,
             paths: Box::new([Path::default(); BATCH_MAX]),
             originated: Vec::with_capacity(BATCH_MAX),
             sources: Sources::new(),
@@ -160,6 +166,9 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         let changed = self.reader.refresh();
         self.hook.begin_turn(now);
         let snapshot = Arc::clone(self.reader.snapshot());
+        if changed {
+            self.batch.edits.known = edits::known(&snapshot.actions);
+        }
         if let Some(is_watched) = self.witness.begin_turn(now, snapshot.epoch) {
             self.hook.watch(is_watched);
         }
@@ -294,6 +303,10 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         self.seen(Stage::Routes, snapshot);
         self.call_hook(HookPoint::Forward, now);
         self.watch.lap(Stage::Forward);
+        if self.batch.edits.is_touched() {
+            detour::redirect(&mut self.batch, &mut *self.paths, snapshot);
+            edits::carry_out(&mut self.batch, &*self.paths, snapshot);
+        }
         self.seen(Stage::Forward, snapshot);
         rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
         self.watch.lap(Stage::Rewrite);
@@ -490,6 +503,9 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                 &mut self.watch,
             );
             self.seen(Stage::Routes, snapshot);
+            if self.batch.edits.is_touched() {
+                edits::carry_out(&mut self.batch, &*self.paths, snapshot);
+            }
             rewrite::run(&mut self.batch, &mut *self.paths, snapshot);
             self.seen(Stage::Rewrite, snapshot);
             self.call_hook(HookPoint::Egress, now);
@@ -517,7 +533,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         while self.batch.room() > 0 {
             let settled = self.hold.pop_settled(is_originated, snapshot, now);
             let Some((held, timed_out)) = settled else { break };
-            let Held { frame, descriptor, path, came_from, .. } = held;
+            let Held { frame, descriptor, path, edit, came_from, .. } = held;
             // Positions of far ends are those of the snapshot that the frame waited under.
             let decapsulated = came_from.and_then(|address| snapshot.peer_at(address));
             let is_forsaken = came_from.is_some() && decapsulated.is_none();
@@ -538,6 +554,9 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                 // Where it goes is looked up anew.
                 let Path { originated, follows_first, .. } = path;
                 *note = Path { decapsulated, originated, follows_first, ..Path::default() };
+                if edit != PacketEdit::default() {
+                    self.batch.edits.change(position, |entry| *entry = edit);
+                }
                 if is_forsaken {
                     *verdict = Verdict::Drop(DropReason::TunnelUnknownPeer);
                 } else if timed_out {
@@ -554,9 +573,12 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         let Self { io, batch, paths, hold, fragments, witness, hook, .. } = self;
         witness.leaving(batch, origin == Origin::Originated, hook);
         let mut run = Run::default();
-        let Batch { frames, descriptors, verdicts } = batch;
+        let count = batch.len();
+        let Batch { frames, descriptors, verdicts, edits, .. } = batch;
         let notes = descriptors.iter().zip(verdicts.iter_mut()).zip(paths.iter());
-        for (frame, ((descriptor, verdict), path)) in frames.drain(..).zip(notes) {
+        for (position, (frame, ((descriptor, verdict), path))) in
+            frames.drain(..).zip(notes).enumerate()
+        {
             match *verdict {
                 Verdict::Transmit(egress) => {
                     let (ingress, len) = (frame.ingress(), frame.len());
@@ -582,7 +604,8 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
                 }
                 Verdict::Hold => {
                     let ingress = frame.ingress().index();
-                    match hold.push(frame, descriptor, *path, snapshot, now) {
+                    let notes = (descriptor, *path, edits.get(position));
+                    match hold.push(frame, notes, snapshot, now) {
                         Ok(first) => {
                             if let Some(neighbor) = first {
                                 // A full queue means that many are being resolved already; a
@@ -632,6 +655,10 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
         }
         run.settle(&io.counters, origin);
         witness.dispatched(&**verdicts, origin == Origin::Originated);
+        if batch.edits.is_touched() && origin == Origin::Received {
+            account::count(batch, count, &**paths, &io.counters.actions);
+        }
+        batch.edits.reset();
     }
 
     /// Writes the levels for readers on other threads.

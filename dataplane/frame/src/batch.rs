@@ -2,7 +2,7 @@
 
 use sluice_abi::Descriptor;
 
-use crate::{Frame, Verdict};
+use crate::{Edits, Frame, Verdict};
 
 /// The most frames that a batch holds. More would push the descriptors out of the first-level
 /// cache (256 x 64 bytes); fewer leaves less to prefetch across.
@@ -18,6 +18,8 @@ pub struct Batch {
     pub descriptors: Box<[Descriptor; BATCH_MAX]>,
     /// What is decided for each frame; entries from `frames.len()` on mean nothing.
     pub verdicts: Box<[Verdict; BATCH_MAX]>,
+    /// What policy set on each frame besides; empty between two batches.
+    pub edits: Edits,
 }
 
 impl Batch {
@@ -28,6 +30,7 @@ impl Batch {
             frames: Vec::with_capacity(BATCH_MAX),
             descriptors: Box::new([Descriptor::default(); BATCH_MAX]),
             verdicts: Box::new([Verdict::Continue; BATCH_MAX]),
+            edits: Edits::new(),
         }
     }
 

@@ -91,6 +91,7 @@ drop_reasons! {
     FragmentationLimited "fragmentation-limited" "As many packets a second are fragmented as the configuration allows."
     FragmentationFrames "fragmentation-frames" "The packet is larger than the next hop's MTU, and there are too few free chunks for its fragments."
     HeadroomExhausted "headroom-exhausted" "The frame has no room for the headers to be put in front."
+    PluginNextHop "plugin-next-hop" "A plugin sent the packet to a named next hop that is on none of the router's links."
     Plugin "plugin" "A plugin dropped the packet, for a reason of its own."
     PluginDefault "plugin-default" "A plugin failed, and its default verdict is to drop."
     TransmitFull "transmit-full" "The transmit ring is full, or the interface has its quota of frames in flight."

@@ -16,6 +16,7 @@
 
 mod batch;
 mod drop_reason;
+mod edits;
 mod hook;
 mod io;
 mod packet_buffer;
@@ -25,6 +26,7 @@ mod verdict;
 
 pub use batch::{BATCH_MAX, Batch};
 pub use drop_reason::DropReason;
+pub use edits::{Act, DEEDS_MAX, Deed, Edits, KnownNumbers, NumberSet, PacketEdit};
 pub use hook::{Blame, Hook, HookPoint, NoHook};
 pub use io::{QueueIo, QueueStatus};
 pub use packet_buffer::{CHUNK_BYTES, Frame, HEADROOM_BYTES};

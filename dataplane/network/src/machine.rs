@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use config::{Action, Checked, ConfigErrors};
 use control::publication::{
-    Changes, HostView, InterfaceView, NextHopView, Publication, PublicationError, RouteView,
+    ActionNames, Changes, HostView, InterfaceView, NextHopView, Publication, PublicationError,
+    RouteView,
 };
 use crossbeam::channel::{Receiver, bounded};
 use forward::{
@@ -52,7 +53,7 @@ pub struct MachineOptions {
     /// What goes wrong on every queue; the seed is changed for each.
     pub faults: Faults,
     /// From the configuration's plugins to the policy host's.
-    pub plugins: fn(&Checked) -> Vec<PluginSpec>,
+    pub plugins: fn(&Checked, &ActionNames) -> Vec<PluginSpec>,
 }
 
 /// Why a machine cannot be made, or does not take a configuration.
@@ -85,7 +86,7 @@ pub struct Machine {
     pub punts: Vec<PuntReceiver>,
     /// Neighbors that workers ask for.
     pub wanted: Receiver<Neighbor>,
-    specs: fn(&Checked) -> Vec<PluginSpec>,
+    specs: fn(&Checked, &ActionNames) -> Vec<PluginSpec>,
     /// Set by the others when a worker was given something.
     rung: Vec<Arc<AtomicBool>>,
 }
@@ -108,7 +109,7 @@ impl Machine {
             seed: Some(0),
             ..HostOptions::new(usize::from(workers))
         })?;
-        let prepared = plugins.prepare(&(options.plugins)(&config))?;
+        let prepared = plugins.prepare(&(options.plugins)(&config, publication.names()))?;
         plugins.publish(prepared)?;
         let interfaces = config.interfaces.len();
         let (want, wanted) = bounded(WANTED_MAX);
@@ -190,8 +191,10 @@ impl Machine {
         let config = Arc::new(config);
         let actions = config::diff(&self.config, &config)?;
         let tables = self.publication.prepare(Arc::clone(&config), &self.host)?;
-        if actions.iter().any(|action| matches!(action, Action::Plugins(_))) {
-            let prepared = self.plugins.prepare(&(self.specs)(&config))?;
+        let is_of_plugins =
+            |action: &Action| matches!(action, Action::Plugins(_) | Action::Actions);
+        if actions.iter().any(is_of_plugins) {
+            let prepared = self.plugins.prepare(&(self.specs)(&config, tables.names()))?;
             self.plugins.publish(prepared)?;
         }
         self.publication.config_changed(tables, &self.host);

@@ -17,14 +17,16 @@
 use std::sync::Arc;
 
 use crossbeam::{queue::ArrayQueue, utils::CachePadded};
+use frame::KnownNumbers;
 use serde::Serialize;
-use sluice_abi::{Descriptor, Edit, action, edit};
+use sluice_abi::{Descriptor, Edit, REASON_DEFAULT};
 
 use crate::{
     DefaultVerdict,
     chain::{Failure, Terms},
     counters::{Counter, GenerationCounters},
     instance::Instance,
+    judgement::{Judgement, Ruling, judge},
 };
 
 /// Differences that may wait for the control side: what comes beyond is counted alone.
@@ -75,8 +77,8 @@ pub enum DifferenceKind {
 pub(crate) struct Difference {
     pub(crate) kind: DifferenceKind,
     pub(crate) descriptor: Descriptor,
-    pub(crate) running: u64,
-    pub(crate) candidate: u64,
+    pub(crate) running: Outcome,
+    pub(crate) candidate: Outcome,
 }
 
 /// What a verdict comes to.
@@ -84,24 +86,29 @@ pub(crate) struct Difference {
 pub(crate) enum Outcome {
     /// Dropped for a reason; `None`: by default.
     Drop(Option<u32>),
-    /// Goes on, or to a next hop, with the edits that the flags name.
-    Pass { action: u8, flags: u8, argument: u32 },
+    /// Goes on, or to the next hop of this number if that is not 0, with the edit that the flags name.
+    Pass { next_hop: u16, flags: u8, edit: Edit },
 }
 
-const PASS: Outcome = Outcome::Pass { action: action::CONTINUE, flags: 0, argument: 0 };
-
-impl Terms {
-    /// What a verdict's word comes to.
-    pub(crate) fn outcome(&self, word: u64) -> Outcome {
-        let [kind, flags, ..] = word.to_le_bytes();
-        let argument = u32::try_from(word >> 32).unwrap_or(u32::MAX);
-        match kind {
-            action::DROP if argument < self.reasons => Outcome::Drop(Some(argument)),
-            action::DROP if argument == sluice_abi::REASON_DEFAULT => Outcome::Drop(None),
-            action::CONTINUE | action::TRANSMIT => Outcome::Pass { action: kind, flags, argument },
-            _ if self.default == DefaultVerdict::Drop => Outcome::Drop(None),
-            _ => PASS,
+/// What a verdict's word comes to, with the edit beside it, under these terms.
+fn outcome(
+    terms: &Terms,
+    word: u64,
+    known: &KnownNumbers,
+    read_edit: impl FnOnce() -> Option<Edit>,
+) -> Outcome {
+    match judge(word, &terms.allowed, known, read_edit) {
+        Ok(Judgement { ruling: Ruling::Drop(reason), .. }) => {
+            Outcome::Drop((reason != REASON_DEFAULT).then_some(reason))
         }
+        Ok(Judgement { ruling: Ruling::Continue, flags, edit, .. }) => {
+            Outcome::Pass { next_hop: 0, flags, edit }
+        }
+        Ok(Judgement { ruling: Ruling::Transmit(next_hop), flags, edit, .. }) => {
+            Outcome::Pass { next_hop, flags, edit }
+        }
+        Err(_) if terms.default == DefaultVerdict::Drop => Outcome::Drop(None),
+        Err(_) => Outcome::Pass { next_hop: 0, flags: 0, edit: Edit::default() },
     }
 }
 
@@ -139,6 +146,7 @@ impl Candidate {
     pub(crate) fn compare<'d>(
         &self,
         (terms, running): (&Terms, &Instance),
+        known: &KnownNumbers,
         packets: impl Iterator<Item = &'d Descriptor>,
         worker: usize,
     ) {
@@ -153,7 +161,9 @@ impl Candidate {
                 return;
             };
             counters.packets.add(1);
-            let kind = match (terms.outcome(theirs), self.terms.outcome(ours)) {
+            let theirs = outcome(terms, theirs, known, || running.edit(index));
+            let ours = outcome(&self.terms, ours, known, || own.edit(index));
+            let kind = match (theirs, ours) {
                 (Outcome::Drop(theirs), Outcome::Drop(ours)) => {
                     counters.same_drops.add(1);
                     if self.compared.is_same_reason(theirs, ours) {
@@ -163,19 +173,8 @@ impl Candidate {
                 }
                 (Outcome::Pass { .. }, Outcome::Drop(_)) => DifferenceKind::NewDrop,
                 (Outcome::Drop(_), Outcome::Pass { .. }) => DifferenceKind::NewPass,
-                (theirs @ Outcome::Pass { flags, .. }, ours) => {
-                    let is_same = theirs == ours
-                        && (flags & !edit::MIRROR == 0
-                            || same_edit(
-                                flags,
-                                running.edit_written(index),
-                                own.edit_written(index),
-                            ));
-                    if is_same {
-                        continue;
-                    }
-                    DifferenceKind::Other
-                }
+                (theirs, ours) if theirs == ours => continue,
+                _ => DifferenceKind::Other,
             };
             match kind {
                 DifferenceKind::NewDrop => counters.new_drops.add(1),
@@ -188,18 +187,4 @@ impl Candidate {
             let _ = self.compared.differences.push(difference);
         }
     }
-}
-
-/// Whether two edits say the same in the fields that the flags name.
-fn same_edit(flags: u8, a: Option<Edit>, b: Option<Edit>) -> bool {
-    let (Some(a), Some(b)) = (a, b) else { return false };
-    let fields = [
-        (edit::MARK, a.mark == b.mark),
-        (edit::TAG, a.tag == b.tag),
-        (edit::CLASS, a.class == b.class),
-        (edit::DSCP, a.dscp == b.dscp),
-        (edit::MSS, a.mss == b.mss),
-        (edit::TCP_OPTIONS, a.tcp_options == b.tcp_options),
-    ];
-    fields.iter().all(|(flag, is_same)| flags & flag == 0 || *is_same)
 }

@@ -1,8 +1,9 @@
 //! [`WorkerChain`]: the plugins of one worker, called hook by hook over whole batches.
 //!
 //! Invariants: the set changes in `begin_turn` only. The first plugin that drops a packet decides;
-//! later ones do not see it. Whatever a guest answers, each open packet gets a verdict of its own,
-//! of the plugin's default, or of `on_trap`, and each is counted once.
+//! later ones do not see it, nor, before the packet leaves, what one of them transmits. Whatever a guest
+//! answers, each open packet gets a verdict of its own, of the plugin's default, or of `on_trap`, and
+//! each is counted once. Edits are only touched where a verdict asks for one.
 
 mod handover;
 mod recall;
@@ -10,8 +11,11 @@ mod recall;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
-use frame::{BATCH_MAX, Batch, Blame, DropReason, Frame, Hook, HookPoint, Nanos, Verdict, tsc};
-use sluice_abi::{Descriptor, REASON_DEFAULT, action};
+use frame::{
+    Act, BATCH_MAX, Batch, Blame, Deed, DropReason, Edits, Frame, Hook, HookPoint, Nanos, Verdict,
+    tsc,
+};
+use sluice_abi::{Descriptor, Edit, REASON_DEFAULT, edit};
 
 use crate::{
     DefaultVerdict, OnTrap,
@@ -19,6 +23,7 @@ use crate::{
     counters::{GenerationCounters, WorkerCounters},
     flow_cache::FlowCache,
     instance::{Instance, Packets, seen},
+    judgement::{Allowed, Bad, CONTINUE, DROP_BY_DEFAULT, Judgement, Ruling, judge},
     last_good::LastGood,
     mailbox::{Mailbox, Retired, TrapReport, Update},
     ticker::Beat,
@@ -34,9 +39,7 @@ pub(crate) struct Terms {
     /// Number of the plugin's name.
     pub(crate) plugin: u32,
     pub(crate) generation: u64,
-    pub(crate) reasons: u32,
-    /// Its verdicts may have lifetimes.
-    pub(crate) judges_flows: bool,
+    pub(crate) allowed: Allowed,
     pub(crate) default: DefaultVerdict,
     pub(crate) on_trap: OnTrap,
 }
@@ -347,22 +350,27 @@ impl Hook for WorkerChain {
             return;
         };
         let n = batch.len();
-        let frames = batch.frames.as_slice();
-        let (Some(descriptors), Some(verdicts)) =
-            (batch.descriptors.get(..n), batch.verdicts.get_mut(..n))
+        let Batch { frames, descriptors, verdicts, edits } = batch;
+        let frames = frames.as_slice();
+        let (Some(descriptors), Some(verdicts)) = (descriptors.get(..n), verdicts.get_mut(..n))
         else {
             return;
         };
         for place in places {
             // A sum, unlike a search, is compiled to vector instructions.
-            let decided: usize =
+            let mut decided: usize =
                 verdicts.iter().map(|verdict| usize::from(!point.asks_about(*verdict))).sum();
+            let has_transmits = edits.has_transmits() && point != HookPoint::Egress;
+            let mut open_packets =
+                Open { point, frames, descriptors, verdicts, edits, has_transmits, some: None };
+            if has_transmits {
+                decided = (0..n).filter(|position| !open_packets.asks(*position)).count();
+            }
             if decided == n {
                 return;
             }
-            let mut open_packets = Open { point, frames, descriptors, verdicts, some: None };
             if decided > 0 {
-                open_packets.some = Some(select(point, open_packets.verdicts, &mut self.open));
+                open_packets.some = Some(select(&open_packets, &mut self.open));
             }
             let Some(slot) = place.slot.as_mut() else {
                 // A place that nothing was kept for: the control side never publishes one.
@@ -372,7 +380,9 @@ impl Hook for WorkerChain {
             let Some(counters) = slot.counters.workers.get(self.worker) else {
                 continue;
             };
-            let context = Context { terms: &slot.terms, counters, beat: &self.beat, now };
+            let is_watched = self.is_watched;
+            let context =
+                Context { terms: &slot.terms, counters, beat: &self.beat, now, is_watched };
             if let Some(flows) = &slot.flows {
                 let blames = self.is_watched.then_some(self.blames.as_mut_slice());
                 let misses = context.recall(flows, &mut open_packets, &mut self.misses, blames);
@@ -394,7 +404,8 @@ impl Hook for WorkerChain {
                 match &slot.instance {
                     Some(instance) if is_asked && matches!(judged, Ok(true)) => {
                         let running = (&slot.terms, &**instance);
-                        candidate.compare(running, open_packets.packets(), self.worker);
+                        let known = open_packets.edits.known;
+                        candidate.compare(running, &known, open_packets.packets(), self.worker);
                     }
                     _ => {}
                 }
@@ -461,13 +472,13 @@ impl Hook for WorkerChain {
 }
 
 /// Writes the positions of the packets that are asked about, of which there are at most 256.
-fn select<'a>(point: HookPoint, verdicts: &[Verdict], open: &'a mut [u8; BATCH_MAX]) -> &'a [u8] {
+fn select<'a>(packets: &Open<'_>, open: &'a mut [u8; BATCH_MAX]) -> &'a [u8] {
     let mut count = 0;
-    for (position, verdict) in (0..=u8::MAX).zip(verdicts) {
+    for (position, index) in (0..=u8::MAX).zip(0..packets.verdicts.len()) {
         if let Some(place) = open.get_mut(count) {
             *place = position;
         }
-        count += usize::from(point.asks_about(*verdict));
+        count += usize::from(packets.asks(index));
     }
     open.get(..count).unwrap_or_default()
 }
@@ -478,6 +489,9 @@ struct Open<'a> {
     frames: &'a [Frame],
     descriptors: &'a [Descriptor],
     verdicts: &'a mut [Verdict],
+    edits: &'a mut Edits,
+    /// Some of the batch are transmitted, which ends their chains before they leave.
+    has_transmits: bool,
     /// Their positions; `None` when they are all of the batch.
     some: Option<&'a [u8]>,
 }
@@ -494,6 +508,13 @@ impl Open<'_> {
         all.iter().chain(Selected { descriptors: self.descriptors, some })
     }
 
+    /// Whether the packet at a position of the batch is asked about.
+    #[inline]
+    fn asks(&self, position: usize) -> bool {
+        self.verdicts.get(position).is_some_and(|verdict| self.point.asks_about(*verdict))
+            && !(self.has_transmits && self.edits.get(position).next_hop != 0)
+    }
+
     /// The position in the batch of the packet that is number `index` of those open.
     #[inline]
     fn position(&self, index: usize) -> Option<usize> {
@@ -501,13 +522,6 @@ impl Open<'_> {
             None => Some(index),
             Some(some) => some.get(index).copied().map(usize::from),
         }
-    }
-
-    /// Its verdict.
-    #[inline]
-    fn verdict_mut(&mut self, index: usize) -> Option<&mut Verdict> {
-        let position = self.position(index)?;
-        self.verdicts.get_mut(position)
     }
 
     /// Decides all of them as `on_trap` says; returns how many were dropped.
@@ -518,7 +532,8 @@ impl Open<'_> {
             OnTrap::Closed => {
                 // Not whatever is asked about: some may have verdicts that were kept.
                 for index in 0..self.len() {
-                    if let Some(verdict) = self.verdict_mut(index) {
+                    let position = self.position(index);
+                    if let Some(verdict) = position.and_then(|at| self.verdicts.get_mut(at)) {
                         *verdict = Verdict::Drop(DropReason::PluginDefault);
                     }
                 }
@@ -533,10 +548,7 @@ impl Open<'_> {
     #[cold]
     fn note(&self, terms: &Terms, instance: Option<&Instance>, blames: &mut [Option<Blame>]) {
         for index in 0..self.len() {
-            let position = match self.some {
-                None => index,
-                Some(some) => some.get(index).copied().map_or(usize::MAX, usize::from),
-            };
+            let position = self.position(index).unwrap_or(usize::MAX);
             let reason = match self.verdicts.get(position) {
                 Some(Verdict::Drop(DropReason::Plugin)) => instance
                     .and_then(|instance| instance.verdict_word(index))
@@ -553,11 +565,6 @@ impl Open<'_> {
     }
 }
 
-/// A verdict as one little-endian word: `action | flags << 8 | lifetime << 16 | argument << 32`.
-const CONTINUE: u64 = action::CONTINUE as u64;
-const DROP: u32 = action::DROP as u32;
-const DROP_BY_DEFAULT: u64 = (REASON_DEFAULT as u64) << 32 | action::DROP as u64;
-
 /// What went wrong in a call; `None` if the guest's memory was not where it had been.
 pub(crate) type Failure = Option<wasmtime::Error>;
 
@@ -567,6 +574,7 @@ struct Context<'a> {
     counters: &'a WorkerCounters,
     beat: &'a Beat,
     now: Nanos,
+    is_watched: bool,
 }
 
 impl Context<'_> {
@@ -666,6 +674,10 @@ impl Context<'_> {
             });
             instance.place_payload(payload).ok_or(None)?;
         }
+        if instance.reads_marks() {
+            let marks = |index| open.position(index).map(|at| open.edits.get(at).marks());
+            instance.place_marks(open.len(), marks).ok_or(None)?;
+        }
         instance.call(open.len(), self.now, self.beat).map_err(Some)
     }
 
@@ -680,54 +692,109 @@ impl Context<'_> {
                 return Some(());
             }
             for (index, word) in words.iter().enumerate() {
-                self.apply(*word, open.verdict_mut(index)?);
+                let position = open.position(index)?;
+                self.apply(*word, position, open, || instance.edit(index))?;
             }
         } else {
             for index in 0..n {
-                let word = instance.verdict_word(index)?;
-                self.apply(word, open.verdict_mut(index)?);
+                let (word, position) = (instance.verdict_word(index)?, open.position(index)?);
+                self.apply(word, position, open, || instance.edit(index))?;
             }
         }
         Some(())
     }
 
-    /// Whether a verdict, whatever its lifetime, is none that costs the default.
-    #[inline]
-    fn makes_sense(&self, word: u64) -> bool {
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word")]
-        let (kind, argument) = (word as u32 & 0xffff, (word >> 32) as u32);
-        let known = argument < self.terms.reasons || argument == REASON_DEFAULT;
-        (kind == 0 && argument == 0) || (kind == DROP && known)
+    /// Whether a verdict with this edit is none that costs the default.
+    fn makes_sense(&self, word: u64, edit: Edit, open: &Open<'_>) -> bool {
+        judge(word, &self.terms.allowed, &open.edits.known, || Some(edit)).is_ok()
     }
 
+    /// Does with the packet at `position` of the batch what `word` says, with the edit that `read_edit`
+    /// gives where it is wanted.
     #[inline]
-    fn apply(&self, word: u64, verdict: &mut Verdict) {
+    fn apply(
+        &self,
+        word: u64,
+        position: usize,
+        open: &mut Open<'_>,
+        read_edit: impl FnOnce() -> Option<Edit>,
+    ) -> Option<()> {
         if word == CONTINUE {
+            return Some(());
+        }
+        match judge(word, &self.terms.allowed, &open.edits.known, read_edit) {
+            Ok(judgement) => self.carry_out(&judgement, position, open),
+            Err(bad) => self.void(bad, position, open),
+        }
+    }
+
+    /// Does with the packet at `position` of the batch what the plugin asks for.
+    #[inline]
+    fn carry_out(&self, judgement: &Judgement, position: usize, open: &mut Open<'_>) -> Option<()> {
+        let Judgement { ruling, flags, edit: wanted, .. } = judgement;
+        if let Ruling::Drop(reason) = *ruling {
+            // The plugin's own reasons come first, the default is the last.
+            let last = self.counters.reasons.len().saturating_sub(1);
+            self.counters.reasons.get(last.min(reason as usize))?.add(1);
+            *open.verdicts.get_mut(position)? = Verdict::Drop(DropReason::Plugin);
+        } else {
+            self.edit(judgement, position, open);
+        }
+        if *flags & edit::MIRROR != 0 {
+            self.counters.mirrored.add(1);
+        }
+        if self.is_watched {
+            let act = match *ruling {
+                Ruling::Continue => Act::Edit,
+                Ruling::Drop(_) => Act::Drop,
+                Ruling::Transmit(next_hop) => Act::Transmit(next_hop),
+            };
+            self.note(act, *flags, *wanted, position, open);
+        }
+        Some(())
+    }
+
+    #[inline(never)]
+    fn edit(&self, judgement: &Judgement, position: usize, open: &mut Open<'_>) {
+        let Judgement { ruling, flags, edit: wanted, .. } = judgement;
+        let next_hop = match *ruling {
+            Ruling::Transmit(next_hop) => next_hop,
+            _ => 0,
+        };
+        if next_hop == 0 && *flags & !edit::MIRROR == 0 {
             return;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word")]
-        let (kind, argument) = (word as u32, (word >> 32) as u32);
-        // How long it is kept is nothing that is done with the packet.
-        let kind = if self.terms.judges_flows { kind & 0xffff } else { kind };
-        if kind == 0 && argument == 0 {
-            return;
-        }
-        // The plugin's own reasons come first, the default is the last.
-        let known = argument < self.terms.reasons || argument == REASON_DEFAULT;
-        let position = argument.min(self.terms.reasons) as usize;
-        match self.counters.reasons.get(position) {
-            Some(reason) if kind == DROP && known => {
-                reason.add(1);
-                *verdict = Verdict::Drop(DropReason::Plugin);
+        self.counters.transmitted.add(u64::from(next_hop != 0));
+        self.counters.edited.add(u64::from(*flags & !edit::MIRROR != 0));
+        open.edits.change(position, |entry| {
+            entry.take(*flags, wanted);
+            if next_hop != 0 {
+                entry.next_hop = next_hop;
             }
-            _ => {
-                self.counters.bad_verdicts.add(1);
-                if self.terms.default == DefaultVerdict::Drop {
-                    self.counters.default_drops.add(1);
-                    *verdict = Verdict::Drop(DropReason::PluginDefault);
-                }
-            }
+        });
+    }
+
+    /// Gives the packet at `position` of the batch the plugin's default.
+    #[cold]
+    fn void(&self, bad: Bad, position: usize, open: &mut Open<'_>) -> Option<()> {
+        self.counters.bad_verdicts.add(1);
+        if self.terms.default == DefaultVerdict::Drop {
+            self.counters.default_drops.add(1);
+            *open.verdicts.get_mut(position)? = Verdict::Drop(DropReason::PluginDefault);
         }
+        if self.is_watched {
+            self.note(Act::Bad(bad.text()), 0, Edit::default(), position, open);
+        }
+        Some(())
+    }
+
+    /// Notes what the plugin did, for whoever looks on.
+    #[cold]
+    fn note(&self, act: Act, flags: u8, edit: Edit, position: usize, open: &mut Open<'_>) {
+        let Ok(position) = u8::try_from(position) else { return };
+        let Terms { plugin, generation, .. } = *self.terms;
+        let point = open.point;
+        open.edits.note(Deed { position, point, plugin, generation, act, flags, edit });
     }
 }
 

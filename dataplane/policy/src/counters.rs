@@ -47,6 +47,12 @@ pub(crate) struct WorkerCounters {
     pub(crate) bad_verdicts: Counter,
     /// Packets that the generation before judged, because the plugin could not.
     pub(crate) stood_in: Counter,
+    /// Packets that were sent to a named next hop.
+    pub(crate) transmitted: Counter,
+    /// Packets that something was set on.
+    pub(crate) edited: Counter,
+    /// Packets that captures were to see.
+    pub(crate) mirrored: Counter,
     /// Packets that met no instance able to judge them, and got what `on_trap` says.
     pub(crate) unjudged: Counter,
     /// Those of them, and of the bad verdicts, that were dropped.
@@ -94,6 +100,9 @@ pub(crate) struct Totals {
     pub(crate) traps: u64,
     pub(crate) bad_verdicts: u64,
     pub(crate) stood_in: u64,
+    pub(crate) transmitted: u64,
+    pub(crate) edited: u64,
+    pub(crate) mirrored: u64,
     pub(crate) unjudged: u64,
     pub(crate) default_drops: u64,
     pub(crate) flow_hits: u64,
@@ -143,6 +152,9 @@ impl Totals {
         self.traps += counters.traps.get();
         self.bad_verdicts += counters.bad_verdicts.get();
         self.stood_in += counters.stood_in.get();
+        self.transmitted += counters.transmitted.get();
+        self.edited += counters.edited.get();
+        self.mirrored += counters.mirrored.get();
         self.unjudged += counters.unjudged.get();
         self.default_drops += counters.default_drops.get();
         self.flow_hits += counters.flows.hits.get();
@@ -175,6 +187,9 @@ impl Totals {
         self.traps += other.traps;
         self.bad_verdicts += other.bad_verdicts;
         self.stood_in += other.stood_in;
+        self.transmitted += other.transmitted;
+        self.edited += other.edited;
+        self.mirrored += other.mirrored;
         self.unjudged += other.unjudged;
         self.default_drops += other.default_drops;
         self.flow_hits += other.flow_hits;

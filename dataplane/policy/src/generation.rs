@@ -7,6 +7,7 @@ use crate::{
     chain::Terms,
     counters::{GenerationCounters, Totals},
     instance::Instance,
+    judgement::Allowed,
     manifest::{CounterName, Manifest},
     module::{CheckedModule, MODULE_BYTES_MAX, inspect, read_file},
     rollback::{Held, KeptPlugin},
@@ -154,8 +155,7 @@ impl Loaded {
         Terms {
             plugin: self.plugin,
             generation: self.generation,
-            reasons: u32::try_from(manifest.reasons.len()).unwrap_or(u32::MAX),
-            judges_flows: self.judges_flows(),
+            allowed: Allowed::new(manifest, self.spec.hook),
             default: self.spec.default.unwrap_or(manifest.default),
             on_trap: self.on_trap(),
         }

@@ -1,5 +1,6 @@
 //! One worker's copy of a generation: a memory of its own, checked areas in it, and the call.
 
+mod actions;
 mod inputs;
 mod payload;
 mod raw;
@@ -21,7 +22,7 @@ use state::StateCalls;
 use crate::{
     PayloadWindow, PluginFault,
     counters::Counter,
-    imports::{HostState, Offers, printable},
+    imports::{HostState, Names, Offers, printable},
     layout::Areas,
     manifest::check_version,
     module::{CheckedModule, TABLE_ELEMENTS_MAX, TABLES_MAX},
@@ -68,6 +69,7 @@ pub(crate) struct Recipe<'a> {
     pub(crate) config: &'a [u8],
     pub(crate) budget_ticks: u64,
     pub(crate) load_budget_ticks: u64,
+    pub(crate) names: &'a Arc<Names>,
     pub(crate) offers: &'a Offers,
     pub(crate) tables: &'a Tables,
 }
@@ -125,7 +127,7 @@ impl Instance {
             .memories(1)
             .tables(TABLES_MAX as usize)
             .build();
-        let mut state = HostState::new(recipe.plugin, limits, recipe.offers)?;
+        let mut state = HostState::new(recipe.plugin, recipe.names, limits, recipe.offers)?;
         state.give_tables(&module.manifest.tables, recipe.tables);
         let mut store = Store::new(module.pre.module().engine(), state);
         store.limiter(|state| &mut state.limits);

@@ -46,6 +46,7 @@ mod host;
 mod imports;
 mod inspection;
 mod instance;
+mod judgement;
 mod last_good;
 mod layout;
 mod loading;
@@ -78,6 +79,7 @@ pub use chain::WorkerChain;
 pub use compiled::CompiledStatus;
 pub use error::{LayoutFault, PluginFault, PolicyError};
 pub use host::{Checkpoint, PluginHost, PreparedSet, ReloadReport};
+pub use imports::Names;
 pub use inspection::{ModuleReport, inspect_module};
 pub use layout::{LayoutNeeds, check_layout};
 pub use manifest::{

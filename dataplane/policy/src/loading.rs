@@ -280,6 +280,7 @@ impl PluginHost {
             config: &loaded.config,
             budget_ticks: loaded.budget_ticks,
             load_budget_ticks: load_budget_us.div_ceil(u64::from(self.options.tick_us.max(1))) + 1,
+            names: &loaded.spec.names,
             offers,
             tables: &loaded.tables,
         };

@@ -1,9 +1,11 @@
 //! What the operator says about plugins: [`PluginSpec`] for each, [`HostOptions`] for all.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use frame::HookPoint;
 use serde::{Deserialize, Serialize};
+
+use crate::Names;
 
 /// The verdict of a packet that the guest leaves undecided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +74,8 @@ pub struct PluginSpec {
     pub sha256: Option<[u8; 32]>,
     /// What the plugin may use and do: capabilities of imports, actions, and `payload`.
     pub grants: Vec<String>,
+    /// What it may ask for the numbers of; part of what it is configured with.
+    pub names: Arc<Names>,
 }
 
 impl PluginSpec {
@@ -91,6 +95,7 @@ impl PluginSpec {
             traps_max: 10,
             sha256: None,
             grants: Vec::new(),
+            names: Arc::default(),
         }
     }
 }

@@ -38,7 +38,8 @@ pub struct WorkerStatus {
     pub unjudged: u64,
     /// Calls that ended in a trap, an overrun of the budget included.
     pub traps: u64,
-    /// Verdicts that make no sense.
+    /// Verdicts that are void: an action, flag or number that is unknown, not declared or not possible
+    /// there. Their packets got the plugin's default.
     pub bad_verdicts: u64,
     /// Packets that got a verdict which was kept for their flow; `packets` has them, too.
     pub flow_hits: u64,
@@ -50,6 +51,12 @@ pub struct WorkerStatus {
     pub states_taken: u64,
     /// Instances that started empty, because that state was refused or its hand-over trapped.
     pub states_lost: u64,
+    /// Packets that the plugin sent to a named next hop.
+    pub transmitted: u64,
+    /// Packets that it set something on: mark, tag, class, DSCP, MSS or TCP options.
+    pub edited: u64,
+    /// Packets that it mirrored, whether or not anybody captured them.
+    pub mirrored: u64,
     /// Cycles of the time-stamp counter that the calls took, host's work included.
     pub cycles: u64,
     /// Cycles of the time-stamp counter a packet, host's work included; nanoseconds on processors
@@ -138,6 +145,9 @@ impl From<Totals> for WorkerStatus {
             unjudged: totals.unjudged,
             traps: totals.traps,
             bad_verdicts: totals.bad_verdicts,
+            transmitted: totals.transmitted,
+            edited: totals.edited,
+            mirrored: totals.mirrored,
             cycles: totals.cycles,
             cycles_per_packet: if totals.packets == 0 {
                 0.0

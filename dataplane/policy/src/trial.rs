@@ -3,7 +3,6 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use serde::Serialize;
-use sluice_abi::REASON_DEFAULT;
 
 use crate::{
     DifferenceKind, PluginConfig, PluginHost, PluginSpec, PolicyError, ReloadReport, WorkerStatus,
@@ -286,20 +285,19 @@ impl PluginHost {
 }
 
 /// A verdict, for a person.
-fn verdict_text(loaded: &Loaded, word: u64) -> String {
-    match loaded.terms().outcome(word) {
+fn verdict_text(loaded: &Loaded, outcome: Outcome) -> String {
+    match outcome {
         Outcome::Drop(reason) => {
-            let reason = reason.filter(|reason| *reason != REASON_DEFAULT);
             let name = reason.and_then(|reason| {
                 let position = usize::try_from(reason).ok()?;
                 loaded.module.manifest.reasons.get(position)
             });
             format!("drop: {}", name.map_or("default", String::as_str))
         }
-        Outcome::Pass { action: sluice_abi::action::TRANSMIT, argument, flags } => {
-            format!("transmit to next hop {argument}{}", edits_text(flags))
+        Outcome::Pass { next_hop: 0, flags, .. } => format!("continue{}", edits_text(flags)),
+        Outcome::Pass { next_hop, flags, .. } => {
+            format!("transmit to next hop {next_hop}{}", edits_text(flags))
         }
-        Outcome::Pass { flags, .. } => format!("continue{}", edits_text(flags)),
     }
 }
 

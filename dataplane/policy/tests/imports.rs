@@ -155,3 +155,101 @@ fn quotas_out_of_range_are_not_opened() {
     let all = format!("(drop {most})").repeat(16);
     assert_eq!(code(&format!("(block (result i32) {all} {most})")), 5, "the seventeenth");
 }
+
+/// A plugin whose configuration fails with the text `!` unless `test` is true.
+fn asks_for_names(test: &str) -> Wat {
+    let mut wat = Wat::default();
+    wat.manifest.push_str("imports = [\"names\"]\n");
+    wat.imports =
+        "(import \"sluice\" \"name_number\" (func $number (param i32 i32 i32) (result i32)))"
+            .to_owned();
+    wat.more =
+        "(data (i32.const 30000) \"scrubber\\ff\") (data (i32.const 49152) \"!\")".to_owned();
+    wat.configure = format!("(if (result i32) {test} (then i32.const 0) (else i32.const 1))");
+    wat
+}
+
+#[test]
+fn names_have_numbers_while_a_plugin_is_configured() {
+    let names = policy::Names {
+        next_hops: [("scrubber".to_owned(), 1023)].into(),
+        tags: [("scrub".to_owned(), 2)].into(),
+        classes: [("s".to_owned(), 255)].into(),
+        interfaces: [("scrubbe".to_owned(), 1)].into(),
+    };
+    let loads = |test: &str| {
+        let mut rig = Rig::new(1);
+        let mut spec = rig.spec("asker", &asks_for_names(test));
+        spec.grants = vec!["names".to_owned()];
+        spec.names = names.clone().into();
+        rig.host.prepare(&[spec]).map(|_| ()).map_err(|error| error.to_string())
+    };
+    for (kind, len, number) in [
+        (0, 8, 1023),
+        (1, 5, 2),
+        (2, 1, 255),
+        (3, 7, 1),
+        (0, 7, -1),
+        (1, 8, -1),
+        (2, 0, -1),
+        // Not a text.
+        (0, 9, -1),
+    ] {
+        let ask = |answer: i32| {
+            loads(&format!(
+                "(i32.eq (i32.const {answer}) (call $number (i32.const {kind}) \
+                 (i32.const 30000) (i32.const {len})))"
+            ))
+        };
+        assert_eq!(ask(number), Ok(()), "kind {kind} length {len}");
+        assert!(ask(number + 1).is_err(), "the test itself tells answers apart");
+    }
+    for arguments in [
+        "(i32.const 4) (i32.const 30000) (i32.const 8)",
+        "(i32.const -1) (i32.const 30000) (i32.const 8)",
+        "(i32.const 0) (i32.const 65536) (i32.const 1)",
+        "(i32.const 0) (i32.const 30000) (i32.const -1)",
+    ] {
+        let error = loads(&format!("(call $number {arguments})")).unwrap_err();
+        assert!(error.contains("sluice.name_number"), "{arguments}: {error}");
+    }
+}
+
+#[test]
+fn names_have_no_numbers_for_a_plugin_that_runs() {
+    let mut rig = Rig::new(1);
+    let mut wat = asks_for_names("(i32.const 1)");
+    wat.process = format!(
+        "(i64.store (i32.const {COUNTERS}) (i64.extend_i32_s (i32.sub (i32.const 0) \
+         (call $number (i32.const 0) (i32.const 30000) (i32.const 8)))))"
+    );
+    let mut spec = rig.spec("asker", &wat);
+    spec.grants = vec!["names".to_owned()];
+    spec.names = policy::Names {
+        next_hops: [("scrubber".to_owned(), 5)].into(),
+        ..policy::Names::default()
+    }
+    .into();
+    rig.publish(&[spec]);
+    rig.turn(0, &mut batch(&numbered(1)), Nanos(1));
+    rig.begin(Nanos(200_000_000));
+    let total = rig.host.status().remove(0).total;
+    assert_eq!((total.traps, total.counters["one"]), (0, 2), "-2, as it was told");
+}
+
+#[test]
+fn other_names_configure_a_plugin_that_asks_for_them_anew() {
+    let mut rig = Rig::new(1);
+    let mut spec = rig.spec("asker", &asks_for_names("(i32.const 1)"));
+    spec.grants = vec!["names".to_owned()];
+    rig.publish(std::slice::from_ref(&spec));
+    rig.publish(std::slice::from_ref(&spec));
+    assert_eq!(rig.host.status()[0].generation, 1, "nothing is new");
+    spec.names = policy::Names {
+        next_hops: [("scrubber".to_owned(), 5)].into(),
+        ..policy::Names::default()
+    }
+    .into();
+    rig.publish(&[spec]);
+    assert_eq!(rig.host.status()[0].generation, 2);
+}

@@ -2455,6 +2455,152 @@ def plugin_syn_guard(s):
     s.out(IP(src=HOST, dst=WORLD) / TCP(flags="S"))
 
 
+def marked(packet, dscp):
+    """The packet with another DSCP; its ECN stays."""
+    changed = packet.copy()
+    if IP in changed:
+        changed[IP].tos = dscp << 2 | changed[IP].tos & 3
+    else:
+        changed[IPv6].tc = dscp << 2 | changed[IPv6].tc & 3
+    return changed
+
+
+SYN_OPTIONS = [
+    ("MSS", 1400),
+    ("SAckOK", b""),
+    ("Timestamp", (1, 0)),
+    ("NOP", None),
+    ("WScale", 7),
+    (34, b"\x09\x09\x09\x09"),
+    (30, b"\x01\x81"),
+    ("NOP", None),
+    ("NOP", None),
+]
+
+
+def erased(packet, kinds):
+    """The packet's options of these kinds as no-operations, with a TCP checksum computed anew."""
+    lengths = {"SAckOK": 2, "Timestamp": 10, "WScale": 3, 34: 6, 30: 4}
+    changed = packet.copy()
+    for layer in (changed[IP] if IP in changed else None, changed[TCP]):
+        if layer is not None:
+            layer.chksum = None
+    options = []
+    for kind, value in changed[TCP].options:
+        options += [("NOP", None)] * lengths[kind] if kind in kinds else [(kind, value)]
+    changed[TCP].options = options
+    return changed
+
+
+def opening4(sport, flags="S", **ip):
+    return IP(src=HOST, dst=WORLD, **{"id": 7, **ip}) / TCP(
+        sport=sport, dport=443, flags=flags, options=SYN_OPTIONS
+    )
+
+
+def opening6(sport):
+    return IPv6(src=HOST6, dst=WORLD6) / TCP(sport=sport, dport=443, flags="S", options=SYN_OPTIONS)
+
+
+ALL_OPTIONS = ("SAckOK", "Timestamp", "WScale", 34, 30)
+
+
+def acts(s):
+    """What `actor.wat` asks for by the source port, and what is to come of it."""
+
+    def changed(before, after, gateway=None):
+        s.receive("lan0", before)
+        s.expect("wan0", to_wan(hop(after), gateway=gateway))
+        s.count("lan0", "forwarded")
+
+    def same(packet, gateway=None):
+        changed(packet, packet, gateway)
+
+    same(udp4(sport=5000))
+    # The next hop has to be resolved first: what was set is set when the packet goes on. A transmit goes
+    # before a tag.
+    changed(udp4(sport=5012, tos=1), marked(udp4(sport=5012, tos=1), 34), "10.0.0.8")
+    # A transmit, and a tag: packets of both families, and to where a route or a slice leads elsewhere.
+    same(udp4(sport=5001), "10.0.0.8")
+    same(udp6(sport=5001), "10.0.0.8")
+    same(udp4(sport=5001, dst=SHARED, dport=MINE), "10.0.0.8")
+    same(udp4(sport=5001, dst=SHARED, dport=THEIRS), "10.0.0.8")
+    same(udp4(sport=5002), "10.0.0.9")
+    same(udp6(sport=5002), "10.0.0.9")
+    # TTL, MTU and ICMP errors as for routed packets: the tag's next hop takes 1300 bytes.
+    packet = udp4(sport=5001, ttl=1)
+    s.answer("lan0", packet, "ttl-exceeded", error4(packet, ROUTER, 11, 0), neighbor(HOST))
+    packet = sized4(1301, sport=5002, flags="DF")
+    s.answer(
+        "lan0", packet, "mtu-exceeded", error4(packet, ROUTER, 3, 4, mtu=1300), neighbor(HOST)
+    )
+    packet = sized6(1301, sport=5002)
+    s.answer(
+        "lan0", packet, "mtu-exceeded", error6(packet, "fd01::1", 2, 0, 1300), neighbor(HOST6)
+    )
+    # A next hop on no link: nowhere, and a tag of such ones: the route.
+    packet = udp4(sport=5010)
+    s.answer("lan0", packet, "plugin-next-hop", error4(packet, ROUTER, 3, 0), neighbor(HOST))
+    same(udp4(sport=5011))
+    s.delivered("wan0", udp4(src=WORLD, dst=SHARED, dport=MINE, sport=5011))
+    # Nobody sends under an address that is not his, whatever a plugin says.
+    s.refused("wan0", udp4(src=SHARED, sport=5001), "spoofed-source")
+    # Class and DSCP, with the ECN field as it was.
+    for make in (udp4, udp6):
+        ecn = {"tos": 0xB9} if make is udp4 else {"tc": 0xB9}
+        changed(make(sport=5003, **ecn), marked(make(sport=5003, **ecn), 18))
+        changed(make(sport=5004, **ecn), marked(make(sport=5004, **ecn), 46))
+    same(udp4(sport=5007))
+    # MSS and options, of SYNs and SYN-ACKs.
+    changed(opening4(5005), set_mss(opening4(5005), 1000))
+    changed(opening6(5005), set_mss(opening6(5005), 1000))
+    changed(opening4(5006, "SA"), erased(opening4(5006, "SA"), ALL_OPTIONS))
+    changed(opening6(5006), erased(opening6(5006), ALL_OPTIONS))
+    changed(
+        opening4(5008, tos=2),
+        marked(set_mss(erased(opening4(5008, tos=2), ("WScale",)), 1000), 10),
+    )
+    # No SYN, or a part of a packet.
+    for port in (5005, 5006):
+        same(opening4(port, "A"))
+    same(IP(src=HOST, dst=WORLD, id=8, flags="MF") / TCP(sport=5005, flags="S", options=SYN_OPTIONS))
+    # Into a tunnel, whose outer header has the DSCP that was set.
+    packet = udp4(src=WORLD, dst=SHARED, dport=THEIRS, sport=5004, tos=1)
+    s.receive("wan0", packet)
+    s.expect("wan0", into_tunnel(hop(marked(packet, 46)), (WORLD, 5004)))
+    s.count("wan0", "forwarded")
+    s.count("wan0", "to_owner")
+    # A mirror changes nothing, and a drop may be mirrored.
+    s.refused("lan0", udp4(sport=5009), "plugin")
+
+
+@scenario
+def plugin_actions(s):
+    acts(s)
+    # From outside, and out again where it came from.
+    packet = udp4(src="10.0.0.77", dst=HOST, sport=5001)
+    s.receive("wan0", packet)
+    s.expect("wan0", to_wan(hop(packet), gateway="10.0.0.8"))
+    s.count("wan0", "forwarded")
+
+
+@scenario
+def plugin_actions_forward(s):
+    acts(s)
+
+
+@scenario
+def plugin_bad_verdicts(s):
+    for which in range(20, 33):
+        s.refused("lan0", udp4(sport=5000 + which), "plugin-default")
+
+
+@scenario
+def plugin_void_verdicts(s):
+    for which in range(20, 33):
+        s.out(udp4(sport=5000 + which, tos=0xB9))
+
+
 # --- Files ---------------------------------------------------------------------------------------
 
 

@@ -189,6 +189,9 @@ fn comment(frame: &Value, interface: &str) -> Result<String> {
         Some("sent") => format!("sent by {interface}"),
         _ => verdict.words(),
     };
+    if frame["mirrored"] == true {
+        words += ", mirrored by a plugin";
+    }
     if frame["was_held"] == true {
         words += ", after it was held";
     }

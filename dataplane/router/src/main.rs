@@ -1,6 +1,7 @@
 //! The `sluice` binary: what an operator runs.
 #![forbid(unsafe_code)]
 
+mod action_totals;
 mod ask;
 mod bench;
 mod capture;

@@ -26,6 +26,7 @@ use sim::{Faults, Packet, QueueSizes, VirtualClock, read_pcap, write_pcap};
 use tables::AdjacencyState;
 use wire::{InterfaceId, IpVersion, MacAddress, ethernet};
 
+use crate::action_totals::action_totals;
 use crate::cli::ReplayArgs;
 use crate::explain::{self, Explanation, Names};
 use crate::plugins;
@@ -371,19 +372,38 @@ impl Bench {
             .status()
             .into_iter()
             .map(|status| {
-                json!({
+                let mut value = json!({
                     "name": status.name,
                     "packets": status.total.packets,
                     "drops": status.total.drops,
                     "traps": status.total.traps,
-                })
+                });
+                // What most plugins never do is only there when it was done.
+                for (key, count) in [
+                    ("bad_verdicts", status.total.bad_verdicts),
+                    ("transmitted", status.total.transmitted),
+                    ("edited", status.total.edited),
+                    ("mirrored", status.total.mirrored),
+                ] {
+                    if count > 0 {
+                        value[key] = json!(count);
+                    }
+                }
+                value
             })
             .collect();
-        Ok(json!({
+        let workers: Vec<_> =
+            self.machine.workers.iter().map(|worker| &**worker.counters()).collect();
+        let actions = action_totals(&self.machine.publication.current().actions, &workers);
+        let mut all = json!({
             "interfaces": interfaces,
             "plugins": plugins,
             "lost_before_rx": self.lost_before_rx,
-        }))
+        });
+        if !actions.is_empty() {
+            all["actions"] = json!(actions);
+        }
+        Ok(all)
     }
 
     /// The sum over workers; zero counters stay in, zero drop reasons are left out.

@@ -59,6 +59,10 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
 }
 
+/// What configurations call the plugin that asks for one thing after another: `scenarios/actor.wat`, which
+/// `wat2wasm` turns into a module beside a configuration that is to be run by hand.
+const ACTOR: &str = "actor.wasm";
+
 /// Folders of scenarios, in order of their names.
 fn scenarios() -> Vec<PathBuf> {
     let entries = fs::read_dir(root()).expect("the folder of scenarios");
@@ -88,6 +92,14 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn configuration(scenario: &Path, scratch: &Path) -> Option<PathBuf> {
     let file = scenario.join("config.toml");
     let text = fs::read_to_string(&file).expect("config.toml");
+    if text.contains(ACTOR) {
+        let actor = fs::read(root().join("actor.wat")).expect("actor.wat");
+        let module = wat::parse_bytes(&actor).expect("a sound module");
+        fs::write(scratch.join(ACTOR), &module).expect("a writable folder");
+        let file = scratch.join("config.toml");
+        fs::write(&file, text).expect("a writable folder");
+        return Some(file);
+    }
     if !text.contains(PLUGINS) {
         return Some(file);
     }

@@ -14,6 +14,7 @@
 //! single ones are for the control side.
 #![deny(unsafe_code)]
 
+mod actions;
 mod adjacency;
 mod encapsulation;
 mod exact_index;
@@ -33,6 +34,7 @@ mod slices;
 mod snapshot;
 mod sync;
 
+pub use actions::{Actions, CLASSES_MAX, Class, Detour, NUMBERS_MAX};
 pub use adjacency::{Adjacency, AdjacencyId, AdjacencyState, Neighbors, NextHopGroup};
 pub use encapsulation::{Encapsulation, Gre, Sequence, TunnelKinds};
 pub use fib::{FibError, RouteId};

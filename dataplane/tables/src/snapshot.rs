@@ -7,8 +7,8 @@ use std::sync::Arc;
 use wire::{InterfaceId, MacAddress, ipv4, ipv6};
 
 use crate::{
-    Adjacency, AdjacencyId, Encapsulation, Fib4, Fib6, Group, Groups, LocalOwnerId, Neighbors,
-    NodeId, OwnAddresses, RouteId, SiteId, SliceTable, TunnelKinds,
+    Actions, Adjacency, AdjacencyId, Encapsulation, Fib4, Fib6, Group, Groups, LocalOwnerId,
+    Neighbors, NodeId, OwnAddresses, RouteId, SiteId, SliceTable, TunnelKinds,
 };
 
 /// Which side of the router an interface is on.
@@ -201,6 +201,8 @@ pub struct Snapshot {
     pub locals: OwnAddresses,
     /// Which kinds of tunnels `peers` are the far ends of.
     pub tunnel_kinds: TunnelKinds,
+    /// What the numbers mean that plugins give.
+    pub actions: Arc<Actions>,
     /// How many ICMP errors are originated.
     pub icmp: IcmpLimits,
     /// How many frames wait for unresolved next hops.

@@ -57,6 +57,20 @@ const OPTION_NO_OPERATION: u8 = 1;
 const OPTION_MSS: u8 = 2;
 const OPTION_MSS_LEN: u8 = 4;
 
+/// Kinds of options that a SYN offers, by their names.
+pub mod option {
+    /// Window scale, RFC 7323 section 2.2.
+    pub const WINDOW_SCALE: u8 = 3;
+    /// SACK permitted, RFC 2018 section 2.
+    pub const SACK_PERMITTED: u8 = 4;
+    /// Timestamps, RFC 7323 section 3.2.
+    pub const TIMESTAMPS: u8 = 8;
+    /// Multipath TCP, RFC 8684 section 3.
+    pub const MULTIPATH: u8 = 30;
+    /// Fast Open cookie, RFC 7413 section 4.1.1.
+    pub const FAST_OPEN: u8 = 34;
+}
+
 /// Why bytes are not a TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcpError {
@@ -239,6 +253,48 @@ fn clamp_mss_of_syn(segment: &mut [u8], limit: u16) -> bool {
     changed
 }
 
+/// Overwrites the options of these kinds in a SYN (or SYN-ACK) with no-operations and updates the
+/// checksum; says whether it changed anything. The header keeps its length.
+///
+/// What an option offers is agreed on only if both ends offer it in their SYNs (RFC 7323 section 1.3, RFC
+/// 2018 section 2, RFC 8684 section 3.1), so that without it the connection goes on without the feature.
+/// Nothing is changed in a segment that is not a SYN or whose header is not whole; the walk over the
+/// options ends at the first malformed one.
+pub fn erase_options(segment: &mut [u8], kinds: &[u8]) -> bool {
+    match ports_and_flags(segment) {
+        Some((_, _, flags)) if flags & flags::SYN != 0 => {}
+        _ => return false,
+    }
+    let Ok(header_len) = Tcp::parse(segment).map(|tcp| tcp.header_len()) else { return false };
+    let Some((header, rest)) = segment.split_first_chunk_mut::<HEADER_LEN>() else { return false };
+    let Some(options) = rest.get_mut(..header_len.saturating_sub(HEADER_LEN)) else { return false };
+
+    let before = checksum::fold(checksum::ones_complement_sum(options, 0));
+    let mut changed = false;
+    let mut at = 0;
+    while let Some(option) = options.get_mut(at..) {
+        let len = match option {
+            [] | [OPTION_END, ..] => break,
+            [OPTION_NO_OPERATION, ..] => 1,
+            [_, len, ..] if *len >= 2 => usize::from(*len),
+            _ => break,
+        };
+        let Some(option) = option.get_mut(..len) else { break };
+        if option.first().is_some_and(|kind| kinds.contains(kind)) {
+            option.fill(OPTION_NO_OPERATION);
+            changed = true;
+        }
+        at += len;
+    }
+    if changed {
+        // The options start at an even offset and are whole words, so that their sum stands for a word.
+        let after = checksum::fold(checksum::ones_complement_sum(options, 0));
+        let checksum = field::u16_at::<CHECKSUM, _>(header);
+        field::set_u16::<CHECKSUM, _>(header, checksum::update_u16(checksum, before, after));
+    }
+    changed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,6 +372,60 @@ mod tests {
         assert!(clamp_mss(&mut bytes, 1000));
         assert_eq!(bytes[20..], [2, 4, 3, 0xe8, 1, 2, 4, 3, 0xe8, 1, 1, 0]);
         assert_eq!(sum(&bytes), 0xffff);
+    }
+
+    #[test]
+    fn options_are_erased_and_the_others_stay() {
+        use option::{FAST_OPEN, MULTIPATH, SACK_PERMITTED, TIMESTAMPS, WINDOW_SCALE};
+        // What Linux sends, with a Fast Open cookie of 3 bytes and MP_CAPABLE behind it.
+        let options = [
+            &[2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7][..],
+            &[34, 5, 9, 9, 9, 1, 30, 4, 0x01, 0x81, 1, 1],
+        ]
+        .concat();
+        let nops = |options: &mut [u8], at: usize, len: usize| options[at..at + len].fill(1);
+        for (kinds, erased) in [
+            (&[WINDOW_SCALE][..], &[(17, 3)][..]),
+            (&[SACK_PERMITTED], &[(4, 2)]),
+            (&[TIMESTAMPS], &[(6, 10)]),
+            (&[FAST_OPEN], &[(20, 5)]),
+            (&[MULTIPATH], &[(26, 4)]),
+            (&[WINDOW_SCALE, TIMESTAMPS, SACK_PERMITTED], &[(17, 3), (6, 10), (4, 2)]),
+        ] {
+            let mut expected = options.clone();
+            erased.iter().for_each(|&(at, len)| nops(&mut expected, at, len));
+            for flags in [flags::SYN, flags::SYN | flags::ACK] {
+                let mut bytes = segment(flags, &options, b"data");
+                assert!(erase_options(&mut bytes, kinds), "{kinds:?}");
+                assert_eq!(bytes[20..52], expected, "{kinds:?}");
+                assert_eq!(sum(&bytes), 0xffff, "{kinds:?}");
+                assert!(!erase_options(&mut bytes, kinds), "nothing is left to do");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_but_whole_options_of_a_syn_is_erased() {
+        let cases = [
+            ("no SYN", segment(flags::ACK, &[3, 3, 7, 0], &[])),
+            ("another kind", segment(flags::SYN, &[4, 2, 1, 1], &[])),
+            ("after the end", segment(flags::SYN, &[0, 3, 3, 7], &[])),
+            ("inside of another", segment(flags::SYN, &[8, 6, 3, 3, 7, 0, 0, 0], &[])),
+            ("length of zero", segment(flags::SYN, &[3, 0, 7, 0], &[])),
+            ("length of one", segment(flags::SYN, &[3, 1, 7, 0], &[])),
+            ("past the header", segment(flags::SYN, &[1, 1, 3, 3], &[7, 0])),
+        ];
+        for (name, before) in cases {
+            let mut after = before.clone();
+            assert!(!erase_options(&mut after, &[option::WINDOW_SCALE]), "{name}");
+            assert_eq!(after, before, "{name}");
+        }
+        let whole = segment(flags::SYN, &[3, 3, 7, 0], &[]);
+        for len in 0..whole.len() {
+            let mut cut = whole[..len].to_vec();
+            assert!(!erase_options(&mut cut, &[option::WINDOW_SCALE]));
+            assert_eq!(cut, whole[..len]);
+        }
     }
 
     #[test]

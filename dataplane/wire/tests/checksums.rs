@@ -170,6 +170,63 @@ proptest! {
         prop_assert_eq!(segment, expected);
     }
 
+    /// Options of any kinds and lengths in any order, well formed or not at their end.
+    #[test]
+    fn a_segment_with_erased_options_has_the_checksum_of_a_new_one(
+        pseudo in vec(any::<[u8; 2]>(), 6), fixed in uniform20(any::<u8>()),
+        list in vec((prop_oneof![Just(1u8), 2..=9u8, Just(30), Just(34)], vec(any::<u8>(), 0..9)), 0..9),
+        erased in proptest::sample::subsequence(vec![3u8, 4, 8, 30, 34], 0..=5),
+        payload in vec(any::<u8>(), 0..40),
+    ) {
+        let (mut options, mut expected) = (Vec::new(), Vec::new());
+        let mut is_changed = false;
+        for (kind, body) in list {
+            let option = match kind {
+                1 => vec![1],
+                kind => [&[kind, u8::try_from(body.len() + 2).unwrap()], &body[..]].concat(),
+            };
+            if options.len() + option.len() > 40 {
+                break;
+            }
+            let is_erased = erased.contains(&kind);
+            is_changed |= is_erased;
+            expected.extend(if is_erased { vec![1; option.len()] } else { option.clone() });
+            options.extend(option);
+        }
+        for options in [&mut options, &mut expected] {
+            options.resize(options.len().next_multiple_of(4), 0);
+        }
+        let pseudo = pseudo.concat();
+        let build = |options: &[u8]| {
+            let mut segment = [&fixed[..], options, &payload].concat();
+            segment[12] = u8::try_from((20 + options.len()) / 4).unwrap() << 4;
+            segment[13] |= tcp::flags::SYN;
+            segment[16..18].fill(0);
+            let checksum = !slow_sum(&[&pseudo[..], &segment].concat());
+            segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+            segment
+        };
+        let mut segment = build(&options);
+        prop_assert_eq!(tcp::erase_options(&mut segment, &erased), is_changed);
+        prop_assert_eq!(segment, build(&expected));
+    }
+
+    #[test]
+    fn changes_of_a_traffic_class_leave_the_rest_of_an_ipv6_header_alone(
+        mut header in proptest::array::uniform32(any::<u8>()).prop_map(|half| {
+            let mut header = [0; 40];
+            header[..32].copy_from_slice(&half);
+            header
+        }),
+        traffic_class in any::<u8>(),
+    ) {
+        let before = header;
+        ecn::set_traffic_class_v6(&mut header, traffic_class);
+        prop_assert_eq!(header[0] << 4 | header[1] >> 4, traffic_class);
+        prop_assert_eq!((header[0] >> 4, header[1] & 15), (before[0] >> 4, before[1] & 15));
+        prop_assert_eq!(&header[2..], &before[2..]);
+    }
+
     #[test]
     fn udp_checksums(
         source in uniform16(any::<u8>()), destination in uniform16(any::<u8>()),

@@ -4,6 +4,7 @@
 //! neighbors stay right and the rest of the file is checked as well. A stand-in never gets out,
 //! since one error is enough for [`Checker::finish`] to return none of it.
 
+mod actions;
 mod egress;
 mod interfaces;
 mod plugins;
@@ -66,6 +67,7 @@ impl Checker<'_> {
         let (egress, slices) = self.egress(&raw.egress, &topology);
         let routes = self.routes(&raw.route, &links);
         let route_files = self.route_files(raw.route_files.as_deref(), &links, open);
+        let (next_hops, hop_names) = self.next_hops(&raw.next_hop, &links);
         Checked {
             file: self.file.to_owned(),
             workers: self.workers(raw),
@@ -77,6 +79,9 @@ impl Checker<'_> {
             tunnel,
             gue_port,
             neighbors: self.neighbors(&raw.neighbor, &links),
+            egress_tags: self.egress_tags(&raw.egress_tag, &hop_names),
+            classes: self.classes(&raw.class),
+            next_hops,
             plugins: self.plugins(&raw.plugin),
             plugin_options: self.plugin_options(raw, &router.control_socket),
             local_node: topology.local.map(|node| usize::from(node.0)),

@@ -16,8 +16,8 @@ use crate::route_file::{RouteFile, via_target};
 
 /// The least MTU of a route: what every IPv4 module forwards whole (RFC 791 section 3.2), and every IPv6
 /// link carries (RFC 8200 section 5).
-const MTU_MIN_V4: u32 = 68;
-const MTU_MIN_V6: u32 = 1280;
+pub(super) const MTU_MIN_V4: u32 = 68;
+pub(super) const MTU_MIN_V6: u32 = 1280;
 
 impl Checker<'_> {
     pub(super) fn routes(

@@ -136,7 +136,7 @@ impl Checker<'_> {
     }
 
     /// A name that must be there, that must be unique, and that is added to `names`.
-    fn label<T: Copy>(
+    pub(super) fn label<T: Copy>(
         &mut self,
         table: &Place,
         field: &Field<String>,

@@ -197,6 +197,15 @@ metric_table! {
     Gauge SLICES "sluice_slices" ["owner", "state"]
         "Slices by owner and state: owned, draining or none."
 
+    Counter ACTION_PACKETS "sluice_action_packets_total" ["kind", "name"]
+        "Packets that left with a class, or by an egress tag or next hop, that plugins gave them."
+    Counter ACTION_BYTES "sluice_action_bytes_total" ["kind", "name"]
+        "Bytes of the IP packets of sluice_action_packets_total."
+    Counter TAG_MISSED "sluice_egress_tag_missed_packets_total" ["tag"]
+        "Packets with the egress tag that took their routes: none of its next hops could be used."
+    Gauge USABLE "sluice_action_usable" ["kind", "name"]
+        "Whether the egress tag or next hop leads anywhere: 1 or 0."
+
     Gauge PLUGIN_GENERATION "sluice_plugin_generation" ["plugin"]
         "Number of the plugin's version that is in force."
     Counter PLUGIN_PACKETS "sluice_plugin_packets_total" ["plugin"]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::names::*;
-use crate::status::{InterfaceStatus, RouteCounts, StatusReport, WorkerStatus};
+use crate::status::{ActionStatus, InterfaceStatus, RouteCounts, StatusReport, WorkerStatus};
 
 /// Where routes can come from; all are set, so that a count can fall to 0.
 const ROUTE_SOURCES: [&str; 6] =
@@ -82,7 +82,19 @@ pub fn record(report: &StatusReport) {
     for ((owner, state), count) in tally(nodes, &SLICE_STATES, slices) {
         SLICES.set_count([owner, state], count);
     }
+    report.actions.iter().for_each(action);
     report.plugins.iter().for_each(plugin);
+}
+
+fn action(row: &ActionStatus) {
+    ACTION_PACKETS.set([&row.kind, &row.name], row.packets);
+    ACTION_BYTES.set([&row.kind, &row.name], row.bytes);
+    if row.kind == "egress-tag" {
+        TAG_MISSED.set([&row.name], row.missed_packets);
+    }
+    if let Some(usable) = row.usable {
+        USABLE.set([&row.kind, &row.name], if usable { 1.0 } else { 0.0 });
+    }
 }
 
 fn interface(row: &InterfaceStatus) {
@@ -283,6 +295,9 @@ mod tests {
             r#"sluice_plugin_packets_total{plugin="filter"} 1000000"#,
             r#"sluice_plugin_verdicts_total{plugin="filter",verdict="continue"} 999988"#,
             r#"sluice_plugin_call_cycles{plugin="filter",hook="ingress",worker="0",quantile="0.99"} 2560"#,
+            r#"sluice_action_bytes_total{kind="class",name="voice"} 4000000"#,
+            r#"sluice_egress_tag_missed_packets_total{tag="cheap"} 5"#,
+            r#"sluice_action_usable{kind="egress-tag",name="cheap"} 0"#,
             r#"sluice_routes{family="ipv4"} 1190000"#,
             r#"sluice_route_bytes{table="fib6"} 1300000"#,
             "sluice_confirmation_pending 1",

@@ -14,6 +14,7 @@
 mod adjacencies;
 mod fibs;
 mod host_view;
+mod numbers;
 mod provenance;
 mod rib;
 
@@ -25,9 +26,9 @@ use std::time::{Duration, Instant};
 use config::{Checked, MssClamp, SiteId, SourceValidation, Tunnel, TunnelKind};
 use ipnet::IpNet;
 use tables::{
-    Delivery, Encapsulation, FibError, FragmentLimits, Gre, GroupsError, HeaderRules, HoldLimits,
-    IcmpLimits, Interface, OwnAddresses, Peer, PeerId, Publisher, Reader, Role, Sequence,
-    SliceTable, SliceTableError, Snapshot, TunnelKinds,
+    Actions, Delivery, Encapsulation, FibError, FragmentLimits, Gre, GroupsError, HeaderRules,
+    HoldLimits, IcmpLimits, Interface, OwnAddresses, Peer, PeerId, Publisher, Reader, Role,
+    Sequence, SliceTable, SliceTableError, Snapshot, TunnelKinds,
 };
 use thiserror::Error;
 use wire::InterfaceId;
@@ -37,6 +38,8 @@ use crate::kernel::RouteChange;
 use adjacencies::Adjacencies;
 use fibs::Fibs;
 pub use host_view::{HostView, InterfaceView, NeighborView, NextHopView, RouteView};
+pub use numbers::ActionNames;
+use numbers::Numbers;
 pub use provenance::RouteEntry;
 use rib::Rib;
 pub use rib::{CandidateView, PrefixView, RibCounts, RouteSource, Unexpressible};
@@ -57,6 +60,17 @@ pub enum PublicationError {
     /// The slices contradict each other.
     #[error("the slices cannot be put into force: {0}")]
     Slices(#[from] SliceTableError),
+    /// Every number that plugins may know is given to a name.
+    #[error(
+        "there were more than {most} names of {what} since the start: names that plugins know keep \
+         their numbers, so that only a restart makes room for others"
+    )]
+    Names {
+        /// Whose names.
+        what: &'static str,
+        /// How many numbers there are.
+        most: u16,
+    },
 }
 
 /// What changed since the last publication.
@@ -75,6 +89,15 @@ pub struct PreparedTables {
     /// Absent if the new configuration says about routes what the old one said.
     routes: Option<(Rib, Fibs)>,
     slices: Arc<SliceTable>,
+    names: ActionNames,
+}
+
+impl PreparedTables {
+    /// What the configuration names, with the numbers that plugins are to know it by.
+    #[must_use]
+    pub fn names(&self) -> &ActionNames {
+        &self.names
+    }
 }
 
 /// How long publications took, and how late they were.
@@ -103,6 +126,10 @@ pub struct Publication {
     slices: Arc<SliceTable>,
     owners: Vec<Delivery>,
     sequences: Sequences,
+    numbers: Numbers,
+    names: ActionNames,
+    /// What the numbers mean, as it was published last.
+    actions: Arc<Actions>,
     publisher: Publisher,
     timing: Timing,
     /// When the oldest route change was heard of that is not published.
@@ -115,10 +142,19 @@ pub struct Publication {
 #[derive(Debug)]
 pub struct RoutesAside {
     rib: Rib,
+    numbers: Numbers,
     workers: u32,
 }
 
 impl RoutesAside {
+    /// What a configuration names, with the numbers that plugins would know it by.
+    ///
+    /// # Errors
+    /// [`PublicationError::Names`].
+    pub fn names(&self, config: &Checked) -> Result<ActionNames, PublicationError> {
+        self.numbers.of(config)
+    }
+
     /// The first publication of a router that has these routes of the kernel, and this configuration.
     ///
     /// # Errors
@@ -130,7 +166,7 @@ impl RoutesAside {
     ) -> Result<Publication, PublicationError> {
         let mut rib = self.rib.aside()?;
         rib.follow_config(&config, host);
-        Publication::with(rib, config, host, self.workers)
+        Publication::with(rib, self.numbers.clone(), config, host, self.workers)
     }
 }
 
@@ -147,12 +183,13 @@ impl Publication {
         host: &HostView,
         workers: u32,
     ) -> Result<Self, PublicationError> {
-        Self::with(Rib::new(&config, host)?, config, host, workers)
+        Self::with(Rib::new(&config, host)?, Numbers::default(), config, host, workers)
     }
 
     /// The same with routes that are there.
     fn with(
         mut rib: Rib,
+        numbers: Numbers,
         config: Arc<Checked>,
         host: &HostView,
         workers: u32,
@@ -161,7 +198,15 @@ impl Publication {
         let slices = Arc::new(SliceTable::build(config.slice_blocks())?);
         let owners = owners(&config, &mut rib.adjacencies);
         let mut sequences = Sequences::new();
-        let parts = Parts { rib: &mut rib, fibs: &fibs, slices: &slices, owners: &owners };
+        let names = numbers.of(&config)?;
+        let actions = Arc::new(rib.actions(&config, host, &names));
+        let parts = Parts {
+            rib: &mut rib,
+            fibs: &fibs,
+            slices: &slices,
+            owners: &owners,
+            actions: &actions,
+        };
         let snapshot = assemble(&config, host, workers, parts, &mut sequences);
         let mut publisher = Publisher::new(snapshot);
         rib.published(publisher.begin_grace());
@@ -174,6 +219,9 @@ impl Publication {
             slices,
             owners,
             sequences,
+            numbers,
+            names,
+            actions,
             publisher,
             timing,
             waiting_since,
@@ -186,7 +234,14 @@ impl Publication {
     /// # Errors
     /// [`PublicationError::Groups`].
     pub fn routes_aside(&self) -> Result<RoutesAside, PublicationError> {
-        Ok(RoutesAside { rib: self.rib.aside()?, workers: self.workers })
+        let (rib, numbers) = (self.rib.aside()?, self.numbers.clone());
+        Ok(RoutesAside { rib, numbers, workers: self.workers })
+    }
+
+    /// What the configuration in force names, with the numbers that plugins know it by.
+    #[must_use]
+    pub fn names(&self) -> &ActionNames {
+        &self.names
     }
 
     /// A reading end for one worker.
@@ -284,13 +339,15 @@ impl Publication {
             Some((rib, fibs))
         };
         let slices = Arc::new(SliceTable::build(config.slice_blocks())?);
-        Ok(PreparedTables { config, routes, slices })
+        let names = self.numbers.of(&config)?;
+        Ok(PreparedTables { config, routes, slices, names })
     }
 
     /// Publishes the tables of a new configuration.
     pub fn config_changed(&mut self, prepared: PreparedTables, host: &HostView) {
-        let PreparedTables { config, routes, slices } = prepared;
+        let PreparedTables { config, routes, slices, names } = prepared;
         self.config = config;
+        self.names = names;
         if let Some((rib, fibs)) = routes {
             (self.rib, self.fibs) = (rib, fibs);
         }
@@ -335,8 +392,13 @@ impl Publication {
         // What cannot be built leaves the old table in force, whose ids keep their meaning.
         let followed = self.fibs.follow6(&mut self.rib, start);
         let rebuilt = self.fibs.follow4(&mut self.rib, &mut self.publisher);
-        let Self { config, workers, rib, fibs, slices, owners, sequences, publisher, .. } = self;
-        let parts = Parts { rib, fibs, slices, owners };
+        let actions = self.rib.actions(&self.config, host, &self.names);
+        if actions != *self.actions {
+            self.actions = Arc::new(actions);
+        }
+        let Self { config, workers, rib, fibs, slices, owners, .. } = self;
+        let Self { sequences, actions, publisher, .. } = self;
+        let parts = Parts { rib, fibs, slices, owners, actions };
         publisher.publish(assemble(config, host, *workers, parts, sequences));
         self.is_table_new = false;
         self.timing.publications += 1;
@@ -383,6 +445,7 @@ struct Parts<'a> {
     fibs: &'a Fibs,
     slices: &'a Arc<SliceTable>,
     owners: &'a [Delivery],
+    actions: &'a Arc<Actions>,
 }
 
 /// Puts the parts of a snapshot together.
@@ -390,7 +453,7 @@ fn assemble(
     config: &Checked,
     host: &HostView,
     workers: u32,
-    Parts { rib, fibs, slices, owners }: Parts<'_>,
+    Parts { rib, fibs, slices, owners, actions }: Parts<'_>,
     sequences: &mut Sequences,
 ) -> Snapshot {
     let peers = peers(config, rib, sequences);
@@ -429,6 +492,7 @@ fn assemble(
         sites,
         locals,
         tunnel_kinds,
+        actions: Arc::clone(actions),
         // A configured rate holds for the router; each worker has its part.
         icmp: IcmpLimits {
             interface_per_s: config.icmp.errors_per_s.div_ceil(workers.max(1)),

@@ -46,6 +46,9 @@ pub struct StatusReport {
     pub routes: RouteCounts,
     /// What became of packets on their way to the kernel.
     pub punt: PuntStatus,
+    /// What left by plugins' orders: one row for each class, egress tag and next hop that has a name.
+    #[serde(default)]
+    pub actions: Vec<ActionStatus>,
     /// One value a plugin, as the policy host reports it. Known keys (`name`, `generation`,
     /// `packets`, `drops`, `traps`, `cycles_per_packet`) are rendered, others are carried along.
     pub plugins: Vec<serde_json::Value>,
@@ -229,6 +232,28 @@ pub struct XdpStatistics {
     pub rx_fill_ring_empty_descs: u64,
     /// Times that the TX ring was empty when the kernel looked.
     pub tx_ring_empty_descs: u64,
+}
+
+/// What left, or went to the kernel, with a class or by an egress tag or a next hop that plugins gave it.
+/// Bytes are those of IP packets, without headers of tunnels and links.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ActionStatus {
+    /// `class`, `egress-tag` or `next-hop`.
+    pub kind: String,
+    /// Name in the configuration.
+    pub name: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets with the egress tag that took their routes, because none of its next hops could be used.
+    pub missed_packets: u64,
+    /// Bytes of those.
+    pub missed_bytes: u64,
+    /// Whether there is a next hop that can be used now; absent for a class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usable: Option<bool>,
 }
 
 /// One slice.

@@ -39,6 +39,7 @@ pub fn render(report: &StatusReport) -> String {
         slices(report),
         nodes(report),
         neighbors(report),
+        actions(report),
         plugins(report),
     ] {
         table.render(&mut out);
@@ -292,6 +293,31 @@ fn egress(report: &StatusReport) -> Table {
     let mut table = Table::new("egress", &[("prefix", Left), ("slices", Right), ("default", Left)]);
     for egress in &report.egress {
         table.row([egress.prefix.clone(), count(egress.slices), egress.default.clone()]);
+    }
+    table
+}
+
+fn actions(report: &StatusReport) -> Table {
+    let mut table = Table::new(
+        "sent by plugins' orders",
+        &[
+            ("", Left),
+            ("name", Left),
+            ("packets", Right),
+            ("bytes", Right),
+            ("missed", Right),
+            ("", Left),
+        ],
+    );
+    for row in &report.actions {
+        table.row([
+            row.kind.clone(),
+            row.name.clone(),
+            count(row.packets),
+            count(row.bytes),
+            if row.kind == "egress-tag" { count(row.missed_packets) } else { String::new() },
+            if row.usable == Some(false) { "no next hop usable".to_owned() } else { String::new() },
+        ]);
     }
     table
 }

@@ -134,6 +134,24 @@ pub(crate) fn report() -> StatusReport {
             },
         },
         punt: PuntStatus { written: 41, refused: 2 },
+        actions: vec![
+            ActionStatus {
+                kind: "class".into(),
+                name: "voice".into(),
+                packets: 20_000,
+                bytes: 4_000_000,
+                ..ActionStatus::default()
+            },
+            ActionStatus {
+                kind: "egress-tag".into(),
+                name: "cheap".into(),
+                packets: 70,
+                bytes: 7000,
+                missed_packets: 5,
+                missed_bytes: 500,
+                usable: Some(false),
+            },
+        ],
         plugins: vec![serde_json::json!({
             "name": "filter", "hook": "ingress", "generation": 4,
             "total": {

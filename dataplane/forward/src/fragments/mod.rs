@@ -48,7 +48,7 @@ pub(crate) fn run(
     snapshot: &Snapshot,
     now: Nanos,
 ) {
-    let Batch { frames, descriptors, verdicts } = batch;
+    let Batch { frames, descriptors, verdicts, .. } = batch;
     for (((frame, descriptor), verdict), path) in
         frames.iter().zip(descriptors.iter_mut()).zip(verdicts.iter_mut()).zip(paths)
     {

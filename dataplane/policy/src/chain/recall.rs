@@ -35,12 +35,14 @@ impl Context<'_> {
                 of_flows += 1;
                 kept = flows.get(*place, descriptor, self.now);
             }
-            if let Some((word, _)) = kept {
+            if let Some((word, edit)) = kept {
                 hits += 1;
-                let Some(verdict) = open.verdicts.get_mut(position) else { break };
-                self.apply(word, verdict);
+                if self.apply(word, position, open, || Some(edit)).is_none() {
+                    break;
+                }
+                let verdict = open.verdicts.get(position).copied().unwrap_or_default();
                 if let Some(blames) = &mut blames {
-                    self.blame(word, *verdict, blames.get_mut(position));
+                    self.blame(word, verdict, blames.get_mut(position));
                 }
             } else if let (Some(miss), Ok(position)) =
                 (misses.get_mut(count), u8::try_from(position))
@@ -60,8 +62,9 @@ impl Context<'_> {
         let mut evictions = 0;
         for (index, descriptor) in open.packets().enumerate() {
             let Some(word) = instance.verdict_word(index) else { break };
-            if has_lifetime(word) && is_of_a_flow(descriptor) && self.makes_sense(word) {
-                let edit = instance.raw_edit(index);
+            let edit = instance.raw_edit(index);
+            if has_lifetime(word) && is_of_a_flow(descriptor) && self.makes_sense(word, edit, open)
+            {
                 evictions += u64::from(flows.keep(descriptor, word, edit, self.now));
             }
         }

@@ -5,6 +5,7 @@
 
 mod log;
 mod meter;
+mod names;
 mod quota;
 mod random;
 mod table;
@@ -20,12 +21,14 @@ use crate::{
 };
 
 pub(crate) use log::{LogQueue, printable};
+pub use names::Names;
 pub(crate) use random::Seeds;
 use {log::Logger, meter::Meters, quota::Quotas, table::TableReader};
 
 /// Each function with the capability that it takes.
-const FUNCTIONS: [(&str, &str); 9] = [
+const FUNCTIONS: [(&str, &str); 10] = [
     ("log", "log"),
+    ("name_number", "names"),
     ("random", "random"),
     ("meter_open", "meter"),
     ("meter_batch", "meter"),
@@ -99,6 +102,7 @@ pub(crate) struct HostState {
     pub(crate) overrun_since: Option<Duration>,
     logger: Logger,
     meters: Meters,
+    names: Arc<Names>,
     quotas: Quotas,
     random: ChaCha8Rng,
     tables: TableReader,
@@ -107,6 +111,7 @@ pub(crate) struct HostState {
 impl HostState {
     pub(crate) fn new(
         plugin: &Arc<str>,
+        names: &Arc<Names>,
         limits: StoreLimits,
         offers: &Offers,
     ) -> Result<Self, PluginFault> {
@@ -118,6 +123,7 @@ impl HostState {
             overrun_since: None,
             logger: Logger::new(Arc::clone(plugin), Arc::clone(&offers.log)),
             meters: Meters::new(Arc::clone(plugin), Arc::clone(&offers.meters)),
+            names: Arc::clone(names),
             quotas: Quotas::new(Arc::clone(plugin), Arc::clone(&offers.quotas)),
             random: offers.seeds.generator()?,
             tables: TableReader::none(),
@@ -140,6 +146,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<HostState>, PolicyError> 
     let mut linker = Linker::new(engine);
     let defined = (|| {
         linker.func_wrap(IMPORT_MODULE, "log", log::log)?;
+        linker.func_wrap(IMPORT_MODULE, "name_number", names::name_number)?;
         linker.func_wrap(IMPORT_MODULE, "random", random::random)?;
         linker.func_wrap(IMPORT_MODULE, "table_open", table::table_open)?;
         linker.func_wrap(IMPORT_MODULE, "table_word", table::table_word)?;

@@ -1,7 +1,7 @@
 //! What a guest was shown besides descriptors, as bytes: to be written down after a trap, and put back by
 //! a replay.
 
-use sluice_abi::{Edit, Marks, PayloadHeader};
+use sluice_abi::{Marks, PayloadHeader};
 
 use super::Instance;
 
@@ -53,12 +53,4 @@ impl Instance {
     }
 }
 
-impl Instance {
-    /// The edit that the guest wrote for packet `index`; `None` if it writes none.
-    pub(crate) fn edit_written(&self, index: usize) -> Option<Edit> {
-        let (start, stride) = self.areas.edits?;
-        let start = start + index * stride;
-        let bytes = self.memory.data(&self.store).get(start..start + size_of::<Edit>())?;
-        bytemuck::try_pod_read_unaligned(bytes).ok()
-    }
-}
+impl Instance {}

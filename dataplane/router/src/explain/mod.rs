@@ -12,6 +12,7 @@
 //! away afterwards. What the other packets of a moment decide is not seen: a full ring, a used-up rate,
 //! frames that wait already.
 
+mod deeds;
 mod entries;
 pub(crate) mod packet_text;
 mod report;

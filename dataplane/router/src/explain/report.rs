@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use forward::{ComplaintRecord, PacketRecord, Stage};
-use frame::{Blame, DropReason, HookPoint, Verdict};
+use forward::{ComplaintRecord, Detour, PacketRecord, Stage, StageRecord};
+use frame::{Act, Blame, Deed, DropReason, HookPoint, Verdict};
 use policy::{Asked, ListedPlugin};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use sluice_abi::{Descriptor, flags};
 use tables::{Owner, Role, RouteId, SourceValidation};
 
 use super::Names;
+use super::deeds::deed_words;
 use super::entries::{
     changed_bytes, describe, group_words, ip, next_hop_words, owner_words, peer_words, slice_words,
 };
@@ -225,6 +226,7 @@ impl Builder<'_> {
         steps.extend(self.slices());
         steps.extend(self.route());
         steps.extend(self.plugins(HookPoint::Forward));
+        steps.extend(self.redirected());
         steps.extend(self.rewrite());
         steps.extend(self.plugins(HookPoint::Egress));
         steps.extend(self.dispatch());
@@ -321,6 +323,11 @@ impl Builder<'_> {
         if !is_shown || self.record.was_held && point != HookPoint::Egress {
             return Vec::new();
         }
+        let is_transmit = |deed: &Deed| matches!(deed.act, Act::Transmit(_));
+        let is_sent = |deed: &Deed| is_transmit(deed) && deed.point == HookPoint::Ingress;
+        if point == HookPoint::Forward && self.record.deeds.iter().any(is_sent) {
+            return Vec::new();
+        }
         let mut steps = Vec::new();
         for plugin in self.names.plugins.iter().filter(|plugin| plugin.hook == point) {
             let dropped = self.record.blame.filter(|blame| {
@@ -340,6 +347,20 @@ impl Builder<'_> {
                 ),
                 (None, Asked::Instance) => ("continue", format!("{} lets it pass", plugin.name)),
             };
+            let its =
+                |deed: &&Deed| (deed.plugin, deed.generation) == (plugin.plugin, plugin.generation);
+            let deed = self.record.deeds.iter().find(its);
+            let (did, details) =
+                deed.map(|deed| deed_words(deed, &self.names.snapshot.actions)).unwrap_or_default();
+            let is_last = dropped.is_some() || deed.is_some_and(is_transmit);
+            let (verdict, words) = match (dropped, did.is_empty()) {
+                (_, true) => (verdict, words),
+                (Some(_), false) => (verdict, format!("{words}; it {}", did.join(", "))),
+                (None, false) if is_last => {
+                    ("transmit", format!("{} {}", plugin.name, did.join(", ")))
+                }
+                (None, false) => (verdict, format!("{} {}", plugin.name, did.join(", "))),
+            };
             let trap = self.traps.iter().find(|(generation, _)| *generation == plugin.generation);
             let words = match trap {
                 Some((_, text)) => format!("{words} (its call failed: {text})"),
@@ -352,8 +373,9 @@ impl Builder<'_> {
             if let Some(blame) = dropped {
                 step = step.with("reason", plugin.reason(blame.reason));
             }
+            step.details.extend(details);
             steps.push(step);
-            if dropped.is_some() {
+            if is_last {
                 break;
             }
         }
@@ -409,6 +431,9 @@ impl Builder<'_> {
             return None;
         }
         let (path, descriptor) = (&known.path, &known.descriptor);
+        if let Some(step) = self.detour(Stage::Routes, known) {
+            return Some(step);
+        }
         let failure = match known.verdict {
             Verdict::Drop(reason) => format!(": {}", reason.help()),
             _ => next_hop_words(path.next, descriptor, path, self.names),
@@ -452,6 +477,52 @@ impl Builder<'_> {
         }
         if let Some(members) = group.filter(|group| group.contains(" or ")) {
             step = step.with("chosen_by_hash", json!({ "hash": descriptor.hash, "of": members }));
+        }
+        Some(step)
+    }
+
+    /// Where a plugin behind the look-up sends the packet.
+    fn redirected(&self) -> Option<Step> {
+        let (before, after) =
+            (self.record.after(Stage::Routes)?, self.record.after(Stage::Forward)?);
+        if before.path.detour == after.path.detour {
+            return None;
+        }
+        self.detour(Stage::Forward, after)
+    }
+
+    /// The way that a plugin gave the packet, instead of slices and routes.
+    fn detour(&self, stage: Stage, known: &StageRecord) -> Option<Step> {
+        let Names { snapshot, .. } = self.names;
+        let (table, detour, words) = match known.path.detour {
+            Detour::None => return None,
+            Detour::NextHop(number) => {
+                ("next_hops", snapshot.actions.next_hop(number), "sent to next hop")
+            }
+            Detour::Tag(number) => ("egress_tags", snapshot.actions.tag(number), "by egress tag"),
+            Detour::Missed(number) => {
+                // The route tells the rest.
+                if stage == Stage::Routes {
+                    return None;
+                }
+                let name = snapshot.actions.tag(number).map_or("", |tag| &*tag.name);
+                let words = format!("egress tag {name} has no next hop that can be used");
+                return Some(Step::new(stage, words).from("egress_tags", name));
+            }
+        };
+        let name = detour.map_or("", |detour| &*detour.name);
+        let group = detour
+            .and_then(|detour| snapshot.groups.copy(detour.route))
+            .map_or_else(String::new, |group| format!(": {}", group_words(&group, self.names)));
+        let (path, descriptor) = (&known.path, &known.descriptor);
+        let end = match known.verdict {
+            Verdict::Drop(reason) => format!(": {}", reason.help()),
+            _ => next_hop_words(path.next, descriptor, path, self.names),
+        };
+        let mut step = Step::new(stage, format!("{words} {name}, whatever routes say{group}{end}"))
+            .from(table, name);
+        if let Some(adjacency) = super::entries::adjacency_of(path, descriptor, snapshot) {
+            step = step.with("neighbor", super::entries::adjacency_json(adjacency, self.names));
         }
         Some(step)
     }

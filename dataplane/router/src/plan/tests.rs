@@ -171,17 +171,21 @@ fn ask(old: &Arc<Checked>, new: &Arc<Checked>, samples: Vec<Sample>) -> PlanRepo
         }
     }
     let (mut runs, _chains) = PluginHost::new(HostOptions::new(1)).expect("a host");
-    let set = runs.prepare(&plugins::specs(old)).expect("sound plugins");
+    let routes = Publication::new(Arc::clone(old), &host, 1)
+        .and_then(|live| live.routes_aside())
+        .expect("tables");
+    let specs =
+        |config: &Checked| plugins::specs(config, &routes.names(config).expect("few names"));
+    let set = runs.prepare(&specs(old)).expect("sound plugins");
     runs.publish(set).expect("room");
+    let asides = runs.asides_of_plan(&specs(new)).expect("instances");
     let question = Question {
         old: Arc::clone(old),
         new: Arc::clone(new),
-        routes: Publication::new(Arc::clone(old), &host, 1)
-            .and_then(|live| live.routes_aside())
-            .expect("tables"),
+        routes,
         host,
         samples: vec![samples],
-        asides: runs.asides_of_plan(&plugins::specs(new)).expect("instances"),
+        asides,
     };
     PlanReport::new(judge(question, Nanos(0)).expect("a judgement"), 1, 1.0)
 }

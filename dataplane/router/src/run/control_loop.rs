@@ -321,11 +321,14 @@ impl ControlLoop {
         // What can fail comes before anything is in force: tables are built and plugins compiled
         // aside.
         let tables = self.publication.prepare(Arc::clone(&new), self.host.view())?;
-        let has_plugins =
-            is_going_back || actions.iter().any(|action| matches!(action, Action::Plugins(_)));
+        // Plugins that ask for the numbers of names are configured anew when those change.
+        let has_plugins = is_going_back
+            || actions.iter().any(|action| matches!(action, Action::Plugins(_) | Action::Actions));
         match plugins {
             PluginsFrom::Checkpoint(checkpoint) => self.plugins.prepare_checkpoint(checkpoint)?,
-            PluginsFrom::Files if has_plugins => self.plugins.prepare(plugins::specs(&new))?,
+            PluginsFrom::Files if has_plugins => {
+                self.plugins.prepare(plugins::specs(&new, tables.names()))?;
+            }
             PluginsFrom::Files => {}
         }
         // Egress addresses that are new must never be taken for the kernel's, so the classifier
@@ -393,6 +396,7 @@ pub(crate) fn name_of(action: &Action) -> String {
         Action::Neighbors => "neighbors".to_owned(),
         Action::Routes => "routes".to_owned(),
         Action::Slices => "slices".to_owned(),
+        Action::Actions => "next hops, egress tags, classes".to_owned(),
         Action::Plugins(_) => "plugins".to_owned(),
     }
 }

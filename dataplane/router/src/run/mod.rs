@@ -92,7 +92,8 @@ pub(crate) fn run(file: &Path) -> Result<()> {
     let metrics = privileges::limited(|| {
         Ok(config.router.metrics_listen.map(MetricsServer::start).transpose()?)
     })?;
-    let (plugin_host, chains) = privileges::limited(|| load_plugins(&config, cores.len()))?;
+    let (plugin_host, chains) =
+        privileges::limited(|| load_plugins(&config, &publication, cores.len()))?;
 
     let stop_punt = Arc::new(AtomicBool::new(false));
     let (send_ends, ends) = mpsc::channel();
@@ -197,13 +198,17 @@ fn handoffs(workers: usize, poll: Poll) -> Result<(Vec<Bell>, Vec<Option<Handoff
     Ok((bells, ends))
 }
 
-fn load_plugins(config: &Checked, workers: usize) -> Result<(PluginHost, Vec<WorkerChain>)> {
+fn load_plugins(
+    config: &Checked,
+    publication: &Publication,
+    workers: usize,
+) -> Result<(PluginHost, Vec<WorkerChain>)> {
     let mut options = HostOptions::new(workers);
     options.compiled_dir = Some(config.plugin_options.state_dir.join("compiled"));
     options.compiled_bytes_max = config.plugin_options.compiled_bytes_max.into();
     options.traps_dir = Some(config.plugin_options.state_dir.join("traps"));
     let (mut host, chains) = PluginHost::new(options)?;
-    let prepared = host.prepare(&plugins::specs(config))?;
+    let prepared = host.prepare(&plugins::specs(config, publication.names()))?;
     host.publish(prepared)?;
     // The first ones were compiled at the usual priority, as no worker runs yet.
     host.compile_in_background();

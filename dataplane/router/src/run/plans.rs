@@ -204,7 +204,8 @@ fn make(job: Job) -> Result<(Source, PlanReport)> {
     let mut report = if differs.is_empty() {
         PlanReport::default()
     } else {
-        let asides = plugins.asides_of_plan(plugins::specs(&new.config))?;
+        let names = routes.names(&new.config)?;
+        let asides = plugins.asides_of_plan(plugins::specs(&new.config, &names))?;
         let question = Question {
             old: in_force.config,
             new: Arc::clone(&new.config),

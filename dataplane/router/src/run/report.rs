@@ -8,9 +8,9 @@ use std::time::Duration;
 use config::{Checked, Delivery, Owner, Poll};
 use control::publication::RibCounts;
 use control::status::{
-    ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, MirrorStatus, NeighborStatus,
-    NodeStatus, PuntStatus, ReasonCount, RouteCounts, RouterStatus, SliceStatus, SourceCount,
-    StageClocks, StatusReport, WorkerStatus, XdpStatistics,
+    ActionStatus, ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, MirrorStatus,
+    NeighborStatus, NodeStatus, PuntStatus, ReasonCount, RouteCounts, RouterStatus, SliceStatus,
+    SourceCount, StageClocks, StatusReport, WorkerStatus, XdpStatistics,
 };
 use forward::{Counter, InterfaceCounters, Stage, WorkerCounters};
 use frame::DropReason;
@@ -18,6 +18,7 @@ use tables::{AdjacencyState, NextHopGroup};
 use tracing::warn;
 use xdp::AttachedMode;
 
+use crate::action_totals::action_totals;
 use crate::run::control_loop::ControlLoop;
 use crate::run::datapath::Datapath;
 
@@ -150,6 +151,7 @@ impl ControlLoop {
             neighbors: self.neighbor_rows(),
             routes: self.routes(&counts),
             punt: self.punted(),
+            actions: self.actions(),
             plugins: self
                 .plugins
                 .status()
@@ -159,6 +161,11 @@ impl ControlLoop {
             reloads: self.reloads.clone(),
             confirmation: self.confirmation(),
         }
+    }
+
+    fn actions(&self) -> Vec<ActionStatus> {
+        let workers: Vec<&WorkerCounters> = self.counters.iter().map(|worker| &**worker).collect();
+        action_totals(&self.publication.current().actions, &workers)
     }
 
     fn routes(&self, counts: &RibCounts) -> RouteCounts {

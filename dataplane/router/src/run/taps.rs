@@ -172,7 +172,7 @@ impl ControlLoop {
                 let Some(plugin) = plugins.iter().find(|plugin| plugin.name == *name) else {
                     bail!("the router has neither an interface nor a plugin {name}");
                 };
-                TapScope::PluginDrops(plugin.plugin)
+                TapScope::Plugin(plugin.plugin)
             }
         };
         let program: Vec<FilterInstruction> = request
@@ -239,6 +239,7 @@ impl ControlLoop {
             "direction": direction,
             "originated": one.originated,
             "was_held": one.was_held,
+            "mirrored": one.mirrored,
             "length": one.original_len,
             "bytes": explain::to_hex(&one.bytes),
             "verdict": verdict_report(one.verdict, one.blame, &self.config.interfaces, plugins),

@@ -142,6 +142,7 @@ pub(crate) fn snapshot(fib4: Arc<Fib4>) -> Snapshot {
             egress: false,
             egress_packets_per_s: 0,
         },
+        actions: Arc::default(),
         punt_packets_per_s: 0,
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn configured(config: &Checked, host: &HostView) -> HashMap<IpNet, BT
 }
 
 /// The interface on whose link an address is: the one with the longest connected prefix.
-fn interface_of(address: IpAddr, host: &HostView) -> Option<InterfaceId> {
+pub(super) fn interface_of(address: IpAddr, host: &HostView) -> Option<InterfaceId> {
     (0_u8..)
         .zip(&host.interfaces)
         .flat_map(|(id, interface)| interface.addresses.iter().map(move |net| (id, net)))

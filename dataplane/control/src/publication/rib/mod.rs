@@ -21,6 +21,7 @@
 
 mod buckets;
 mod derive;
+mod detours;
 mod groups;
 mod prefixes;
 mod source;
@@ -28,6 +29,8 @@ mod targets;
 mod unexpressible;
 mod withdrawn;
 
+#[cfg(test)]
+mod detours_tests;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +48,7 @@ use wire::InterfaceId;
 use super::adjacencies::Adjacencies;
 use super::host_view::{HostView, RouteView};
 use crate::kernel::RouteChange;
+use detours::Detours;
 use groups::{Content, Groups};
 use prefixes::{Family, Prefixes};
 pub use source::RouteSource;
@@ -159,6 +163,7 @@ pub(super) struct Rib {
     targets: Targets,
     groups: Groups,
     pub(super) adjacencies: Adjacencies,
+    detours: Detours,
     preference: Preference,
     /// Numbers of the kernel's tables that candidates come from.
     tables: Vec<u32>,
@@ -193,6 +198,7 @@ impl Rib {
             targets: Targets::default(),
             groups: Groups::new()?,
             adjacencies: Adjacencies::default(),
+            detours: Detours::default(),
             preference: Preference::new(&config.route_options.preference),
             tables: config.kernel.tables.clone(),
             hold: Duration::from_millis(config.route_options.withdraw_hold_ms.into()),
@@ -230,6 +236,7 @@ impl Rib {
             targets,
             groups,
             adjacencies,
+            detours: self.detours.renamed(&renamed),
             preference: self.preference.clone(),
             tables: self.tables.clone(),
             hold: self.hold,

@@ -31,7 +31,7 @@ fn net(text: &str) -> IpNet {
     text.parse().expect("a prefix")
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
@@ -44,11 +44,11 @@ name = "wan0"
 role = "outside"
 "#;
 
-fn config(rest: &str) -> Checked {
+pub(super) fn config(rest: &str) -> Checked {
     Checked::parse(&format!("{CONFIG}{rest}"), "sluice.toml").expect("a configuration")
 }
 
-fn host() -> HostView {
+pub(super) fn host() -> HostView {
     let interface = |addresses: &[&str]| InterfaceView {
         mac: MacAddress::default(),
         mtu: 1500,

@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use config::Checked;
+use control::publication::ActionNames;
 use fastrand::Rng;
 use policy::{PluginConfig, PluginSpec};
 use sim::{Faults, QueueSizes};
@@ -165,7 +166,7 @@ pub(super) struct Engine<'a> {
 }
 
 /// The plugins of a configuration, for the policy host: all are the filter with a table.
-fn plugins(config: &Checked) -> Vec<PluginSpec> {
+fn plugins(config: &Checked, _: &ActionNames) -> Vec<PluginSpec> {
     let spec = |plugin: &config::Plugin| {
         let hook = match plugin.hook {
             config::PluginHook::Ingress => frame::HookPoint::Ingress,
