@@ -104,7 +104,7 @@ fn what_does_not_answer_or_is_down_is_left_out_until_it_is_back() {
     tell(&mut host, A, Unresolved);
     assert_eq!(after(&host), [b]);
     host.down.insert(B.0);
-    assert_eq!(after(&host), [ip("0.0.0.0"); 0], "none is left: packets take their routes");
+    assert!(after(&host).is_empty(), "none is left: packets take their routes");
     tell(&mut host, A, Resolved);
     assert_eq!(after(&host), [a]);
     host.down.clear();

@@ -170,7 +170,7 @@ mod tests {
     /// what they say.
     fn agree<P: Family + Ord + Copy>(changes: Vec<(P, Option<u16>, bool)>, asked: Vec<P>) {
         let (mut parts, mut whole) = (Prefixes::new(), PrefixMap::new());
-        let mut copies: Vec<(Prefixes<P, u16>, Vec<(P, u16)>)> = Vec::new();
+        let mut copies = Vec::new();
         let list = |map: &Prefixes<P, u16>| -> Vec<(P, u16)> {
             map.iter().map(|(prefix, value)| (prefix, *value)).collect()
         };
