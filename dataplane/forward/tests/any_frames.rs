@@ -416,6 +416,7 @@ fn the_frames_reach_nearly_every_end() {
         DropReason::HeadroomExhausted,
         DropReason::Plugin,
         DropReason::PluginDefault,
+        DropReason::PluginNextHop,
         DropReason::TransmitFull,
         DropReason::PuntLimited,
         DropReason::PuntFull,

@@ -119,6 +119,7 @@ fn a_hostile_module_is_refused_or_costs_its_own_packets_their_default() {
         let prepared = rig.host.prepare(&[spec, sound.clone()]);
         assert!(started.elapsed().as_secs() < 60, "{name}: it held up whoever loads it");
         if let Some(words) = expected.strip_prefix("refused:") {
+            let words = words.replace("\\n", "\n");
             let text = prepared.err().unwrap_or_else(|| panic!("{name} was accepted")).to_string();
             assert!(text.starts_with("plugin `hostile`: "), "{name}: {text}");
             assert!(text.contains(words.trim()), "{name}: expected {words:?}, got: {text}");

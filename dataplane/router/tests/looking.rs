@@ -344,9 +344,8 @@ fn a_running_router_tells_why() {
         .spawn()
         .expect("a process");
     std::thread::sleep(Duration::from_secs(1));
-    for _ in 0..COUNT {
-        stage.send(&frames);
-    }
+    // At once, so that captures last longer than that on the slowest machine.
+    stage.send(&frames.repeat(COUNT));
     let traced = trace.wait_with_output().expect("a trace").stdout;
     let traced: Vec<Value> = String::from_utf8_lossy(&traced)
         .lines()

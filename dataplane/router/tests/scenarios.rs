@@ -48,7 +48,6 @@ const UNREACHED: &[(DropReason, &str)] = &[
         DropReason::HeadroomExhausted,
         "rings leave four times the room that a tunnel takes; forward/tests/drops.rs",
     ),
-    (DropReason::PluginDefault, "needs a plugin that fails; policy/tests/verdicts.rs"),
     (DropReason::TransmitFull, "a replay empties its rings at once; forward/tests/drops.rs"),
     (DropReason::PuntLimited, "needs a rate above that of replays; forward/tests/drops.rs"),
     (DropReason::PuntFull, "a replay empties its rings at once; forward/tests/drops.rs"),

@@ -503,7 +503,9 @@ mod tests {
         report.plugins = vec![serde_json::json!({"name": "bare"}), Value::Null];
         let text = render(&report);
         let row = text.lines().find(|line| line.contains("bare")).expect("the plugin's row");
-        assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["bare", "-", "-", "-", "-", "-"]);
+        let mut cells = row.split_whitespace();
+        assert_eq!(cells.next(), Some("bare"));
+        assert!(cells.all(|cell| cell == "-"), "{row}");
     }
 
     #[test]

@@ -158,7 +158,10 @@ pub(crate) fn report() -> StatusReport {
                 "packets": 1_000_000, "drops": 12, "continued": 999_988, "traps": 0, "unjudged": 0,
                 "cycles_per_packet": 11.25, "packet_cycles_p50": 10, "packet_cycles_p99": 40,
             },
-            "workers": [{ "call_cycles_p50": 640, "call_cycles_p99": 2_560 }],
+            "workers": [{
+                "call_cycles_p50": 640, "call_cycles_p99": 2_560,
+                "packet_cycles_p50": 10, "packet_cycles_p99": 40,
+            }],
         })],
         reloads: ReloadStatus {
             ok: 2,

@@ -1,5 +1,5 @@
 ;; The text of the error has a line break and an escape sequence.
-;; refused: a�b�[31mc
+;; refused: a\n    b�[31mc
 (module
   (@custom "sluice.manifest" "abi = \221.0\22\0aname = \22hostile\22\0ahooks = [\22ingress\22]\0areasons = [\22r\22]\0acounters = [\22one\22, \22two\22]\0amemory_max_bytes = 1048576\0a")
   (memory (export "memory") 1)
