@@ -345,7 +345,8 @@ fn a_running_router_tells_why() {
         .expect("a process");
     std::thread::sleep(Duration::from_secs(1));
     // At once, so that captures last longer than that on the slowest machine.
-    stage.send(&frames.repeat(COUNT));
+    let all: Vec<Vec<u8>> = frames.iter().cycle().take(COUNT * frames.len()).cloned().collect();
+    stage.send(&all);
     let traced = trace.wait_with_output().expect("a trace").stdout;
     let traced: Vec<Value> = String::from_utf8_lossy(&traced)
         .lines()
