@@ -1,26 +1,25 @@
 //! The status report as Prometheus metrics, over HTTP.
 //!
 //! ```text
-//!   router: StatusReport, each second -> record() -> recorder <- scrape, GET /metrics
+//!   scrape, GET /metrics -> metrics thread -- Scrape --> the router's control loop
+//!                           render() <------ StatusReport ------'
 //! ```
 //!
-//! Invariants: workers never touch a metric; counters are set to the report's totals, so a lost
-//! second loses nothing; a series whose subject is gone (an interface, a plugin, an owner)
-//! disappears once [`SERIES_IDLE_S`] have passed without a report that names it.
+//! Invariants: workers never touch a metric; nothing is done while nobody asks; counters are set to
+//! the report's totals, so a scrape that is missed loses nothing; a page names what is there when it
+//! is asked for, so a series whose subject is gone (an interface, a plugin, an owner) is gone too.
 //!
 //! Deliberately absent: histograms, which would need a sample for each packet, and a push gateway.
 
+mod http;
 mod names;
 mod record;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use metrics_util::MetricKindMask;
+use crossbeam::channel::{Receiver, bounded};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -29,8 +28,19 @@ use crate::status::StatusReport;
 pub use names::{METRICS, Metric, MetricKind, documentation};
 pub use record::record;
 
-/// Seconds after which a series that is no longer set is forgotten. Reports come every second.
-pub const SERIES_IDLE_S: u64 = 30;
+/// Scrapes that wait for the control loop at most; one more is told that the router is busy.
+const SCRAPES_MAX: usize = 8;
+
+/// A scrape that waits for a report.
+#[derive(Debug)]
+pub struct Scrape(oneshot::Sender<Box<StatusReport>>);
+
+impl Scrape {
+    /// Hands the report over. A scraper that has left is no error.
+    pub fn answer(self, report: StatusReport) {
+        let _ = self.0.send(Box::new(report));
+    }
+}
 
 /// Why metrics are not served.
 #[derive(Debug, Error)]
@@ -54,50 +64,47 @@ pub enum MetricsError {
     },
 }
 
-/// A recorder and the thread that serves it. Dropping it ends both.
+/// The thread that answers scrapes. Dropping it ends the thread and every connection.
+#[derive(Debug)]
 pub struct MetricsServer {
     address: SocketAddr,
-    recorder: Arc<PrometheusRecorder>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl std::fmt::Debug for MetricsServer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MetricsServer").field("address", &self.address).finish_non_exhaustive()
-    }
-}
-
 impl MetricsServer {
-    /// Serves metrics on `address`, at every path; `/health` answers `OK`.
-    ///
-    /// The recorder is this server's own and not the process-wide one of the `metrics` crate: what
-    /// is served is what [`record`](Self::record) sets.
+    /// Serves metrics on `address`, at every path; `/health` answers `OK`. Each scrape is handed out
+    /// by the receiver and waits for its report.
     ///
     /// # Errors
     /// [`MetricsError::Listen`] if the address cannot be bound, [`MetricsError::Serve`] if the
     /// server does not start.
-    pub fn start(address: SocketAddr) -> Result<Self, MetricsError> {
-        // The exporter reports a failed bind as text only; a bind of our own has the reason.
-        TcpListener::bind(address).map_err(|source| MetricsError::Listen { address, source })?;
-        let serve = |reason: String| MetricsError::Serve { address, reason };
-
-        let (ready, started) = mpsc::channel();
+    pub fn start(address: SocketAddr) -> Result<(Self, Receiver<Scrape>), MetricsError> {
+        let listener = TcpListener::bind(address)
+            .map_err(|source| MetricsError::Listen { address, source })?;
+        let serve =
+            |error: std::io::Error| MetricsError::Serve { address, reason: error.to_string() };
+        listener.set_nonblocking(true).map_err(serve)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(serve)?;
+        let (ask, scrapes) = bounded(SCRAPES_MAX);
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("metrics".into())
-            .spawn(move || run(address, &ready, stopped))
-            .map_err(|error| serve(error.to_string()))?;
-        let recorder =
-            started.recv().unwrap_or_else(|_| Err("the thread ended".into())).map_err(serve)?;
-        let recorder = Arc::new(recorder);
-        metrics::with_local_recorder(&*recorder, names::describe);
-        Ok(Self { address, recorder, stop: Some(stop), thread: Some(thread) })
-    }
-
-    /// Sets all metrics from `report`. To be called about once a second.
-    pub fn record(&self, report: &StatusReport) {
-        metrics::with_local_recorder(&*self.recorder, || record(report));
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        _ = stopped => {}
+                        error = http::serve(listener, ask) => {
+                            tracing::error!(%error, %address, "metrics are no longer served");
+                        }
+                    }
+                });
+                // A scrape that is being answered must not delay the router's end.
+                runtime.shutdown_background();
+            })
+            .map_err(serve)?;
+        Ok((Self { address, stop: Some(stop), thread: Some(thread) }, scrapes))
     }
 
     /// The address that is served.
@@ -116,37 +123,14 @@ impl Drop for MetricsServer {
     }
 }
 
-/// The thread: a runtime of its own, so that scrapes share nothing with the rest of the router.
-fn run(
-    address: SocketAddr,
-    ready: &mpsc::Sender<Result<PrometheusRecorder, String>>,
-    stopped: oneshot::Receiver<()>,
-) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            let _ = ready.send(Err(error.to_string()));
-            return;
-        }
-    };
-    runtime.block_on(async {
-        let built = PrometheusBuilder::new()
-            .with_http_listener(address)
-            .idle_timeout(MetricKindMask::ALL, Some(Duration::from_secs(SERIES_IDLE_S)))
-            .build();
-        match built {
-            Ok((recorder, exporter)) => {
-                let _ = ready.send(Ok(recorder));
-                tokio::select! {
-                    _ = stopped => {}
-                    ended = exporter => tracing::error!(?ended, %address, "metrics are no longer served"),
-                }
-            }
-            Err(error) => {
-                let _ = ready.send(Err(error.to_string()));
-            }
-        }
+/// The page of a report, in Prometheus' text format.
+///
+/// The recorder lives as long as the page, and is not the process-wide one of the `metrics` crate.
+fn render(report: &StatusReport) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        names::describe();
+        record(report);
     });
-    // A scrape that is being answered must not delay the router's end.
-    runtime.shutdown_background();
+    recorder.handle().render()
 }

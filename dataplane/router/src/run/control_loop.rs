@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 use config::{Action, Checked};
 use control::kernel::{KernelEvent, KernelMirror};
-use control::metrics::MetricsServer;
+use control::metrics::Scrape;
 use control::publication::{Changes, Publication};
 use control::socket::{Request, Responder};
 use control::status::ReloadStatus;
-use crossbeam::channel::{Receiver, Sender, select};
+use crossbeam::channel::{Receiver, Sender, never, select};
 use forward::{Neighbor, SampleRing, WorkerCounters};
 use policy::{Checkpoint, PluginConfig};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ use crate::run::source::Source;
 use crate::run::tables::RouteQuery;
 use crate::run::taps::Taps;
 
-/// How often the loop looks at the time when nothing happens: what sets rates and metrics.
+/// How often the loop looks at the time when nothing happens: what measures rates.
 const IDLE_TICK: Duration = Duration::from_millis(200);
 
 /// The same while changes are gathered that are to be published.
@@ -48,7 +48,7 @@ const GATHERED_MIN: Duration = Duration::from_millis(2);
 /// How long they are gathered at most.
 const GATHERED_MAX: Duration = Duration::from_secs(1);
 
-/// How often rates are measured and metrics are set.
+/// How often rates are measured.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The state of a running router's control side.
@@ -63,7 +63,6 @@ pub(crate) struct ControlLoop {
     pub(crate) plugins: PluginThread,
     pub(crate) punt: PuntThread,
     pub(crate) counters: Vec<Arc<WorkerCounters>>,
-    pub(crate) metrics: Option<MetricsServer>,
     pub(crate) start: Instant,
     pub(crate) rates: Rates,
     pub(crate) generation: u64,
@@ -98,12 +97,14 @@ impl ControlLoop {
         requests: &Receiver<(Request, Responder)>,
         signals: &Receiver<Asked>,
         wanted: &Receiver<Neighbor>,
+        scrapes: &Receiver<Scrape>,
     ) -> Result<()> {
         self.neighbors.follow(&self.publication, &self.host, &self.mirror);
         let mut gathered = Changes::default();
         let mut gathered_since = Instant::now();
         let mut second = Instant::now();
         let planned = self.planned.1.clone();
+        let mut scrapes = scrapes.clone();
         self.every_second(SECOND);
         loop {
             let tick = match gathered == Changes::default() {
@@ -147,6 +148,11 @@ impl ControlLoop {
                         self.neighbors.seek(neighbor, &self.host, &self.mirror);
                     }
                 }
+                recv(scrapes) -> scrape => match scrape {
+                    Ok(scrape) => scrape.answer(self.report()),
+                    // Metrics are no longer served; their thread has said why.
+                    Err(_) => scrapes = never(),
+                },
                 default(tick) => {}
             }
             if self.publication.tick(Instant::now()) {
@@ -224,9 +230,6 @@ impl ControlLoop {
         }
         self.taps.tidy();
         self.rates.measure(&self.counters, elapsed);
-        if let Some(metrics) = &self.metrics {
-            metrics.record(&self.report());
-        }
     }
 
     fn answer(&mut self, request: Request, responder: Responder) {

@@ -37,7 +37,7 @@ use control::kernel::{KernelEvent, KernelMirror, MirrorOptions};
 use control::metrics::MetricsServer;
 use control::publication::{Changes, Publication};
 use control::socket::ControlServer;
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never};
 use forward::{
     Handoff, SampleRing, Sampler, TapBoard, Wake, WorkerCounters, handoff_mesh, punt_channel,
 };
@@ -89,9 +89,11 @@ pub(crate) fn run(file: &Path) -> Result<()> {
     let (server, requests) = privileges::limited(|| {
         Ok(ControlServer::bind(&config.router.control_socket, SOCKET_MODE)?)
     })?;
-    let metrics = privileges::limited(|| {
+    // The server lives as long as this function; without one nobody scrapes.
+    let (_metrics, scrapes) = privileges::limited(|| {
         Ok(config.router.metrics_listen.map(MetricsServer::start).transpose()?)
-    })?;
+    })?
+    .map_or_else(|| (None, never()), |(server, scrapes)| (Some(server), scrapes));
     let (plugin_host, chains) =
         privileges::limited(|| load_plugins(&config, &publication, cores.len()))?;
 
@@ -154,7 +156,6 @@ pub(crate) fn run(file: &Path) -> Result<()> {
         plugins: plugin_thread,
         punt,
         counters,
-        metrics,
         start,
         rates: report::Rates::default(),
         generation: 1,
@@ -166,7 +167,7 @@ pub(crate) fn run(file: &Path) -> Result<()> {
         planned: bounded(1),
         is_planning: false,
     };
-    let outcome = control.run(&events, &requests, &signals, &wanted);
+    let outcome = control.run(&events, &requests, &signals, &wanted, &scrapes);
 
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     control.datapath.close();

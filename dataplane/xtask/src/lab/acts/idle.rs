@@ -20,9 +20,8 @@ const TRIES: usize = 3;
 /// Before, time for what is still on its way.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// The most that a router may use, in parts of a core: far above what it does use, about one percent, which
-/// depends on the machine, and far below what polling takes. The share is told, for the reader to judge.
-const SHARE_MAX: f64 = 0.1;
+/// The most that a router may use, in parts of a core.
+const SHARE_MAX: f64 = 0.01;
 
 /// Plays the act.
 pub fn play(stage: &mut Stage, report: &mut Report) {
