@@ -10,19 +10,20 @@
 //! A kernel sends all fragments of a datagram on the queue of their socket. The worker that follows them is
 //! another one for half of all datagrams, since it goes by the identification.
 
-use std::fs;
+#[path = "common/net/mod.rs"]
+mod net;
+
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, mpsc};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use control::status::InterfaceStatus;
+use net::{Namespace, Router, link_of_queues};
 
-const SLUICE: &str = env!("CARGO_BIN_EXE_sluice");
-
-/// How long the start or the first answer may take on a busy machine.
+/// How long the first answer may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const CONFIG: &str = r#"
@@ -61,172 +62,76 @@ node = "a"
 owner = "web6"
 "#;
 
-/// Three namespaces and a router between them; removed at the end, whatever happened.
+/// Three namespaces and the router in the middle one.
 struct Site {
-    name: String,
-    folder: tempfile::TempDir,
-    router: Option<Child>,
-}
-
-#[track_caller]
-fn run(command: &mut Command) {
-    let output = command.output().expect("the program can be run");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
+    sluice: Router,
+    world: Namespace,
+    _router: Namespace,
+    web: Namespace,
 }
 
 impl Site {
-    fn new(poll: &str, lan_mtu: u32) -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: fragments end to end, since this is not root");
+    fn new(test: &str, poll: &str, lan_mtu_bytes: u32) -> Option<Self> {
+        if !net::available(test) {
             return None;
         }
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("slf-{}-{number}", std::process::id());
-        let mut site = Self { name, folder: tempfile::tempdir().expect("a folder"), router: None };
-        for of in ["world", "router", "web"] {
-            run(Command::new("ip").args(["netns", "add", &site.namespace(of)]));
-            site.ip(of, "link set lo up");
+        let [world, web] = ["world", "web"].map(Namespace::new);
+        let router = Namespace::new("router").forwards();
+        for (interface, number, other, mtu_bytes) in
+            [("wan0", 0, &world, 1500), ("lan0", 1, &web, lan_mtu_bytes)]
+        {
+            let peer = format!("{interface}p");
+            let [ours, theirs] = ["a", "b"].map(|side| format!("02:00:00:00:00:{side}{number}"));
+            let ends = [(&router, interface, &*ours), (other, &*peer, &*theirs)];
+            link_of_queues(ends[0], ends[1], mtu_bytes, 2);
         }
-        site.link("wan0", "world", "10.0.0.11/24 fd00::11/64", "10.0.0.1/24 fd00::1/64", 1500);
-        site.link("lan0", "web", "10.1.0.1/24 fd01::1/64", "10.1.0.2/24 fd01::2/64", lan_mtu);
-        for setting in ["net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"] {
-            run(site.within("router", "sysctl").args(["-qw", setting]));
+        for (namespace, words) in [
+            (&router, "address add 10.0.0.11/24 dev wan0"),
+            (&router, "address add fd00::11/64 dev wan0"),
+            (&router, "address add 10.1.0.1/24 dev lan0"),
+            (&router, "address add fd01::1/64 dev lan0"),
+            (&router, "route add default via 10.0.0.1"),
+            (&router, "route add default via fd00::1"),
+            (&world, "address add 10.0.0.1/24 dev wan0p"),
+            (&world, "address add fd00::1/64 dev wan0p"),
+            (&world, "route add 192.0.2.1 via 10.0.0.11"),
+            (&world, "route add 2001:db8:5::1 via fd00::11"),
+            (&web, "address add 10.1.0.2/24 dev lan0p"),
+            (&web, "address add fd01::2/64 dev lan0p"),
+            (&web, "address add 192.0.2.1/32 dev lo"),
+            (&web, "address add 2001:db8:5::1/128 dev lo"),
+            (&web, "route add default via 10.1.0.1"),
+            (&web, "route add default via fd01::1"),
+        ] {
+            namespace.ip(words);
         }
-        site.ip("router", "route add default via 10.0.0.1");
-        site.ip("router", "route add default via fd00::1");
-        site.ip("world", "route add 192.0.2.1 via 10.0.0.11");
-        site.ip("world", "route add 2001:db8:5::1 via fd00::11");
-        site.ip("web", "addr add 192.0.2.1/32 dev lo");
-        site.ip("web", "addr add 2001:db8:5::1/128 dev lo");
-        site.ip("web", "route add default via 10.1.0.1");
-        site.ip("web", "route add default via fd01::1");
-        site.start(poll);
-        Some(site)
-    }
-
-    fn namespace(&self, of: &str) -> String {
-        format!("{}-{of}", self.name)
-    }
-
-    /// A veth pair with two queues between the router and another namespace.
-    fn link(&self, link: &str, other: &str, ours: &str, theirs: &str, mtu: u32) {
-        let peer = format!("{link}p");
-        let there = self.namespace(other);
-        self.ip(
-            "router",
-            &format!(
-                "link add {link} mtu {mtu} numrxqueues 2 numtxqueues 2 type veth peer name {peer} \
-                 mtu {mtu} numrxqueues 2 numtxqueues 2 netns {there}"
-            ),
-        );
-        for (of, device, addresses) in [("router", link, ours), (other, &peer, theirs)] {
-            // A checksum that is left to the card is wrong on a veth.
-            let off = ["-K", device, "tx", "off", "gro", "off", "gso", "off", "tso", "off"];
-            run(self.within(of, "ethtool").args(off));
-            self.ip(of, &format!("link set {device} up"));
-            for address in addresses.split(' ') {
-                let nodad = if address.contains(':') { "nodad" } else { "" };
-                self.ip(of, &format!("addr add {address} dev {device} {nodad}"));
-            }
-        }
-    }
-
-    fn ip(&self, of: &str, words: &str) {
-        let mut command = Command::new("ip");
-        run(command.args(["-n", &self.namespace(of)]).args(words.split_whitespace()));
-    }
-
-    /// A command in a namespace; not by `ip netns exec`, which hides the BPF file system.
-    fn within(&self, of: &str, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.namespace(of))).arg(program);
-        command
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn start(&mut self, poll: &str) {
-        let text = format!(
-            "[router]\nname = \"{}\"\nnode = \"a\"\ncontrol_socket = \"{}\"\npoll = \"{poll}\"\n{CONFIG}",
-            self.name,
-            self.path("control.sock").display(),
-        );
-        let config = self.path("sluice.toml");
-        fs::write(&config, text).expect("the configuration can be written");
-        let log = fs::File::create(self.path("log")).expect("a log");
-        let mut command = self.within("router", SLUICE);
-        command.args(["run", "--config"]).arg(config);
-        let output = Stdio::from(log.try_clone().expect("a log"));
-        let child = command.stdout(output).stderr(Stdio::from(log)).spawn();
-        self.router = Some(child.expect("a process"));
-        let deadline = Instant::now() + PATIENCE;
-        while !self.status_command().status.success() {
-            let log = fs::read_to_string(self.path("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "the router does not start: {log}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn status_command(&self) -> Output {
-        let mut command = Command::new(SLUICE);
-        command.args(["status", "--json", "--socket"]).arg(self.path("control.sock"));
-        command.output().expect("the status")
-    }
-
-    fn interfaces(&self) -> Vec<Value> {
-        let output = self.status_command();
-        let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        status["interfaces"].as_array().expect("interfaces").clone()
+        let keys = format!("node = \"a\"\npoll = \"{poll}\"");
+        let sluice = Router::start_from(&[], &router, &keys, CONFIG);
+        Some(Self { sluice, world, _router: router, web })
     }
 
     /// The sum of a counter over both interfaces.
-    fn sum(&self, counter: &str) -> u64 {
-        let interfaces = self.interfaces();
-        interfaces.iter().map(|each| each[counter].as_u64().expect("a counter")).sum()
-    }
-
-    fn dropped(&self, reason: &str) -> u64 {
-        let interfaces = self.interfaces();
-        interfaces.iter().map(|each| each["drops"][reason].as_u64().expect("a reason")).sum()
-    }
-
-    /// Runs something on a thread of its own in a namespace.
-    fn inside<T: Send + 'static>(
-        &self,
-        of: &str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> std::thread::JoinHandle<T> {
-        let path = format!("/run/netns/{}", self.namespace(of));
-        let namespace = fs::File::open(path).expect("the namespace");
-        std::thread::spawn(move || {
-            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("setns");
-            work()
-        })
+    fn sum(&self, counter: impl Fn(&InterfaceStatus) -> u64) -> u64 {
+        self.sluice.status().interfaces.iter().map(counter).sum()
     }
 
     /// How many of `count` datagrams of this size come back from an echo at the slice, each as it went.
     fn echoes(&self, at: SocketAddr, count: u32, size: usize) -> u32 {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let stop = AtomicBool::new(false);
         let (ready, is_ready) = mpsc::channel();
-        let server = self.inside("web", move || {
+        let serve = || {
             let socket = UdpSocket::bind(at).expect("a socket");
             socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
             ready.send(()).expect("the test waits");
             let mut buffer = vec![0; 65_536];
-            while !stopped.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 if let Ok((len, from)) = socket.recv_from(&mut buffer) {
                     // A peer that is not reachable yet will ask again.
                     let _ = socket.send_to(&buffer[..len], from);
                 }
             }
-        });
-        is_ready.recv().expect("the server runs");
-        let client = self.inside("world", move || {
+        };
+        let ask = || {
             let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let socket = UdpSocket::bind(any).expect("a socket");
             socket.connect(at).expect("a route");
@@ -235,28 +140,25 @@ impl Site {
             let deadline = Instant::now() + PATIENCE;
             // Until the neighbors are resolved.
             while !matches!(exchange(&socket, 0, 100, &mut buffer), Ok(true)) {
-                assert!(Instant::now() < deadline, "not even a small packet comes back");
+                if Instant::now() > deadline {
+                    return None;
+                }
             }
             let exchange =
                 |number| matches!(exchange(&socket, number, size, &mut buffer), Ok(true));
-            (1..=count).map(exchange).map(u32::from).sum()
-        });
-        let came = client.join().expect("the client");
-        stop.store(true, Ordering::Relaxed);
-        server.join().expect("the server");
-        came
+            Some((1..=count).map(exchange).map(u32::from).sum())
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| self.web.within(serve));
+            is_ready.recv().expect("the server runs");
+            let _stop = Stop(&stop);
+            self.world.within(ask).expect("at least a small packet comes back")
+        })
     }
 
     /// Everything received is accounted for, and nothing for a reason that fragments must not meet here.
     fn check(&self) {
-        std::thread::sleep(Duration::from_millis(300));
-        for interface in self.interfaces() {
-            let of = |key: &str| interface[key].as_u64().expect("a counter");
-            let drops = interface["drops"].as_object().expect("drops");
-            let dropped: u64 = drops.values().filter_map(Value::as_u64).sum();
-            let ends = of("forwarded") + of("to_kernel") + of("consumed") + of("held") + dropped;
-            assert_eq!(of("rx_packets"), ends, "{interface:#}");
-        }
+        self.sluice.assert_conserved();
         for reason in [
             "slice-fragment",
             "fragment-overlap",
@@ -264,8 +166,17 @@ impl Site {
             "fragment-full",
             "handoff-full",
         ] {
-            assert_eq!(self.dropped(reason), 0, "{reason}");
+            assert_eq!(self.sluice.drops(reason), 0, "{reason}");
         }
+    }
+}
+
+/// Ends the server when the client is done, also by a panic.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -294,66 +205,36 @@ fn exchange(
     }
 }
 
-impl Drop for Site {
-    fn drop(&mut self) {
-        if let Some(router) = &mut self.router {
-            let pid = nix::unistd::Pid::from_raw(router.id().cast_signed());
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-            let _ = router.wait();
-        }
-        for of in ["world", "router", "web"] {
-            let _ = Command::new("ip").args(["netns", "del", &self.namespace(of)]).status();
-        }
-        let _ = fs::remove_dir_all(format!("/sys/fs/bpf/sluice/{}", self.name));
-    }
-}
-
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
 #[test]
 fn datagrams_in_fragments_reach_their_slice_and_come_back() {
-    let Some(site) = Site::new("adaptive", 1500) else { return };
+    let Some(site) = Site::new("fragments to a slice", "adaptive", 1500) else { return };
     for at in ["192.0.2.1:2000", "[2001:db8:5::1]:2000"] {
         // Copy-mode transmission on veth loses a packet in a hundred, and each datagram is twelve.
         let came = site.echoes(address(at), 60, 8000);
         eprintln!("{came} of 60 datagrams came back from {at}");
         assert!(came >= 30, "{came} of 60 datagrams came back from {at}");
     }
-    assert!(site.sum("handed_over") > 100, "about half of all fragments");
-    let ping = |destination: &str| {
-        let mut command = site.within("world", "ping");
-        command.args([
-            "-c",
-            "20",
-            "-i",
-            "0.05",
-            "-W",
-            "1",
-            "-s",
-            "4000",
-            "-e",
-            "2000",
-            destination,
-        ]);
-        command.output().expect("ping")
-    };
+    assert!(site.sum(|of| of.handed_over) > 100, "about half of all fragments");
     for destination in ["192.0.2.1", "2001:db8:5::1"] {
-        let output = ping(destination);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "no answer from {destination}: {said}");
+        let mut ping = Command::new("ping");
+        ping.args("-q -c 20 -i 0.05 -W 1 -s 4000 -e 2000".split(' ')).arg(destination);
+        let answered = site.world.spawn(&mut ping).wait().expect("ping ends").success();
+        assert!(answered, "no answer from {destination}");
     }
     site.check();
 }
 
 #[test]
 fn fragments_too_large_for_the_next_link_are_fragmented_again() {
-    let Some(site) = Site::new("busy", 1400) else { return };
+    let Some(site) = Site::new("fragments fragmented again", "busy", 1400) else { return };
     let came = site.echoes(address("192.0.2.1:2000"), 60, 8000);
     assert!(came >= 30, "{came} of 60 datagrams came back");
-    let created = site.sum("fragments_created");
+    let created = site.sum(|of| of.fragments_created);
     assert!(created >= 30 * 10, "five of six fragments are too large: {created}");
-    assert_eq!(created, site.sum("fragmented") * 2);
+    assert_eq!(created, site.sum(|of| of.fragmented) * 2);
     site.check();
 }

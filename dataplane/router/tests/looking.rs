@@ -4,22 +4,25 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use net::{Namespace, Router, Tap, link};
 use serde_json::Value;
 use sim::Packet;
 
 mod common;
 
-const SLUICE: &str = env!("CARGO_BIN_EXE_sluice");
-
-/// How long a start may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+#[path = "common/net/mod.rs"]
+mod net;
 
 /// Frames of each kind that are sent.
 const COUNT: usize = 20;
 
+const WAN_MAC: &str = "02:00:00:00:00:01";
 const LAN_MAC: &str = "02:00:00:00:00:02";
+
+/// Position of the far end of `lan0` in the tap.
+const LAN: usize = 1;
 
 #[track_caller]
 fn run(command: &mut Command) -> Output {
@@ -29,100 +32,50 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-/// A router between two links whose far ends are in a second namespace, all of it removed at the end.
+/// A router between two links whose far ends are in a second namespace.
 struct Stage {
-    router: String,
-    far: String,
-    folder: tempfile::TempDir,
-    process: Option<Child>,
+    tap: Tap,
+    sluice: Router,
+    _spaces: [Namespace; 2],
 }
 
 impl Stage {
-    fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: explain, trace and capture live, since this is not root");
+    fn new(test: &str) -> Option<Self> {
+        if !net::available(test) {
             return None;
         }
-        let name = format!("slt-look-{}", std::process::id());
-        let folder = tempfile::tempdir().expect("a folder");
-        let stage = Self { far: format!("{name}-far"), router: name, folder, process: None };
-        for space in [&stage.router, &stage.far] {
-            run(Command::new("ip").args(["netns", "add", space]));
-        }
-        for (link, last) in [("wan0", "01"), ("lan0", "02")] {
-            let peer = format!("{link}p");
-            stage.ip(
-                &stage.router,
-                &[
-                    "link",
-                    "add",
-                    link,
-                    "address",
-                    &format!("02:00:00:00:00:{last}"),
-                    "type",
-                    "veth",
-                    "peer",
-                    "name",
-                    &peer,
-                    "netns",
-                    &stage.far,
-                ],
-            );
-            stage.ip(&stage.router, &["link", "set", link, "up"]);
-            stage.ip(&stage.far, &["link", "set", &peer, "up"]);
-        }
-        stage.ip(&stage.router, &["addr", "add", "10.0.0.11/24", "dev", "wan0"]);
-        stage.ip(&stage.router, &["addr", "add", "10.1.0.1/24", "dev", "lan0"]);
-        run(stage.within(&stage.router, "sysctl").args(["-qw", "net.ipv4.conf.all.rp_filter=0"]));
-        Some(stage)
+        let Some(plugins) = common::plugins() else {
+            eprintln!("skipped: {test}: no plugins (cargo xtask plugins)");
+            return None;
+        };
+        let (space, far) = (Namespace::new("router").mute(), Namespace::new("far").mute());
+        link((&space, "wan0", WAN_MAC), (&far, "wan0p", "02:00:00:00:01:01"), 1500);
+        link((&space, "lan0", LAN_MAC), (&far, "lan0p", "02:00:00:00:01:02"), 1500);
+        space.ip("address add 10.0.0.11/24 dev wan0");
+        space.ip("address add 10.1.0.1/24 dev lan0");
+        let tap = Tap::new(&far, &["wan0p", "lan0p"]);
+        let keys = "node = \"a\"\npoll = \"adaptive\"";
+        let sluice = Router::start_from(&[], &space, keys, &config(&plugins));
+        Some(Self { tap, sluice, _spaces: [space, far] })
     }
 
-    fn ip(&self, space: &str, words: &[&str]) {
-        run(Command::new("ip").args(["-n", space]).args(words));
+    fn config(&self) -> PathBuf {
+        self.sluice.file("sluice.toml")
     }
 
-    fn within(&self, space: &str, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{space}")).arg(program);
-        command
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.path("control.sock")
-    }
-
-    fn start(&mut self, config: &Path) {
-        let mut command = self.within(&self.router, SLUICE);
-        command.args(["run", "--config"]).arg(config);
-        let log = fs::File::create(self.path("log")).expect("a log");
-        let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("a process");
-        self.process = Some(child);
-        let deadline = Instant::now() + PATIENCE;
-        while !self.sluice(&["status"]).output().expect("sluice").status.success() {
-            let log = fs::read_to_string(self.path("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "the router does not start: {log}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn sluice(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(SLUICE);
-        command.args(words).arg("--socket").arg(self.socket());
-        command
+    fn status(&self) -> Value {
+        let status = run(&mut self.sluice.command(&["status", "--json"]));
+        serde_json::from_slice(&status.stdout).expect("JSON")
     }
 
     fn explain(&self, words: &[&str]) -> Value {
-        let output = run(self.sluice(&["explain", "--json"]).args(words));
+        let output = run(self.sluice.command(&["explain", "--json"]).args(words));
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     fn capture(&self, target: &str, more: &[&str]) -> (Child, PathBuf) {
-        let file = self.path(&format!("{target}.pcapng"));
-        let mut command = self.sluice(&["capture", "-i", target, "--duration", "4"]);
+        let file = self.sluice.file(&format!("{target}.pcapng"));
+        let mut command = self.sluice.command(&["capture", "-i", target, "--duration", "4"]);
         command.arg("-w");
         let child =
             command.arg(&file).args(more).stderr(Stdio::piped()).spawn().expect("a process");
@@ -131,27 +84,9 @@ impl Stage {
 
     /// Sends frames into the far end of `lan0`.
     fn send(&self, frames: &[Vec<u8>]) {
-        let text: String = frames.iter().map(|frame| hex(frame) + "\n").collect();
-        let file = self.path("frames");
-        fs::write(&file, text).expect("a file");
-        let script = "import socket,sys\ns=socket.socket(socket.AF_PACKET,socket.SOCK_RAW)\n\
-                      s.bind(('lan0p',0))\n\
-                      for line in open(sys.argv[1]): s.send(bytes.fromhex(line.strip()))\n";
-        run(self.within(&self.far, "python3").args(["-c", script]).arg(&file));
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let pid = nix::unistd::Pid::from_raw(process.id().cast_signed());
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-            let _ = process.wait();
+        for frame in frames {
+            self.tap.send(LAN, frame);
         }
-        for space in [&self.router, &self.far] {
-            let _ = Command::new("ip").args(["netns", "del", space]).status();
-        }
-        let _ = fs::remove_dir_all(format!("/sys/fs/bpf/sluice/{}", self.router));
     }
 }
 
@@ -184,21 +119,17 @@ fn udp(source: [u8; 4], source_port: u16, port: u16) -> Vec<u8> {
     frame
 }
 
-fn config(stage: &Stage, plugins: &Path) -> PathBuf {
-    let text = format!(
+/// Whoever replays the configuration needs what a running router asks its kernel.
+fn config(plugins: &Path) -> String {
+    format!(
         r#"
-        [router]
-        name = "{name}"
-        node = "a"
-        control_socket = "{socket}"
-        poll = "adaptive"
         [workers]
         cores = [0]
         [[interface]]
         name = "wan0"
         role = "outside"
         [interface.replay]
-        mac = "02:00:00:00:00:01"
+        mac = "{WAN_MAC}"
         addresses = ["10.0.0.11/24"]
         [[interface]]
         name = "lan0"
@@ -247,13 +178,8 @@ fn config(stage: &Stage, plugins: &Path) -> PathBuf {
         hook = "ingress"
         config = {{ default = "allow", rules = [{{ action = "drop", destination_ports = 9 }}] }}
         "#,
-        name = stage.router,
-        socket = stage.socket().display(),
         plugins = plugins.display(),
-    );
-    let path = stage.path("sluice.toml");
-    fs::write(&path, text).expect("the configuration can be written");
-    path
+    )
 }
 
 /// Values of a field of a capture, by tshark, with how often each occurs; `None`, visibly, without it.
@@ -279,13 +205,7 @@ fn packet(answer: &Value) -> String {
 
 #[test]
 fn a_running_router_tells_why() {
-    let Some(mut stage) = Stage::new() else { return };
-    let Some(plugins) = common::plugins() else {
-        eprintln!("skipped: explain, trace and capture live: no plugins (cargo xtask plugins)");
-        return;
-    };
-    let config = config(&stage, &plugins);
-    stage.start(&config);
+    let Some(stage) = Stage::new("explain, trace and capture live") else { return };
 
     // Explain: each end, by the stage that it meets.
     let kinds = [
@@ -310,19 +230,18 @@ fn a_running_router_tells_why() {
     assert_eq!(explained[1]["packet"]["verdict"]["plugin"], "filter");
     let to_router = stage.explain(&["--in", "lan0", "icmp 10.1.0.5 > 10.1.0.1 echo id 7"]);
     assert_eq!(to_router["classifier"]["reason"], "kernel-local");
-    let status = run(&mut stage.sluice(&["status", "--json"]));
-    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    let status = stage.status();
     assert_eq!(status["interfaces"][1]["rx_packets"], 0, "explaining counts nowhere");
     assert_eq!(status["plugins"][0]["total"]["packets"], 0, "nor in plugins");
 
     // A replay of the same frames says the same, byte for byte.
     let frames: Vec<Vec<u8>> = kinds.iter().map(|(_, frame, _)| frame.clone()).collect();
-    let pcap = stage.path("in.pcap");
+    let pcap = stage.sluice.file("in.pcap");
     let packets: Vec<Packet> =
         (1..).zip(&frames).map(|(time, frame)| Packet::new(time, frame.clone())).collect();
     sim::write_pcap(&pcap, &packets).expect("a capture");
-    let out = stage.path("replayed");
-    run(common::replay(&config, &out)
+    let out = stage.sluice.file("replayed");
+    run(common::replay(&stage.config(), &out)
         .arg("--explain")
         .arg("--in")
         .arg(format!("lan0={}", pcap.display())));
@@ -338,7 +257,8 @@ fn a_running_router_tells_why() {
         stage.capture("filter", &["--filter", "udp port 9", "--snaplen", "40"]),
     ];
     let trace = stage
-        .sluice(&["trace", "--json", "--in", "lan0", "--count", "4"])
+        .sluice
+        .command(&["trace", "--json", "--in", "lan0", "--count", "4"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -368,8 +288,7 @@ fn a_running_router_tells_why() {
         .collect();
 
     // The captures agree with the counters.
-    let status = run(&mut stage.sluice(&["status", "--json"]));
-    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    let status = stage.status();
     let count = |interface: usize, key: &str| {
         usize::try_from(status["interfaces"][interface][key].as_u64().expect("a count"))
             .expect("small")

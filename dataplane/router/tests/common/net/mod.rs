@@ -10,7 +10,8 @@ mod namespace;
 mod router;
 mod tap;
 
-pub(crate) use namespace::{Namespace, link};
+#[allow(unused_imports, reason = "some links have one queue, others more")]
+pub(crate) use namespace::{Namespace, link, link_of_queues};
 pub(crate) use router::Router;
 #[allow(unused_imports, reason = "not every test looks at packets")]
 pub(crate) use tap::{Captured, Tap};

@@ -144,13 +144,22 @@ fn sysctl_if_there(namespace: &Namespace, key: &str, value: &str) {
     let _ = namespace.within(|| std::fs::write(&path, value));
 }
 
-/// Connects two namespaces by a pair of interfaces with one queue each, without offloads and up. An end
-/// is a namespace, the name of its interface and its link-layer address.
+/// One end of a link: a namespace, the name of its interface and its link-layer address.
+pub(crate) type End<'a> = (&'a Namespace, &'a str, &'a str);
+
+/// Connects two namespaces by a pair of interfaces with one queue each, without offloads and up.
 #[track_caller]
-pub(crate) fn link(a: (&Namespace, &str, &str), b: (&Namespace, &str, &str), mtu_bytes: u32) {
-    let end = |(namespace, interface, mac): (&Namespace, &str, &str)| {
+pub(crate) fn link(a: End<'_>, b: End<'_>, mtu_bytes: u32) {
+    link_of_queues(a, b, mtu_bytes, 1);
+}
+
+/// The same with more queues.
+#[track_caller]
+pub(crate) fn link_of_queues(a: End<'_>, b: End<'_>, mtu_bytes: u32, queues: u32) {
+    let end = |(namespace, interface, mac): End<'_>| {
         format!(
-            "name {interface} netns {} address {mac} mtu {mtu_bytes} numtxqueues 1 numrxqueues 1",
+            "name {interface} netns {} address {mac} mtu {mtu_bytes} numtxqueues {queues} \
+             numrxqueues {queues}",
             namespace.name
         )
     };

@@ -79,20 +79,33 @@ impl Router {
         keys: &str,
         rest: &str,
     ) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let name = name_in(namespace.name());
-        let mut text = format!(
-            "[router]\nname = \"{name}\"\npoll = \"adaptive\"\ncontrol_socket = \"{}\"\n{keys}\n\
-             [workers]\ncores = [0]\n",
-            folder.path().join("control.sock").display()
-        );
+        let mut text = "[workers]\ncores = [0]\n".to_owned();
         for (interface, role) in interfaces {
             text += &format!(
                 "[[interface]]\nname = \"{interface}\"\nrole = \"{role}\"\nxdp = \"native\"\n\
                  mss_clamp = {mss_clamp}\n"
             );
         }
-        fs::write(folder.path().join("sluice.toml"), text + rest).expect("a file");
+        let keys = format!("poll = \"adaptive\"\n{keys}");
+        Self::start_from(environment, namespace, &keys, &(text + rest))
+    }
+
+    /// Starts a router on a configuration of which only its name and its control socket are given:
+    /// `keys` are the other ones of `[router]`, and `rest` comes behind them.
+    #[track_caller]
+    pub(crate) fn start_from(
+        environment: &[(&str, &str)],
+        namespace: &Namespace,
+        keys: &str,
+        rest: &str,
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = format!(
+            "[router]\nname = \"{}\"\ncontrol_socket = \"{}\"\n{keys}\n{rest}",
+            name_in(namespace.name()),
+            folder.path().join("control.sock").display()
+        );
+        fs::write(folder.path().join("sluice.toml"), text).expect("a file");
         let child = spawn(namespace, &folder, environment);
         let mut router = Self { child, pins: pins(namespace.name()), keeps_pins: false, folder };
         router.wait_for_an_answer();
