@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use net::{Captured, Namespace, Router, Tap, wait_until};
-use packet::{ROUTER_MAC, V4, V6, ethernet};
+use packet::ROUTER_MAC;
 use prefix_trie::PrefixMap;
 
 /// The routes are dealt to so many groups, each of which has a next hop of its own.
@@ -357,38 +357,7 @@ impl Shared {
 
 fn frame(address: IpAddr, number: u32, position: u32) -> Vec<u8> {
     let payload = [&b"numbered"[..], &number.to_be_bytes(), &position.to_be_bytes()].concat();
-    match address {
-        IpAddr::V4(destination) => {
-            let header = V4 {
-                version: 4,
-                header_words: None,
-                tos: 0,
-                total_length: None,
-                id: 0,
-                fragment: 0,
-                ttl: 64,
-                protocol: packet::UDP,
-                checksum: None,
-                source: Ipv4Addr::new(10, 0, 0, 2),
-                destination,
-                options: Vec::new(),
-            };
-            ethernet(ROUTER_MAC[0], 0x0800, &header.udp(&payload))
-        }
-        IpAddr::V6(destination) => {
-            let header = V6 {
-                version: 6,
-                traffic_class: 0,
-                flow_label: 0,
-                payload_length: None,
-                next_header: packet::UDP,
-                hop_limit: 64,
-                source: "2001:db8::2".parse().expect("an address"),
-                destination,
-            };
-            ethernet(ROUTER_MAC[0], 0x86dd, &header.udp(&payload))
-        }
-    }
+    packet::udp_frame(address, &payload)
 }
 
 /// A BIRD in a namespace.

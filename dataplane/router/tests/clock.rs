@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use net::{Captured, Namespace, Router, Tap};
-use packet::{ROUTER_MAC, V4, ethernet};
+use packet::ROUTER_MAC;
 
 /// Steps of the clock in seconds, each from the true time.
 const STEPS: [i64; 5] = [60, -60, 0, 86_400, -3600];
@@ -37,22 +37,8 @@ fn libfaketime() -> Option<PathBuf> {
 }
 
 fn frame(destination: &str, number: u32) -> Vec<u8> {
-    let packet = V4 {
-        version: 4,
-        header_words: None,
-        tos: 0,
-        total_length: None,
-        id: 0,
-        fragment: 0,
-        ttl: 64,
-        protocol: packet::UDP,
-        checksum: None,
-        source: "10.0.0.2".parse().expect("an address"),
-        destination: destination.parse().expect("an address"),
-        options: Vec::new(),
-    };
     let payload = [&b"numbered"[..], &number.to_be_bytes()].concat();
-    ethernet(ROUTER_MAC[0], 0x0800, &packet.udp(&payload))
+    packet::udp_frame(destination.parse().expect("an address"), &payload)
 }
 
 fn number(captured: &Captured) -> Option<u32> {

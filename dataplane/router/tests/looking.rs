@@ -2,11 +2,13 @@
 //! makes; skipped without root. tshark judges the captures, where it is installed.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use net::{Namespace, Router, Tap, link};
+use net::Router;
+use net::two_links::{LAN, LAN_MAC, TwoLinks, WAN_MAC, udp_frame};
 use serde_json::Value;
 use sim::Packet;
 
@@ -18,12 +20,6 @@ mod net;
 /// Frames of each kind that are sent.
 const COUNT: usize = 20;
 
-const WAN_MAC: &str = "02:00:00:00:00:01";
-const LAN_MAC: &str = "02:00:00:00:00:02";
-
-/// Position of the far end of `lan0` in the tap.
-const LAN: usize = 1;
-
 #[track_caller]
 fn run(command: &mut Command) -> Output {
     let output = command.output().expect("the program can be run");
@@ -32,11 +28,9 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-/// A router between two links whose far ends are in a second namespace.
 struct Stage {
-    tap: Tap,
+    links: TwoLinks,
     sluice: Router,
-    _spaces: [Namespace; 2],
 }
 
 impl Stage {
@@ -48,29 +42,18 @@ impl Stage {
             eprintln!("skipped: {test}: no plugins (cargo xtask plugins)");
             return None;
         };
-        let (space, far) = (Namespace::new("router").mute(), Namespace::new("far").mute());
-        link((&space, "wan0", WAN_MAC), (&far, "wan0p", "02:00:00:00:01:01"), 1500);
-        link((&space, "lan0", LAN_MAC), (&far, "lan0p", "02:00:00:00:01:02"), 1500);
-        space.ip("address add 10.0.0.11/24 dev wan0");
-        space.ip("address add 10.1.0.1/24 dev lan0");
-        let tap = Tap::new(&far, &["wan0p", "lan0p"]);
+        let links = TwoLinks::new();
         let keys = "node = \"a\"\npoll = \"adaptive\"";
-        let sluice = Router::start_from(&[], &space, keys, &config(&plugins));
-        Some(Self { tap, sluice, _spaces: [space, far] })
+        let sluice = Router::start_from(&[], &links.space, keys, &config(&plugins));
+        Some(Self { links, sluice })
     }
 
     fn config(&self) -> PathBuf {
         self.sluice.file("sluice.toml")
     }
 
-    fn status(&self) -> Value {
-        let status = run(&mut self.sluice.command(&["status", "--json"]));
-        serde_json::from_slice(&status.stdout).expect("JSON")
-    }
-
     fn explain(&self, words: &[&str]) -> Value {
-        let output = run(self.sluice.command(&["explain", "--json"]).args(words));
-        serde_json::from_slice(&output.stdout).expect("JSON")
+        self.sluice.json(&[&["explain"], words].concat())
     }
 
     fn capture(&self, target: &str, more: &[&str]) -> (Child, PathBuf) {
@@ -85,7 +68,7 @@ impl Stage {
     /// Sends frames into the far end of `lan0`.
     fn send(&self, frames: &[Vec<u8>]) {
         for frame in frames {
-            self.tap.send(LAN, frame);
+            self.links.tap.send(LAN, frame);
         }
     }
 }
@@ -96,27 +79,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// A UDP packet in a frame to `lan0`, as `sluice explain` makes it from its text.
 fn udp(source: [u8; 4], source_port: u16, port: u16) -> Vec<u8> {
-    let mut packet = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0];
-    packet.extend(source);
-    packet.extend([198, 51, 100, 7]);
-    let sum = |bytes: &[u8], first: u32| {
-        let words = bytes.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-        let mut sum = words.sum::<u32>() + first;
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        (!u16::try_from(sum).expect("folded")).to_be_bytes()
-    };
-    let checksum = sum(&packet, 0);
-    packet[10..12].copy_from_slice(&checksum);
-    let mut segment = [source_port.to_be_bytes(), port.to_be_bytes(), [0, 8], [0, 0]].concat();
-    let pseudo_header = [&packet[12..20], &[0, 17, 0, 8]].concat();
-    let checksum = sum(&[&pseudo_header[..], &segment].concat(), 0);
-    segment[6..8].copy_from_slice(&checksum);
-    packet.extend(segment);
-    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
-    frame.extend(packet);
-    frame
+    let destination = Ipv4Addr::new(198, 51, 100, 7);
+    udp_frame(LAN_MAC, (source.into(), source_port), (destination, port), &[])
 }
 
 /// Whoever replays the configuration needs what a running router asks its kernel.
@@ -230,7 +194,7 @@ fn a_running_router_tells_why() {
     assert_eq!(explained[1]["packet"]["verdict"]["plugin"], "filter");
     let to_router = stage.explain(&["--in", "lan0", "icmp 10.1.0.5 > 10.1.0.1 echo id 7"]);
     assert_eq!(to_router["classifier"]["reason"], "kernel-local");
-    let status = stage.status();
+    let status = stage.sluice.json(&["status"]);
     assert_eq!(status["interfaces"][1]["rx_packets"], 0, "explaining counts nowhere");
     assert_eq!(status["plugins"][0]["total"]["packets"], 0, "nor in plugins");
 
@@ -288,7 +252,7 @@ fn a_running_router_tells_why() {
         .collect();
 
     // The captures agree with the counters.
-    let status = stage.status();
+    let status = stage.sluice.json(&["status"]);
     let count = |interface: usize, key: &str| {
         usize::try_from(status["interfaces"][interface][key].as_u64().expect("a count"))
             .expect("small")

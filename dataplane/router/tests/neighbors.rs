@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use net::{Captured, Namespace, Router, Tap, wait_until};
-use packet::{ROUTER_MAC, V4, V6, ethernet};
+use packet::ROUTER_MAC;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -84,36 +84,8 @@ impl Net {
     /// Sends a packet with a number of its own.
     fn send(&self, destination: &str, number: u32) {
         let payload = [&b"numbered"[..], &number.to_be_bytes()].concat();
-        let (ethertype, packet) = if destination.contains(':') {
-            let packet = V6 {
-                version: 6,
-                traffic_class: 0,
-                flow_label: 0,
-                payload_length: None,
-                next_header: packet::UDP,
-                hop_limit: 64,
-                source: "2001:db8::2".parse().expect("an address"),
-                destination: destination.parse().expect("an address"),
-            };
-            (0x86dd, packet.udp(&payload))
-        } else {
-            let packet = V4 {
-                version: 4,
-                header_words: None,
-                tos: 0,
-                total_length: None,
-                id: 0,
-                fragment: 0,
-                ttl: 64,
-                protocol: packet::UDP,
-                checksum: None,
-                source: "10.0.0.2".parse().expect("an address"),
-                destination: destination.parse().expect("an address"),
-                options: Vec::new(),
-            };
-            (0x0800, packet.udp(&payload))
-        };
-        self.sender.send(0, &ethernet(ROUTER_MAC[0], ethertype, &packet));
+        let destination = destination.parse().expect("an address");
+        self.sender.send(0, &packet::udp_frame(destination, &payload));
     }
 
     /// Numbered packets that arrive at the neighbor until there are `count`, or time is up: number and
@@ -257,6 +229,42 @@ fn a_silent_neighbor_is_reported_to_senders_and_found_again() {
         assert!(drops > 0, "{destination}: {:?}", net.sluice.status().interfaces);
         net.neighbor.ip(&format!("address add {address} dev eth0"));
         net.arrivals(usize::MAX, Duration::from_millis(100));
+        net.assert_reached(destination);
+    }
+    net.sluice.assert_conserved();
+}
+
+/// A silent neighbor is not looked for all the time, whoever looked for it last, but the next packet does.
+#[test]
+fn a_neighbor_that_was_silent_for_long_is_found_again() {
+    let Some(mut net) = Net::new("a neighbor silent for long", &[], "") else { return };
+    // By turns those that packets ask for, and those that only the router's own kernel asked for.
+    let cases = [
+        ("10.1.0.3", "10.1.0.3/16", false),
+        ("2001:db8:1::3", "2001:db8:1::3/64", false),
+        ("10.1.0.4", "10.1.0.4/16", true),
+        ("2001:db8:1::4", "2001:db8:1::4/64", true),
+    ];
+    for (destination, _, by_kernel) in cases {
+        if by_kernel {
+            let mut ping = std::process::Command::new("ping");
+            ping.args(["-q", "-c", "1", "-W", "1", destination]);
+            let _ = net.router.spawn(&mut ping).wait().expect("ping ends");
+        } else {
+            net.send(destination, 1);
+        }
+    }
+    let is_given_up = |destination: &str| {
+        let entry = net.router.ip(&format!("neighbor show {destination} dev wan0"));
+        entry.is_empty() || entry.contains("FAILED") && !entry.contains("managed")
+    };
+    let deadline = Instant::now() + 3 * PATIENCE;
+    while !cases.iter().all(|(destination, ..)| is_given_up(destination)) {
+        assert!(Instant::now() < deadline, "{}", net.router.ip("neighbor show dev wan0"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for (destination, address, _) in cases {
+        net.neighbor.ip(&format!("address add {address} dev eth0"));
         net.assert_reached(destination);
     }
     net.sluice.assert_conserved();

@@ -8,24 +8,16 @@ mod net;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use net::{Captured, Namespace, Router, Tap, link, wait_until};
+use net::two_links::{INTERFACES, LAN, LAN_MAC, TwoLinks, WAN, WAN_MAC, udp_frame};
+use net::{Captured, Namespace, Router, Tap, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use wire::{MacAddress, checksum, ethernet, ipv4, protocol, udp};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Positions of the far ends in the tap.
-const WAN: usize = 0;
-const LAN: usize = 1;
-
-const WAN_MAC: &str = "02:00:00:00:00:01";
-const LAN_MAC: &str = "02:00:00:00:00:02";
 
 const SHARED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const REMOTE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
@@ -81,16 +73,9 @@ impl Stage {
         if !net::available(test) {
             return None;
         }
-        let (space, far) =
-            (Namespace::new("router").forwards().mute(), Namespace::new("far").mute());
-        link((&space, "wan0", WAN_MAC), (&far, "wan0p", "02:00:00:00:01:01"), 1500);
-        link((&space, "lan0", LAN_MAC), (&far, "lan0p", "02:00:00:00:01:02"), 1500);
-        space.ip("addr add 10.0.0.11/24 dev wan0");
-        space.ip("addr add 10.1.0.1/24 dev lan0");
-        let tap = Tap::new(&far, &["wan0p", "lan0p"]);
-        let interfaces = [("wan0", "outside"), ("lan0", "inside")];
+        let TwoLinks { tap, space, far } = TwoLinks::new();
         let rest = format!("{CONFIG}{rest}");
-        let router = Router::start_with(&space, &interfaces, "\"off\"", "node = \"a\"\n", &rest);
+        let router = Router::start_with(&space, &INTERFACES, "\"off\"", "node = \"a\"\n", &rest);
         prepare(&router);
         Some(Self { tap, router, space, far })
     }
@@ -110,30 +95,11 @@ impl Stage {
         fs::write(self.router.file(name), text).expect("a file");
     }
 
-    fn ask(&self, words: &[&str]) -> Output {
-        self.router.command(words).output().expect("sluice runs")
-    }
-
-    #[track_caller]
-    fn done(&self, words: &[&str]) -> String {
-        let output = self.ask(words);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{words:?}: {said}");
-        String::from_utf8(output.stdout).expect("UTF-8")
-    }
-
-    #[track_caller]
-    fn refused(&self, words: &[&str]) -> String {
-        let output = self.ask(words);
-        assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
-        String::from_utf8(output.stderr).expect("UTF-8")
-    }
-
     /// A plan of a file beside the configuration, with the exit code.
     #[track_caller]
     fn plan(&self, name: &str) -> (Option<i32>, Value) {
         let file = self.router.file(name);
-        let output = self.ask(&["plan", "--json", file.to_str().expect("UTF-8")]);
+        let output = self.router.ask(&["plan", "--json", file.to_str().expect("UTF-8")]);
         let said = String::from_utf8_lossy(&output.stderr);
         let report = serde_json::from_slice(&output.stdout);
         (output.status.code(), report.unwrap_or_else(|error| panic!("{error}: {said}")))
@@ -146,54 +112,20 @@ impl Stage {
     /// What becomes of a packet to a port of the shared address.
     fn owner(&self, port: u16) -> String {
         let text = format!("udp {REMOTE}:53 > {SHARED}:{port}");
-        let answer = self.done(&["explain", "--json", "--in", "wan0", &text]);
+        let answer = self.router.done(&["explain", "--json", "--in", "wan0", &text]);
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
         let steps = answer["packet"]["steps"].as_array().cloned().unwrap_or_default();
         let owner = steps.iter().find_map(|step| step["details"]["owner"].as_str());
         owner.unwrap_or("nobody").to_owned()
     }
-
-    fn received(&self) -> u64 {
-        self.router.status().interfaces.iter().map(|interface| interface.rx_packets).sum()
-    }
-}
-
-/// A UDP packet in a frame to one of the router's interfaces.
-fn udp_frame(mac: &str, source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16)) -> Vec<u8> {
-    let bytes: Vec<u8> =
-        mac.split(':').map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect();
-    let mac = MacAddress(*bytes.first_chunk().expect("six bytes"));
-    let mut frame = vec![0; ethernet::HEADER_LEN];
-    let header = frame.first_chunk_mut().expect("a header");
-    ethernet::write_header(header, mac, MacAddress([2, 0, 0, 0, 1, 1]), ethernet::ETHERTYPE_IPV4);
-    let mut ip = [0; ipv4::HEADER_LEN];
-    ipv4::Ipv4Repr {
-        source: source.0.octets(),
-        destination: destination.0.octets(),
-        protocol: protocol::UDP,
-        ttl: 64,
-        traffic_class: 0,
-        dont_fragment: false,
-        identification: 1,
-        payload_len: 12,
-    }
-    .emit(&mut ip);
-    frame.extend(ip);
-    let mut header = [0; udp::HEADER_LEN];
-    udp::emit_header(&mut header, source.1, destination.1, 12, 0);
-    frame.extend(header);
-    frame.extend([0; 4]);
-    let at = ethernet::HEADER_LEN;
-    assert_eq!(checksum::internet_checksum(&frame[at..at + ipv4::HEADER_LEN]), 0);
-    frame
 }
 
 fn inbound(port: u16) -> Vec<u8> {
-    udp_frame(WAN_MAC, (REMOTE, 53), (SHARED, port))
+    udp_frame(WAN_MAC, (REMOTE, 53), (SHARED, port), &[0; 4])
 }
 
 fn outbound(port: u16) -> Vec<u8> {
-    udp_frame(LAN_MAC, (SHARED, port), (REMOTE, 53))
+    udp_frame(LAN_MAC, (SHARED, port), (REMOTE, 53), &[0; 4])
 }
 
 /// The kinds of the changes, with flows and packets of each.
@@ -212,7 +144,7 @@ fn kinds(report: &Value) -> Vec<(String, u64, u64)> {
 /// Waits until `count` packets have come in at the router.
 #[track_caller]
 fn wait_for(stage: &Stage, count: u64) {
-    wait_until("all packets are received", PATIENCE, || stage.received() >= count);
+    wait_until("all packets are received", PATIENCE, || stage.router.received() >= count);
 }
 
 /// Moves the ports from 2005 on.
@@ -235,7 +167,7 @@ fn a_slice_that_moves_is_foreseen_exactly_and_refused_beyond_a_limit() {
     );
     let old = stage.changed(&[]);
     stage.write("sluice.toml", &stage.changed(&MOVE));
-    let said = stage.refused(&["reload", "--max-changed", "100%"]);
+    let said = stage.router.refused(&["reload", "--max-changed", "100%"]);
     assert!(said.contains("no packet was received yet"), "{said}");
     stage.write("sluice.toml", &old);
 
@@ -273,7 +205,7 @@ fn a_slice_that_moves_is_foreseen_exactly_and_refused_beyond_a_limit() {
         }
         same
     });
-    let text = stage.ask(&["plan", stage.router.file("new.toml").to_str().expect("UTF-8")]);
+    let text = stage.router.ask(&["plan", stage.router.file("new.toml").to_str().expect("UTF-8")]);
     let text = String::from_utf8(text.stdout).expect("UTF-8");
     assert!(text.contains("the last 75 packets, of 25 flows") && text.contains("40.00%"), "{text}");
     let (code, report) = stage.plan("same.toml");
@@ -284,7 +216,7 @@ fn a_slice_that_moves_is_foreseen_exactly_and_refused_beyond_a_limit() {
     stage.write("restart.toml", &stage.changed(&[("cores = [0]", "cores = [1]")]));
     for (name, reason) in [("broken.toml", "\"c\""), ("restart.toml", "workers.cores")] {
         let file = stage.router.file(name);
-        let said = stage.refused(&["plan", file.to_str().expect("UTF-8")]);
+        let said = stage.router.refused(&["plan", file.to_str().expect("UTF-8")]);
         assert!(said.contains(reason), "{said}");
     }
     assert_eq!(stage.generation(), 1);
@@ -292,14 +224,14 @@ fn a_slice_that_moves_is_foreseen_exactly_and_refused_beyond_a_limit() {
     // A limit holds for the reload, whole or not at all.
     stage.write("sluice.toml", &stage.changed(&MOVE));
     for limit in ["39.9%", "0%", "9 flows"] {
-        let said = stage.refused(&["reload", "--max-changed", limit]);
+        let said = stage.router.refused(&["reload", "--max-changed", limit]);
         assert!(said.contains("owner: 5 flows, 15 packets, 20.00%"), "{said}");
         assert!(said.contains("dropped: slice-sender"), "{said}");
     }
     let status = stage.router.status();
     assert_eq!((stage.generation(), status.reloads.refused), (1, 4));
     assert_eq!(stage.owner(2005), "owner web on this machine");
-    let said = stage.done(&["reload", "--max-changed", "10 flows"]);
+    let said = stage.router.done(&["reload", "--max-changed", "10 flows"]);
     assert!(said.contains("in force, configuration 2: slices"), "{said}");
     assert!(said.contains("10 flows, 30 packets, 40.00%"), "{said}");
     assert_eq!(stage.owner(2005), "node b");
@@ -336,15 +268,15 @@ fn without_a_confirmation_the_router_goes_back_under_traffic_and_with_one_it_doe
             }
             sent
         });
-        wait_until("traffic", PATIENCE, || stage.received() > 10);
+        wait_until("traffic", PATIENCE, || stage.router.received() > 10);
         let asked = Instant::now();
-        let said = stage.done(&["reload", "--confirm", "2"]);
+        let said = stage.router.done(&["reload", "--confirm", "2"]);
         assert!(said.contains("going back in 2 s"), "{said}");
         assert_eq!(stage.owner(2005), "node b");
         let status = stage.router.status();
         let pending = status.confirmation.expect("it is shown");
         assert!(pending.seconds_left <= 2 && pending.back_to == 1, "{pending:?}");
-        let text = stage.done(&["status"]);
+        let text = stage.router.done(&["status"]);
         assert!(text.contains("configuration 2 waits for 'sluice confirm'"), "{text}");
         wait_until("it goes back", PATIENCE, || stage.router.status().confirmation.is_none());
         assert!(asked.elapsed() >= Duration::from_secs(2), "{:?}", asked.elapsed());
@@ -365,13 +297,13 @@ fn without_a_confirmation_the_router_goes_back_under_traffic_and_with_one_it_doe
     stage.router.assert_conserved();
 
     // Confirmed in time, it stays.
-    stage.done(&["reload", "--confirm", "2"]);
-    let said = stage.done(&["confirm"]);
+    stage.router.done(&["reload", "--confirm", "2"]);
+    let said = stage.router.done(&["confirm"]);
     assert!(said.contains("configuration 4 is confirmed"), "{said}");
     assert!(!stage.router.file("sluice.toml.confirmed").exists());
     thread::sleep(Duration::from_millis(2500));
     assert_eq!((stage.generation(), stage.owner(2005)), (4, "node b".to_owned()));
-    let said = stage.refused(&["confirm"]);
+    let said = stage.router.refused(&["confirm"]);
     assert!(said.contains("no configuration waits"), "{said}");
 }
 
@@ -384,7 +316,7 @@ fn what_comes_in_between_is_defined() {
     let old = stage.changed(&[]);
     let kept = stage.router.file("sluice.toml.confirmed");
     stage.write("sluice.toml", &stage.changed(&MOVE));
-    stage.done(&["reload", "--confirm", "600"]);
+    stage.router.done(&["reload", "--confirm", "600"]);
     assert!(fs::read_to_string(&kept).expect("it is kept").ends_with(&old));
 
     // A signal is no confirmation.
@@ -397,27 +329,27 @@ fn what_comes_in_between_is_defined() {
     // A broken file leaves all as it is, and what is kept belongs to what is in force.
     let moved = stage.changed(&[]);
     stage.write("sluice.toml", &stage.changed(&[("node = \"b\"", "node = \"c\"")]));
-    stage.refused(&["reload", "--confirm", "600"]);
+    stage.router.refused(&["reload", "--confirm", "600"]);
     assert!(stage.router.status().confirmation.is_some());
     stage.write("sluice.toml", &moved);
 
     // A second one begins its time anew, and goes back to what was confirmed.
     stage.write("sluice.toml", &stage.changed(&OTHER));
-    stage.done(&["reload", "--confirm", "600"]);
+    stage.router.done(&["reload", "--confirm", "600"]);
     assert_eq!(
         (stage.owner(2400), stage.owner(2600)),
         ("owner web on this machine".into(), "node b".into())
     );
     let status = stage.router.status();
     assert_eq!(status.confirmation.expect("it waits").back_to, 1);
-    let said = stage.done(&["confirm", "--cancel"]);
+    let said = stage.router.done(&["confirm", "--cancel"]);
     assert!(said.contains("back to the configuration before"), "{said}");
     assert_eq!(stage.owner(2600), "owner web on this machine");
     assert!(stage.router.status().confirmation.is_none());
 
     // A reload without a time confirms.
-    stage.done(&["reload", "--confirm", "600"]);
-    stage.done(&["reload"]);
+    stage.router.done(&["reload", "--confirm", "600"]);
+    stage.router.done(&["reload"]);
     assert!(stage.router.status().confirmation.is_none());
     assert!(!kept.exists());
     assert_eq!(stage.owner(2600), "node b");
@@ -427,7 +359,7 @@ fn what_comes_in_between_is_defined() {
         "sluice.toml",
         &stage.changed(&[("1024-2500", "1024-1999"), ("2501-65535", "2000-65535")]),
     );
-    stage.done(&["reload", "--confirm", "600"]);
+    stage.router.done(&["reload", "--confirm", "600"]);
     assert_eq!(stage.owner(2400), "node b");
     let Stage { router, space, .. } = &mut stage;
     router.crash_and_start(space);
@@ -440,7 +372,7 @@ fn what_comes_in_between_is_defined() {
     // So does an end that was asked for while it waits; what is in force then waits for nothing, and the
     // file stays what was not confirmed.
     let unconfirmed = stage.changed(&[]);
-    stage.done(&["reload", "--confirm", "600"]);
+    stage.router.done(&["reload", "--confirm", "600"]);
     assert_eq!(stage.owner(2400), "node b");
     for _ in 0..2 {
         let Stage { router, space, .. } = &mut stage;
@@ -450,7 +382,7 @@ fn what_comes_in_between_is_defined() {
         assert_eq!(stage.changed(&[]), unconfirmed);
         assert!(kept.exists());
     }
-    stage.done(&["reload"]);
+    stage.router.done(&["reload"]);
     assert_eq!(stage.owner(2400), "node b");
     assert!(!kept.exists());
     let Stage { router, space, .. } = &mut stage;
@@ -476,7 +408,7 @@ fn plugins_are_foreseen_and_gone_back_to_whatever_becomes_of_their_files() {
     };
     let plain = stage.changed(&[]);
     stage.write("sluice.toml", &(plain.clone() + &plugin(2001)));
-    stage.done(&["reload"]);
+    stage.router.done(&["reload"]);
     for port in 2000..2004 {
         stage.tap.send(WAN, &inbound(port));
     }
@@ -496,11 +428,11 @@ fn plugins_are_foreseen_and_gone_back_to_whatever_becomes_of_their_files() {
     let generation = |stage: &Stage| stage.router.status().plugins[0]["generation"].clone();
     assert_eq!(generation(&stage), 1, "a plan loads nothing");
 
-    stage.done(&["reload", "--confirm", "600"]);
+    stage.router.done(&["reload", "--confirm", "600"]);
     stage.tap.send(WAN, &inbound(2002));
     wait_until("the new rule holds", PATIENCE, || stage.router.drops("plugin") == 2);
     fs::remove_file(stage.router.file("filter.wasm")).expect("a plugin");
-    stage.done(&["confirm", "--cancel"]);
+    stage.router.done(&["confirm", "--cancel"]);
     for port in [2001, 2002] {
         stage.tap.send(WAN, &inbound(port));
     }

@@ -7,16 +7,16 @@ mod common;
 mod net;
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Duration;
 
-use net::{Namespace, Router, Tap, link, wait_until};
+use net::two_links::{INTERFACES, TwoLinks, WAN, WAN_MAC, udp_frame};
+use net::{Namespace, Router, Tap, wait_until};
 use serde_json::Value;
-use wire::{MacAddress, ethernet, ipv4, protocol, udp};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const WAN: usize = 0;
 
 /// A module that gives up at packets to port 7, and at no other.
 const GIVES_UP: &str = r#"(module
@@ -52,17 +52,10 @@ impl Stage {
         if !net::available("commands for plugins") {
             return None;
         }
-        let (space, far) =
-            (Namespace::new("router").forwards().mute(), Namespace::new("far").mute());
-        link((&space, "wan0", "02:00:00:00:00:01"), (&far, "wan0p", "02:00:00:00:01:01"), 1500);
-        link((&space, "lan0", "02:00:00:00:00:02"), (&far, "lan0p", "02:00:00:00:01:02"), 1500);
-        space.ip("addr add 10.0.0.11/24 dev wan0");
-        space.ip("addr add 10.1.0.1/24 dev lan0");
-        let tap = Tap::new(&far, &["wan0p", "lan0p"]);
-        let interfaces = [("wan0", "outside"), ("lan0", "inside")];
+        let TwoLinks { tap, space, far } = TwoLinks::new();
         let rest = "[[neighbor]]\naddress = \"10.1.0.2\"\ninterface = \"lan0\"\n\
                     mac = \"02:00:00:00:00:cc\"\n";
-        let router = Router::start_with(&space, &interfaces, "\"off\"", "", rest);
+        let router = Router::start(&space, &INTERFACES, rest);
         let stage = Self { tap, router, space, _far: far };
         fs::copy(plugins.join("filter.wasm"), stage.file("filter.wasm")).expect("a plugin");
         fs::write(stage.file("rules.toml"), rules(2001)).expect("a file");
@@ -81,70 +74,22 @@ impl Stage {
         self.router.file(name)
     }
 
-    fn ask(&self, words: &[&str]) -> Output {
-        self.router.command(words).output().expect("sluice runs")
-    }
-
-    #[track_caller]
-    fn done(&self, words: &[&str]) -> String {
-        let output = self.ask(words);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{words:?}: {said}\n{}", self.router.log());
-        String::from_utf8(output.stdout).expect("UTF-8")
-    }
-
-    #[track_caller]
-    fn json(&self, words: &[&str]) -> Value {
-        let text = self.done(&[words, &["--json"]].concat());
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-    }
-
-    #[track_caller]
-    fn refused(&self, words: &[&str]) -> String {
-        let output = self.ask(words);
-        assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
-        String::from_utf8(output.stderr).expect("UTF-8")
-    }
-
     /// Sends a packet to each port, and returns how many were dropped by the plugin.
     #[track_caller]
     fn send(&self, ports: &[u16]) -> u64 {
-        let received = |stage: &Self| -> u64 {
-            stage.router.status().interfaces.iter().map(|interface| interface.rx_packets).sum()
-        };
-        let (before, dropped) = (received(self), self.router.drops("plugin"));
+        let (before, dropped) = (self.router.received(), self.router.drops("plugin"));
         for port in ports {
             self.tap.send(WAN, &frame(*port));
         }
         let wanted = before + ports.len() as u64;
-        wait_until("the packets came", PATIENCE, || received(self) >= wanted);
+        wait_until("the packets came", PATIENCE, || self.router.received() >= wanted);
         self.router.drops("plugin") - dropped
     }
 }
 
 fn frame(port: u16) -> Vec<u8> {
-    let mut frame = vec![0; ethernet::HEADER_LEN];
-    let header = frame.first_chunk_mut().expect("a header");
-    let mac = MacAddress([2, 0, 0, 0, 0, 1]);
-    ethernet::write_header(header, mac, MacAddress([2, 0, 0, 0, 1, 1]), ethernet::ETHERTYPE_IPV4);
-    let mut ip = [0; ipv4::HEADER_LEN];
-    ipv4::Ipv4Repr {
-        source: [198, 51, 100, 7],
-        destination: [10, 1, 0, 2],
-        protocol: protocol::UDP,
-        ttl: 64,
-        traffic_class: 0,
-        dont_fragment: false,
-        identification: 1,
-        payload_len: 12,
-    }
-    .emit(&mut ip);
-    frame.extend(ip);
-    let mut header = [0; udp::HEADER_LEN];
-    udp::emit_header(&mut header, 53, port, 12, 0);
-    frame.extend(header);
-    frame.extend([0; 4]);
-    frame
+    let source = (Ipv4Addr::new(198, 51, 100, 7), 53);
+    udp_frame(WAN_MAC, source, (Ipv4Addr::new(10, 1, 0, 2), port), &[0; 4])
 }
 
 fn path(path: &Path) -> &str {
@@ -160,15 +105,17 @@ fn candidates_rollbacks_and_saved_traps_over_the_control_socket() {
     let Some(mut stage) = Stage::new(&plugins) else { return };
     let (filter, other) = (stage.file("filter.wasm"), stage.file("other.toml"));
     assert_eq!(stage.send(&[2000, 2001, 2002]), 1);
-    assert!(stage.refused(&["plugin", "rollback", "filter"]).contains("no generation before"));
-    assert!(stage.refused(&["plugin", "shadow", "filter"]).contains("no candidate"));
-    assert!(stage.refused(&["plugin", "promote", "none"]).contains("no plugin is named"));
+    assert!(
+        stage.router.refused(&["plugin", "rollback", "filter"]).contains("no generation before")
+    );
+    assert!(stage.router.refused(&["plugin", "shadow", "filter"]).contains("no candidate"));
+    assert!(stage.router.refused(&["plugin", "promote", "none"]).contains("no plugin is named"));
 
     // A candidate with other rules: one new drop, one new pass, and nothing happens.
     let words = ["plugin", "load", "--shadow", "filter", path(&filter), "--config", path(&other)];
-    stage.done(&words);
+    stage.router.done(&words);
     assert_eq!(stage.send(&[2000, 2001, 2002, 2003]), 1);
-    let found = stage.json(&["plugin", "shadow", "filter"]);
+    let found = stage.router.json(&["plugin", "shadow", "filter"]);
     assert_eq!((&found["packets"], &found["new_drops"]), (&4.into(), &1.into()), "{found}");
     assert_eq!((&found["new_passes"], &found["others"]), (&1.into(), &0.into()), "{found}");
     let samples: Vec<&str> = found["samples"]
@@ -182,22 +129,22 @@ fn candidates_rollbacks_and_saved_traps_over_the_control_socket() {
     assert!(samples.contains(&packet(2002).as_str()), "{samples:?}");
 
     // Promoted; and back, without compiling.
-    stage.done(&["plugin", "promote", "filter"]);
+    stage.router.done(&["plugin", "promote", "filter"]);
     assert_eq!(stage.send(&[2001, 2002, 2002]), 2);
-    let back = stage.json(&["plugin", "rollback", "filter"]);
+    let back = stage.router.json(&["plugin", "rollback", "filter"]);
     assert_eq!((&back["restores"], &back["compile_us"]), (&1.into(), &0.into()));
     assert_eq!(stage.send(&[2001, 2002, 2002]), 1);
-    let listed = stage.json(&["plugin", "list"]);
+    let listed = stage.router.json(&["plugin", "list"]);
     assert_eq!(
         (&listed[0]["generation"], &listed[0]["before"]["generation"]),
         (&3.into(), &2.into())
     );
-    assert!(stage.done(&["plugin", "list"]).contains("generation 1 again"));
-    stage.done(&["plugin", "load", "--shadow", "filter", path(&filter)]);
-    stage.done(&["plugin", "discard", "filter"]);
+    assert!(stage.router.done(&["plugin", "list"]).contains("generation 1 again"));
+    stage.router.done(&["plugin", "load", "--shadow", "filter", path(&filter)]);
+    stage.router.done(&["plugin", "discard", "filter"]);
 
     // A module that traps: its batch is saved, and traps again without the router.
-    stage.done(&["plugin", "load", "filter", path(&stage.file("gives-up.wasm"))]);
+    stage.router.done(&["plugin", "load", "filter", path(&stage.file("gives-up.wasm"))]);
     stage.send(&[7]);
     let state = stage.file("control.plugins");
     let saved = state.join("traps/filter-4-1.json");
@@ -212,7 +159,7 @@ fn candidates_rollbacks_and_saved_traps_over_the_control_socket() {
     assert!(text.contains(&format!("packet 0 alone: {}", packet(7))), "{text}");
     let other = path(&stage.file("rules.toml")).to_owned();
     assert_eq!(sluice(&["plugin", "replay", &other]).status.code(), Some(1));
-    stage.done(&["plugin", "rollback", "filter"]);
+    stage.router.done(&["plugin", "rollback", "filter"]);
     assert_eq!(stage.send(&[7, 2001]), 1);
 
     // What a file holds, without a router.
@@ -225,7 +172,7 @@ fn candidates_rollbacks_and_saved_traps_over_the_control_socket() {
     let compiled = fs::read_dir(state.join("compiled")).expect("a directory").count();
     assert_eq!(compiled, 2, "the filter and the one that gives up");
     stage.router.crash_and_start(&stage.space);
-    let listed = stage.json(&["plugin", "list"]);
+    let listed = stage.router.json(&["plugin", "list"]);
     assert_eq!((&listed[0]["generation"], &listed[0]["is_held"]), (&1.into(), &false.into()));
     assert_eq!(stage.send(&[2001, 2002]), 1);
     stage.router.assert_conserved();

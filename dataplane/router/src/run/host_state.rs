@@ -148,7 +148,11 @@ impl HostState {
     fn take_neighbor(&mut self, change: &NeighborChange) -> bool {
         let Some(&interface) = self.view.links.get(&change.ifindex) else { return false };
         let key = (interface, change.address);
-        let view = change.neighbor.map(|neighbor| {
+        // One that failed while the kernel was not asked to keep it says nothing of now: the kernel never
+        // looks for it again by itself, and does not forget it either. The next packet asks anew.
+        let known =
+            change.neighbor.filter(|known| known.managed || known.state != NeighborState::Failed);
+        let view = known.map(|neighbor| {
             let state = match neighbor.state {
                 NeighborState::Failed => AdjacencyState::Failed,
                 state if state.is_usable() && neighbor.mac.is_some() => AdjacencyState::Resolved,

@@ -20,20 +20,8 @@ thread_local! {
 pub(crate) fn base() -> V4 {
     let [high, low] = SENDERS.get().to_be_bytes();
     SENDERS.set(SENDERS.get().wrapping_add(1));
-    V4 {
-        version: 4,
-        header_words: None,
-        tos: 0,
-        total_length: None,
-        id: 0x1234,
-        fragment: 0,
-        ttl: 64,
-        protocol: UDP,
-        checksum: None,
-        source: Ipv4Addr::new(198, 18, high, low),
-        destination: Ipv4Addr::new(203, 0, 113, 1),
-        options: Vec::new(),
-    }
+    let source = Ipv4Addr::new(198, 18, high, low);
+    V4 { id: 0x1234, ..V4::new(source, Ipv4Addr::new(203, 0, 113, 1)) }
 }
 
 fn to(destination: &str) -> V4 {

@@ -19,16 +19,7 @@ const SHIM6: u8 = 140;
 
 /// A packet that is forwarded out of port 1.
 pub(crate) fn base() -> V6 {
-    V6 {
-        version: 6,
-        traffic_class: 0,
-        flow_label: 0,
-        payload_length: None,
-        next_header: UDP,
-        hop_limit: 64,
-        source: address("2001:db8:f000::1"),
-        destination: address("2001:db8:100::1"),
-    }
+    V6::new(address("2001:db8:f000::1"), address("2001:db8:100::1"))
 }
 
 fn address(text: &str) -> Ipv6Addr {

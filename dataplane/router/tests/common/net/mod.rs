@@ -9,6 +9,8 @@
 mod namespace;
 mod router;
 mod tap;
+#[allow(dead_code, reason = "few tests have links like these")]
+pub(crate) mod two_links;
 
 #[allow(unused_imports, reason = "some links have one queue, others more")]
 pub(crate) use namespace::{Namespace, link, link_of_queues};

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use control::status::{FrameCounts, NeighborStatus, StatusReport, accounting};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use super::{Namespace, wait_until};
 
@@ -162,6 +163,42 @@ impl Router {
         command
     }
 
+    /// What such a command answers.
+    #[track_caller]
+    pub(crate) fn ask(&self, words: &[&str]) -> Output {
+        self.command(words).output().expect("sluice runs")
+    }
+
+    /// What a command writes that must succeed.
+    #[track_caller]
+    pub(crate) fn done(&self, words: &[&str]) -> String {
+        let output = self.ask(words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {said}\n{}", self.log());
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// The same for one that answers in JSON when it is asked to.
+    #[track_caller]
+    pub(crate) fn json(&self, words: &[&str]) -> Value {
+        let text = self.done(&[words, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// What a command says that must be refused.
+    #[track_caller]
+    pub(crate) fn refused(&self, words: &[&str]) -> String {
+        let output = self.ask(words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    }
+
+    /// Packets received on all interfaces.
+    #[track_caller]
+    pub(crate) fn received(&self) -> u64 {
+        self.status().interfaces.iter().map(|interface| interface.rx_packets).sum()
+    }
+
     /// Stops it as an operator would who starts it again: the classifier stays.
     pub(crate) fn stop(mut self) {
         self.keeps_pins = true;
@@ -175,10 +212,7 @@ impl Router {
     /// Has it read its configuration again, which it writes a line about.
     #[track_caller]
     pub(crate) fn reload(&self) {
-        let mut command = Command::new(SLUICE);
-        command.args(["reload", "--socket"]).arg(self.socket());
-        let output = command.output().expect("the router can be asked");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.done(&["reload"]);
     }
 
     /// Kilobytes of memory that it holds.
