@@ -97,6 +97,20 @@ fn polluted_too(mut bench: impl FnMut(&str)) {
     }
 }
 
+/// The processor's best instructions, and fewer.
+fn sets() -> Vec<(&'static str, Instructions)> {
+    let mut sets = vec![("", Instructions::best())];
+    if Instructions::avx512().is_some()
+        && let Some(avx2) = Instructions::avx2()
+    {
+        sets.push(("+avx2", avx2));
+    }
+    if Instructions::avx2().is_some() {
+        sets.push(("+portable", Instructions::PORTABLE));
+    }
+    sets
+}
+
 fn fib4(criterion: &mut Criterion) {
     let routes = Routes::full();
     for size in SIZES {
@@ -113,21 +127,23 @@ fn fib4(criterion: &mut Criterion) {
             let addresses = destinations::v4(spread, &some);
             let name = format!("fib4/{}", spread.name());
             polluted_too(|suffix| {
-                let mut group = group(criterion, &name);
-                for batch in BATCHES {
-                    let name = format!("{}{suffix}", size_name(size));
-                    bench_batches(
-                        &mut group,
-                        &name,
-                        batch,
-                        &addresses,
-                        RouteId::NONE,
-                        |from, to| {
-                            fib.lookup_batch(from, to);
-                        },
-                    );
+                for &(set, instructions) in &sets() {
+                    let mut group = group(criterion, &name);
+                    for batch in BATCHES {
+                        let name = format!("{}{set}{suffix}", size_name(size));
+                        bench_batches(
+                            &mut group,
+                            &name,
+                            batch,
+                            &addresses,
+                            RouteId::NONE,
+                            |from, to| {
+                                fib.lookup_batch_by(instructions, from, to);
+                            },
+                        );
+                    }
+                    group.finish();
                 }
-                group.finish();
             });
         }
     }
@@ -145,15 +161,10 @@ fn fib6(criterion: &mut Criterion) {
             fib.bytes(),
             fib.bytes() as f64 / some.len() as f64
         );
-        let mut sets = vec![("", fib.clone())];
-        if Instructions::avx512().is_some()
-            && let Some(avx2) = Instructions::avx2()
-        {
-            sets.push(("+avx2", fib.with_instructions(avx2)));
-        }
-        if Instructions::avx2().is_some() {
-            sets.push(("+portable", fib.with_instructions(Instructions::PORTABLE)));
-        }
+        let sets: Vec<_> = sets()
+            .into_iter()
+            .map(|(set, instructions)| (set, fib.with_instructions(instructions)))
+            .collect();
         for spread in Spread::ALL {
             let addresses = destinations::v6(spread, &some);
             let name = format!("fib6/{}", spread.name());

@@ -15,7 +15,7 @@ impl RouteId {
     pub const NONE: Self = Self(u16::MAX);
 
     /// The highest id that a route can name, so 65,279 next-hop groups: the IPv4 table has 16-bit
-    /// entries, of whose values one is a miss and 256 are its own.
+    /// values, of which one is a miss and 256 are its own.
     pub const MAX: Self = Self(u16::MAX - 257);
 
     /// Whether no route covers the address.
@@ -41,7 +41,7 @@ impl Default for RouteId {
     }
 }
 
-/// Why a forwarding table could not be built or changed. The table in force stays as it was.
+/// Why a forwarding table could not be built or changed. What is in force stays in force.
 #[derive(Debug, thiserror::Error)]
 pub enum FibError {
     /// A route names an id above [`RouteId::MAX`].
@@ -60,20 +60,17 @@ pub enum FibError {
         /// Length of the other one.
         length: u8,
     },
-    /// The IPv4 table has no room for the blocks of 256 addresses that hold routes longer than /24.
+    /// The IPv4 table has no room for another block.
     #[error(
-        "{groups} /24 blocks hold routes longer than /24; of the {slots} slots of the IPv4 table \
-         {free} are free, and {needed} are needed"
+        "the IPv4 table has no room for {needed} bytes more: blocks have {taken} bytes of {max}"
     )]
-    TooManyGroups {
-        /// /24 blocks that hold longer routes.
-        groups: usize,
-        /// Slots that no /16 has.
-        free: usize,
-        /// Slots that were asked for: a power of two, side by side, for each /16.
+    Fib4Full {
+        /// Bytes of the block.
         needed: usize,
-        /// Slots in all, [`Fib4::SLOTS`](crate::Fib4::SLOTS).
-        slots: usize,
+        /// Bytes that blocks have, in pieces of other sizes between which there may be room.
+        taken: usize,
+        /// Bytes in all, [`Fib4::BLOCK_BYTES_MAX`](crate::Fib4::BLOCK_BYTES_MAX).
+        max: usize,
     },
     /// More routes than the table's indices hold.
     #[error("more than {max} IPv6 routes")]

@@ -2,19 +2,19 @@
 
 mod common;
 
-use common::{Random, cases, edges4, holds4, linear, net4, publisher, real_routes};
+use common::{Random, by_each_set, cases, edges4, holds4, linear, net4, publisher, real_routes};
 use ipnet::Ipv4Net;
 use proptest::prelude::*;
 use tables::{Fib4, Fib4Writer, FibError, RouteId};
 
 fn assert_same_as_linear(fib: &Fib4, routes: &[(Ipv4Net, RouteId)], addresses: &[u32]) {
-    let mut results = vec![RouteId(7); addresses.len()];
-    fib.lookup_batch(addresses, &mut results);
-    for (&address, &result) in addresses.iter().zip(&results) {
-        let want = linear(routes, address, holds4);
-        let shown = std::net::Ipv4Addr::from(address);
-        assert_eq!(result, want, "batch look-up of {shown} in {routes:?}");
-        assert_eq!(fib.lookup(address), want, "look-up of {shown} in {routes:?}");
+    for (set, results) in by_each_set(fib, addresses) {
+        for (&address, &result) in addresses.iter().zip(&results) {
+            let want = linear(routes, address, holds4);
+            let shown = std::net::Ipv4Addr::from(address);
+            assert_eq!(result, want, "batch look-up of {shown} by {set:?} in {routes:?}");
+            assert_eq!(fib.lookup(address), want, "look-up of {shown} in {routes:?}");
+        }
     }
 }
 
@@ -89,49 +89,54 @@ fn of_equal_prefixes_the_later_counts() {
 fn lengths_around_a_stage() {
     let routes = [(net4(0x0a00_0000, 8), RouteId(1)), (net4(0x0a00_0080, 25), RouteId(2))];
     let fib = Fib4::build(routes).unwrap();
-    for length in [0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1_000] {
+    for length in [0, 1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1_000] {
         let addresses: Vec<u32> = (0..length).map(|n| 0x0a00_0000 + n * 3).collect();
         assert_same_as_linear(&fib, &routes, &addresses);
     }
 }
 
-/// A route longer than /24 in each of the first `of_each` blocks of the first `regions` /16s.
-fn long_routes(regions: u32, of_each: u32) -> impl Iterator<Item = (Ipv4Net, RouteId)> {
-    (0..regions).flat_map(move |region| {
-        (0..of_each).map(move |block| (net4(region << 16 | block << 8 | 0x40, 26), RouteId::MAX))
-    })
-}
-
-fn assert_groups(fib: &Fib4, regions: u32, of_each: u32) {
-    assert_eq!(fib.groups(), (regions * of_each) as usize);
-    for region in 0..regions {
-        for block in 0..of_each {
-            let block = region << 16 | block << 8;
-            let found = [0x3f, 0x40, 0x7f, 0x80].map(|address| fib.lookup(block | address));
-            assert_eq!(found, [RouteId::NONE, RouteId::MAX, RouteId::MAX, RouteId::NONE]);
+/// All there is of a block: a route of its own for each /24 of a /18 that has longer ones, and for each
+/// address of some.
+#[test]
+fn blocks_with_as_many_groups_and_values_as_there_can_be() {
+    let first = 0x0a00_4000_u32;
+    let mut routes = vec![(net4(first, 17), RouteId::MAX)];
+    for block in 0..64 {
+        routes.push((net4(first | block << 8, 24), RouteId(block as u16)));
+        routes.push((net4(first | block << 8 | (block * 4), 32), RouteId(100 + block as u16)));
+    }
+    routes.extend((0..256).map(|last| (net4(first | last, 32), RouteId(1_000 + last as u16))));
+    routes.extend((0..64).map(|n| (net4(first | 0x100 | (n * 4), 30), RouteId(2_000 + n as u16))));
+    let fib = Fib4::build(routes.iter().copied()).unwrap();
+    assert_eq!(fib.groups(), 64);
+    let addresses: Vec<u32> = (first - 300..first + (1 << 14) + 300).collect();
+    for (set, results) in by_each_set(&fib, &addresses) {
+        let trie: prefix_trie::PrefixMap<Ipv4Net, RouteId> =
+            routes.iter().map(|&(prefix, id)| (prefix.trunc(), id)).collect();
+        for (&address, &result) in addresses.iter().zip(&results) {
+            let want = trie.get_lpm(&net4(address, 32)).map_or(RouteId::NONE, |(_, &id)| id);
+            assert_eq!(result, want, "{} by {set:?}", std::net::Ipv4Addr::from(address));
         }
     }
 }
 
-/// Whole /16s use every slot; with one group in each of more /16s than that there are half as many at
-/// the least.
+/// A host route in each of the first `blocks` /24s, no two alike around.
+fn hosts(blocks: u32) -> impl Iterator<Item = (Ipv4Net, RouteId)> {
+    (0..blocks).map(|block| (net4(block << 8 | 0x40, 32), RouteId((block % 60_000) as u16)))
+}
+
+/// Two million host routes of which no two share a /24, and a clear answer to too many.
 #[test]
-fn as_many_groups_as_there_are_slots() {
-    let full = (Fib4::SLOTS / 256) as u32;
-    assert_groups(&Fib4::build(long_routes(full, 256)).expect("at the limit"), full, 256);
-
-    let error = Fib4::build(long_routes(full, 256).chain([(net4(u32::MAX, 32), RouteId(0))]))
-        .expect_err("one too many");
-    assert_eq!(
-        error.to_string(),
-        "524289 /24 blocks hold routes longer than /24; of the 524288 slots of the IPv4 table 524288 \
-         are free, and 524289 are needed"
-    );
-
-    // 129 groups take 256 slots.
-    assert_groups(&Fib4::build(long_routes(full, 129)).expect("at the limit"), full, 129);
-    let error = Fib4::build(long_routes(full + 1, 129)).expect_err("one too many");
-    assert!(matches!(error, FibError::TooManyGroups { slots: Fib4::SLOTS, .. }), "{error}");
+fn as_many_host_routes_as_there_is_room_for() {
+    let fib = Fib4::build(hosts(1 << 21)).expect("within the limits");
+    assert_eq!(fib.groups(), 1 << 21);
+    for block in (0..1 << 21).step_by(61) {
+        let found = [0x3f, 0x40, 0x41].map(|address| fib.lookup(block << 8 | address));
+        assert_eq!(found, [RouteId::NONE, RouteId((block % 60_000) as u16), RouteId::NONE]);
+    }
+    let error = Fib4::build(hosts(1 << 23)).expect_err("too many");
+    assert!(matches!(error, FibError::Fib4Full { max: Fib4::BLOCK_BYTES_MAX, .. }), "{error}");
+    assert!(error.to_string().starts_with("the IPv4 table has no room for "), "{error}");
 }
 
 /// A full Internet table and 65,536 shared addresses of one's own, no two in one /24, with as many
@@ -180,9 +185,7 @@ fn a_full_table_and_scattered_addresses() {
         .flat_map(|&(prefix, _)| edges4(prefix))
         .chain((0..500_000).map(|_| random.next() as u32))
         .collect();
-    for table in [&*fib, &built] {
-        let mut results = vec![RouteId::NONE; addresses.len()];
-        table.lookup_batch(&addresses, &mut results);
+    for (_, results) in [&*fib, &built].iter().flat_map(|table| by_each_set(table, &addresses)) {
         for (&address, &result) in addresses.iter().zip(&results) {
             let want = trie.get_lpm(&net4(address, 32)).map_or(RouteId::NONE, |(_, &id)| id);
             assert_eq!(result, want, "{}", std::net::Ipv4Addr::from(address));
@@ -238,11 +241,14 @@ fn full_internet_table() {
         .flat_map(|&(prefix, _)| edges4(prefix))
         .chain((0..1_000_000).map(|_| random.next() as u32))
         .collect();
-    let mut results = vec![RouteId::NONE; addresses.len()];
-    fib.lookup_batch(&addresses, &mut results);
-    for (&address, &result) in addresses.iter().zip(&results) {
-        let want = trie.get_lpm(&net4(address, 32)).map_or(RouteId::NONE, |(_, &id)| id);
-        assert_eq!(result, want, "{}", std::net::Ipv4Addr::from(address));
+    let want: Vec<RouteId> = addresses
+        .iter()
+        .map(|&address| trie.get_lpm(&net4(address, 32)).map_or(RouteId::NONE, |(_, &id)| id))
+        .collect();
+    for (set, results) in by_each_set(&fib, &addresses) {
+        for ((&address, &result), &want) in addresses.iter().zip(&results).zip(&want) {
+            assert_eq!(result, want, "{} by {set:?}", std::net::Ipv4Addr::from(address));
+        }
     }
     let sample: Vec<u32> =
         (0..500).map(|_| addresses[random.below(addresses.len() as u64) as usize]).collect();

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{Random, edges4, net4, publisher, real_routes};
+use common::{Random, by_each_set, edges4, net4, publisher, real_routes};
 use ipnet::Ipv4Net;
 use prefix_trie::PrefixMap;
 use tables::{Fib4Writer, FibError, Publisher, Reader, RouteId};
@@ -50,12 +50,13 @@ impl Pair {
     fn check(&self, addresses: impl IntoIterator<Item = u32>) {
         let addresses: Vec<u32> = addresses.into_iter().collect();
         let table = self.writer.table();
-        let mut results = vec![RouteId(7); addresses.len()];
-        table.lookup_batch(&addresses, &mut results);
-        for (&address, &result) in addresses.iter().zip(&results) {
-            let shown = std::net::Ipv4Addr::from(address);
-            assert_eq!(result, self.want(address), "{shown}");
-            assert_eq!(table.lookup(address), result, "{shown}");
+        let want: Vec<RouteId> = addresses.iter().map(|&address| self.want(address)).collect();
+        for (set, results) in by_each_set(&table, &addresses) {
+            for ((&address, &result), &want) in addresses.iter().zip(&results).zip(&want) {
+                let shown = std::net::Ipv4Addr::from(address);
+                assert_eq!(result, want, "{shown} by {set:?}");
+                assert_eq!(table.lookup(address), result, "{shown}");
+            }
         }
     }
 
@@ -187,9 +188,9 @@ fn what_is_around_shows_again() {
     }
 }
 
-/// A /16 whose 256 blocks all have groups: one that comes and goes within a grace period needs no more.
+/// A /16 whose 256 blocks all have longer prefixes, some of which come and go within a grace period.
 #[test]
-fn a_full_region_flaps_without_a_grace_period() {
+fn longer_prefixes_flap_without_a_grace_period() {
     let mut pair = Pair::new([]);
     for block in 0..256 {
         pair.insert(net4(0x0a00_0000 | block << 8 | 1, 32), RouteId(1));
@@ -212,21 +213,41 @@ fn a_full_region_flaps_without_a_grace_period() {
 }
 
 #[test]
-fn slots_come_back_when_every_reader_has_passed() {
+fn blocks_come_back_when_every_reader_has_passed() {
     let mut pair = Pair::new([]);
     let mut other = pair.publisher.reader();
     let empty = pair.writer.table().bytes();
     let prefix = net4(0x0a00_0001, 32);
     pair.insert(prefix, RouteId(1));
-    assert_eq!(pair.writer.table().bytes(), empty + 512);
+    let one = pair.writer.table().bytes();
+    assert!(one > empty);
     pair.remove(prefix);
     for _ in 0..3 {
         pair.turn();
     }
-    assert_eq!((pair.writer.table().bytes(), pair.writer.retired()), (empty + 512, 1));
+    assert_eq!((pair.writer.table().bytes(), pair.writer.retired()), (one, 2));
     other.refresh();
     pair.turn();
     assert_eq!((pair.writer.table().bytes(), pair.writer.retired()), (empty, 0));
+}
+
+/// A route that leads elsewhere changes in place: nothing is taken out, whatever its length.
+#[test]
+fn another_next_hop_takes_no_room() {
+    let mut pair = Pair::new([(net4(0x0a00_0000, 8), RouteId(1))]);
+    for length in [20, 24, 27, 32] {
+        pair.insert(net4(0x0a01_0203, length), RouteId(u16::from(length)));
+    }
+    pair.turn();
+    pair.turn();
+    let bytes = pair.writer.table().bytes();
+    for id in 100..200 {
+        for length in [20, 24, 27, 32] {
+            pair.insert(net4(0x0a01_0203, length), RouteId(id + u16::from(length)));
+        }
+        pair.check(0x0a01_0000..0x0a01_1000);
+    }
+    assert_eq!((pair.writer.table().bytes(), pair.writer.retired()), (bytes, 0));
 }
 
 #[test]
@@ -250,26 +271,36 @@ fn refusals_change_nothing() {
     assert_eq!(pair.writer.table().groups(), 0);
 }
 
-/// In the end slots run out, with an error and without harm, and taking something out makes room.
+/// In the end room runs out, with an error and without harm, and taking something out makes room.
 #[test]
-fn running_out_of_slots() {
-    let host = |region: u32, block: u32| net4(region << 16 | block << 8 | 9, 32);
-    let regions = (tables::Fib4::SLOTS / 256) as u32;
-    let all = (0..regions).flat_map(|region| (0..256).map(move |block| (region, block)));
-    let mut pair = Pair::new(all.map(|(region, block)| (host(region, block), RouteId(5))));
-    assert_eq!(pair.writer.table().groups(), tables::Fib4::SLOTS);
-    let one_more = host(regions, 0);
-    let error = pair.writer.insert(one_more, RouteId(6)).unwrap_err();
-    assert!(error.to_string().contains("0 are free, and 1 are needed"), "{error}");
-    assert_eq!(pair.writer.table().lookup(one_more.network().to_bits()), RouteId::NONE);
-    for block in 0..256 {
-        pair.remove(host(3, block));
+fn running_out_of_room() {
+    // Each /24 differs from its neighbours and holds 128 runs, so that it takes 70 words.
+    let hosts = |block: u32| (0..64).map(move |host| net4((block << 8) + host * 4 + 1, 32));
+    let mut pair = Pair::new((0..180_000).flat_map(hosts).map(|prefix| (prefix, RouteId(5))));
+    let mut block = 180_000;
+    let error = 'full: loop {
+        for prefix in hosts(block) {
+            if let Err(error) = pair.writer.insert(prefix, RouteId(6)) {
+                break 'full error;
+            }
+            pair.routes.insert(prefix, RouteId(6));
+        }
+        pair.turn();
+        block += 1;
+    };
+    assert!(matches!(error, FibError::Fib4Full { .. }), "{error}");
+    let kept = (block - 2) << 8..block << 8;
+    pair.check(kept.clone());
+    for prefix in (0..64).flat_map(hosts) {
+        pair.remove(prefix);
+        pair.turn();
     }
-    assert!(pair.writer.insert(one_more, RouteId(6)).is_err(), "readers may still be in them");
     pair.turn();
-    pair.turn();
-    pair.insert(one_more, RouteId(6));
-    pair.check([one_more.network().to_bits()]);
+    for prefix in hosts(block) {
+        pair.insert(prefix, RouteId(6));
+        pair.turn();
+    }
+    pair.check(kept.chain(block << 8..(block + 1) << 8));
 }
 
 /// Three threads read while one changes: prefixes around others come and go, groups are made, moved,

@@ -18,6 +18,9 @@ use super::rib::Rib;
 const PATCHED_AT_ONCE_MAX: usize = 256;
 /// Patches that a table may have: with more, it is built anew at once.
 const PATCHES_MAX: usize = 4096;
+/// Changes of IPv4 after which what they took out is made available again, so that a change of all routes
+/// needs little more room than the routes.
+const CHANGES_PER_RECLAIM: usize = 4096;
 /// How long a table stays patched. Shorter has it built anew for each host that appears, longer lets packets
 /// pay for two look-ups.
 const PATCHED_FOR: Duration = Duration::from_millis(500);
@@ -99,28 +102,49 @@ impl Fibs {
     ) -> Result<bool, PublicationError> {
         // What is new before what goes, so that a prefix that gives way finds the one around it.
         let (told, gone) = rib.due4();
-        for (prefix, route) in told {
-            match self.v4.insert(prefix, route) {
-                Ok(()) => rib.settle4(prefix),
-                Err(FibError::TooManyGroups { .. }) => {
-                    self.v4.reclaim(publisher);
-                    if self.v4.insert(prefix, route).is_ok() {
-                        rib.settle4(prefix);
-                        continue;
-                    }
-                    // Packed anew there may be room.
-                    self.v4 = Fib4Writer::build(rib.routes4())?;
-                    rib.settle_all4();
-                    return Ok(true);
-                }
-                Err(error) => return Err(error.into()),
+        for (n, (prefix, route)) in told.into_iter().enumerate() {
+            if !self.change4(publisher, n, |table| table.insert(prefix, route))? {
+                return self.build4(rib);
             }
+            rib.settle4(prefix);
         }
-        for prefix in gone {
-            self.v4.remove(prefix, rib.parent4(prefix))?;
+        for (n, prefix) in gone.into_iter().enumerate() {
+            let parent = rib.parent4(prefix);
+            if !self.change4(publisher, n, |table| table.remove(prefix, parent))? {
+                return self.build4(rib);
+            }
             rib.settle4(prefix);
         }
         self.v4.reclaim(publisher);
         Ok(false)
+    }
+
+    /// One change of many, the n-th. False if there is no room for it, but may be in a table built anew.
+    fn change4(
+        &mut self,
+        publisher: &mut Publisher,
+        n: usize,
+        change: impl Fn(&mut Fib4Writer) -> Result<(), FibError>,
+    ) -> Result<bool, PublicationError> {
+        if n % CHANGES_PER_RECLAIM == CHANGES_PER_RECLAIM - 1 {
+            self.v4.reclaim(publisher);
+        }
+        match change(&mut self.v4) {
+            Err(FibError::Fib4Full { .. }) => {
+                self.v4.reclaim(publisher);
+                match change(&mut self.v4) {
+                    Err(FibError::Fib4Full { .. }) => Ok(false),
+                    done => Ok(done.map(|()| true)?),
+                }
+            }
+            done => Ok(done.map(|()| true)?),
+        }
+    }
+
+    /// Packs all routes anew; true, as there is a table to be published.
+    fn build4(&mut self, rib: &mut Rib) -> Result<bool, PublicationError> {
+        self.v4 = Fib4Writer::build(rib.routes4())?;
+        rib.settle_all4();
+        Ok(true)
     }
 }

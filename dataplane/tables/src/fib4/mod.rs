@@ -1,106 +1,126 @@
-//! The IPv4 forwarding table: DIR-24-8 with 16-bit entries, changed in place.
+//! The IPv4 forwarding table: runs of equal answers in two levels, changed in place.
 //!
 //! ```text
-//!   destination      aaaaaaaa bbbbbbbb cccccccc dddddddd
+//!   destination      aaaaaaaa bbbbbbbb cc | cccccc | dd | dddddd
+//!                     18 bits               place    quarter  place
 //!
-//!   first [a b c]    0                  miss
-//!   (32 MiB)         1 ..= 65,279       RouteId + 1
-//!                    65,280 ..= 65,535  group n of the /16 a.b: a /24 that holds longer prefixes
-//!                          | n
-//!   bases [a b] ---------> + ---> slot
-//!   (256 KiB)                       |
-//!   second [slot || d]            0, or RouteId + 1
-//!   (512 bytes a slot)
+//!   index [18 bits]   an entry: a route, or where a block is
+//!   (1 MiB)              |
+//!                        v  the answers of 64 places
+//!   block   [.. entries of groups][bitmap][values]
+//!                    ^               |       n-th: a route, or a group
+//!                    |               +- n = places up to this one that differ from the one before
+//!                    +- group g: four entries, one for each 64 of its 256 addresses
+//!                          +-> a route, or where a block is, whose places are single addresses
 //! ```
 //!
-//! A /16 holds 256 blocks of /24, so 256 codes name a group within its /16 whatever the number of
-//! groups in all, and entries stay at 16 bits: half the cache lines of 32-bit ones. Where the groups of
-//! a /16 begin does not depend on the entry, so that both are loaded at once. (P. Gupta, S. Lin, N.
-//! McKeown, "Routing Lookups in Hardware at Memory Access Speeds", INFOCOM 1998, but for `bases`.)
+//! A block stores each run of equal answers once, so that a full Internet table of a million routes
+//! takes 2.6 MiB and the caches near the core hold most of what packets ask for. What is written out for
+//! every /24 (DIR-24-8 of P. Gupta, S. Lin, N. McKeown, "Routing Lookups in Hardware at Memory Access
+//! Speeds", INFOCOM 1998) takes 52 MB and twice the time, all of it spent waiting for the last cache
+//! level. (The bitmap is that of M. Degermark, A. Brodnik, S. Carlsson, S. Pink, "Small Forwarding Tables
+//! for Fast Routing Lookups", SIGCOMM 1997.)
 //!
-//! Limits: next-hop groups up to [`RouteId::MAX`]; [`Fib4::SLOTS`] slots. The groups of a /16 take a
-//! power of two of slots, side by side: wherever they are, half as many groups as slots fit a table that
-//! is built at once. One that grows route by route holds two chunks of a /16 while the larger one takes
-//! over; a table that is refused for it may still be built anew.
+//! Limits: next-hop groups up to [`RouteId::MAX`]; [`Fib4::BLOCK_BYTES_MAX`] of blocks, which is 50 times
+//! what a full Internet table takes, and 2 million host routes of which no two share a /24.
 //!
-//! Invariants: a group's entries are never groups. Whoever reads an entry finds what it names:
-//! a group is filled before an entry names it, a slot is used again only when every worker has been
-//! between two turns since ([`Publisher`](crate::Publisher)). Memory that was never written is a miss.
+//! Invariants: a block's bitmap and the places of its groups never change: another one takes over by one
+//! store of the entry. Whoever reads an entry finds what it names: a block is filled before an entry names
+//! it, its words are used again only when every worker has been between two turns since
+//! ([`Publisher`](crate::Publisher)). All sets of instructions give the same answers.
 //!
-//! Memory: 32 MiB, of which a block of 2 MiB is real only where routes touch it, and 512 bytes for
-//! each slot; [`Fib4::bytes`] says how much. The writer keeps half as much again for itself.
+//! Memory: [`Fib4::bytes`]. The writer keeps 16 MiB for itself, and 256 bytes for each /24 that holds
+//! longer prefixes.
 
-mod slots;
+mod block;
+mod room;
 mod writer;
 
 use std::fmt;
 
 use ipnet::Ipv4Net;
 
-use crate::hardware::{Memory, prefetch};
-use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::hardware::{Count, Instructions, Memory, Work, prefetch, run};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::{FibError, RouteId};
 
 pub use writer::Fib4Writer;
 
 /// How an address divides into positions.
 #[cfg(not(loom))]
-mod shape {
-    /// First bits of an address, by which the first level is indexed.
-    pub(super) const FIRST_BITS: u32 = 24;
-    /// The bits that follow them, by which a group is indexed.
-    pub(super) const SECOND_BITS: u32 = 8;
-    /// First bits of an address that the groups of one region share.
-    pub(super) const REGION_BITS: u32 = 16;
-    /// Slots of the second level.
-    pub(super) const SLOTS: usize = 1 << 19;
+pub(crate) mod shape {
+    /// First bits of an address, by which the index is read.
+    pub(crate) const INDEX_BITS: u32 = 18;
+    /// The bits that follow them: the place in a block.
+    pub(crate) const PLACE_BITS: u32 = 6;
+    /// The bits that follow those: the quarter of a group.
+    pub(crate) const QUARTER_BITS: u32 = 2;
+    /// The last bits: the place in a block of a group.
+    pub(crate) const INNER_BITS: u32 = 6;
+    /// Binary logarithm of the words that blocks share.
+    pub(crate) const WORD_BITS: u32 = 24;
 }
 
 /// A table so small that all interleavings of a change and a look-up can be run.
 #[cfg(loom)]
-mod shape {
-    pub(super) const FIRST_BITS: u32 = 2;
-    pub(super) const SECOND_BITS: u32 = 1;
-    pub(super) const REGION_BITS: u32 = 1;
-    pub(super) const SLOTS: usize = 4;
+pub(crate) mod shape {
+    pub(crate) const INDEX_BITS: u32 = 1;
+    pub(crate) const PLACE_BITS: u32 = 1;
+    pub(crate) const QUARTER_BITS: u32 = 0;
+    pub(crate) const INNER_BITS: u32 = 1;
+    pub(crate) const WORD_BITS: u32 = 5;
 }
 
-use shape::{FIRST_BITS, REGION_BITS, SECOND_BITS, SLOTS};
+use shape::{INDEX_BITS, INNER_BITS, PLACE_BITS, QUARTER_BITS, WORD_BITS};
 
-/// Entries of the first level.
-const FIRST: usize = 1 << FIRST_BITS;
+/// Entries of the index.
+pub(crate) const INDEX: usize = 1 << INDEX_BITS;
+/// Words that blocks share.
+pub(crate) const WORDS: usize = 1 << WORD_BITS;
+/// Places of a block.
+const PLACES: usize = 1 << PLACE_BITS;
 /// Entries of a group.
-const GROUP: usize = 1 << SECOND_BITS;
-/// Groups that a region can have.
-const REGION_GROUPS: usize = 1 << (FIRST_BITS - REGION_BITS);
+const QUARTERS: usize = 1 << QUARTER_BITS;
+/// Words that hold them, two to a word.
+pub(crate) const GROUP_WORDS: usize = QUARTERS.div_ceil(2);
+/// Places of a block of a group.
+const INNER_PLACES: usize = 1 << INNER_BITS;
+/// Addresses of a group.
+const GROUP: usize = QUARTERS * INNER_PLACES;
 
-/// What an entry holds when no route covers it.
+/// Values of a word.
+pub(crate) const VALUES_OF_WORD: usize = 4;
+
+/// In an entry: the rest says where a block is. Without it, it is a code.
+pub(crate) const BLOCK: u32 = 1 << 31;
+
+/// What a code is when no route covers the address; else it is a route's id and one.
 const MISS: u16 = 0;
-/// The first code of a group.
-const FIRST_GROUP: u16 = RouteId::MAX.0 + 2;
+/// The first code of a group, which only values of blocks have.
+pub(crate) const FIRST_GROUP: u16 = RouteId::MAX.0 + 2;
 
-const _: () = assert!(u16::MAX as usize - FIRST_GROUP as usize + 1 >= REGION_GROUPS);
+const _: () = assert!(u16::MAX as usize - FIRST_GROUP as usize + 1 >= PLACES);
+const _: () = assert!(WORD_BITS < 31 && INNER_PLACES <= 64 && PLACES <= 64);
 
-/// Addresses whose first level is read before the second level of any.
-const STAGE: usize = 64;
+/// Addresses whose index is read before the blocks of any.
+pub(crate) const STAGE: usize = 64;
 
 /// An IPv4 longest-prefix-match table, which [`Fib4Writer`] changes while others read. See the module's
 /// head for its shape.
 ///
 /// Addresses are `u32` in host order: 192.0.2.1 is `0xc000_0201`.
 pub struct Fib4 {
-    first: Memory<AtomicU16, FIRST>,
-    bases: Memory<AtomicU32, { 1 << REGION_BITS }>,
-    second: Memory<AtomicU16, { SLOTS * GROUP }>,
-    /// /24 blocks that hold longer prefixes, and slots that regions have; for status output alone.
+    index: Memory<AtomicU32, INDEX>,
+    words: Memory<AtomicU64, WORDS>,
+    instructions: Instructions,
+    /// /24 blocks that hold longer prefixes, and words that blocks have; for status output alone.
     groups: AtomicU64,
-    slots: AtomicU64,
+    words_taken: AtomicU64,
 }
 
 impl Fib4 {
-    /// Slots of the second level: eight times what a full Internet table with 65,536 scattered host
-    /// routes needs. Each is 512 bytes of address space, and of memory once it is used.
-    pub const SLOTS: usize = SLOTS;
+    /// Bytes that blocks have at most, of address space at first, and of memory once they are used.
+    pub const BLOCK_BYTES_MAX: usize = WORDS * size_of::<u64>();
 
     /// Builds a table that is not changed any more. Of two routes for the same prefix the later counts;
     /// bits of an address beyond its prefix length are ignored.
@@ -113,11 +133,11 @@ impl Fib4 {
 
     fn empty() -> Result<Self, FibError> {
         Ok(Self {
-            first: Memory::new()?,
-            bases: Memory::new()?,
-            second: Memory::new()?,
+            index: Memory::new()?,
+            words: Memory::new()?,
+            instructions: Instructions::best(),
             groups: AtomicU64::new(0),
-            slots: AtomicU64::new(0),
+            words_taken: AtomicU64::new(0),
         })
     }
 
@@ -126,19 +146,9 @@ impl Fib4 {
     #[inline]
     #[must_use]
     pub fn lookup(&self, destination: u32) -> RouteId {
-        // Acquire, here and below: what an entry names was written before the entry.
-        let code = self.first.cells()[first_index(destination)].load(Ordering::Acquire);
-        if code < FIRST_GROUP { decode(code) } else { self.lookup_second(code, destination) }
-    }
-
-    /// The second half of a look-up, for an entry that is the code of a group.
-    #[inline(always)]
-    fn lookup_second(&self, code: u16, destination: u32) -> RouteId {
-        // After the entry: the slots of a region are full before one of their groups is named.
-        let base = self.bases.cells()[region_index(destination)].load(Ordering::Acquire);
-        let slot = base as usize + usize::from(code - FIRST_GROUP);
-        let entry = &self.second.cells()[second_index(slot, destination) & (SLOTS * GROUP - 1)];
-        decode(entry.load(Ordering::Acquire))
+        let entry = self.entry(destination);
+        let code = self.value(entry, place(destination));
+        if code < FIRST_GROUP { decode(code) } else { self.lookup_group(entry, code, destination) }
     }
 
     /// Brings near what [`Fib4::lookup_batch`] reads first for `destination`. For a caller that has
@@ -146,38 +156,33 @@ impl Fib4 {
     /// it works.
     #[inline]
     pub fn prefetch(&self, destination: u32) {
-        prefetch(&self.first.cells()[first_index(destination)]);
+        prefetch(&self.index.cells()[index_of(destination)]);
     }
 
     /// Looks up all `destinations` and writes the answers to `results`.
     ///
     /// The look-ups do not depend on each other, so the processor waits for the misses of many of
-    /// them together. Those that need the second level are listed without a branch and follow after
-    /// the first level of the others: which they are cannot be predicted, and a wrong guess costs
-    /// more than a look-up.
+    /// them together. Those in groups are listed without a branch and follow after the others: which
+    /// they are cannot be predicted, and a wrong guess costs more than a look-up.
     ///
     /// # Panics
     /// If the slices differ in length.
     pub fn lookup_batch(&self, destinations: &[u32], results: &mut [RouteId]) {
+        self.lookup_batch_by(self.instructions, destinations, results);
+    }
+
+    /// The same by other instructions than the processor's best.
+    ///
+    /// # Panics
+    /// If the slices differ in length.
+    pub fn lookup_batch_by(
+        &self,
+        instructions: Instructions,
+        destinations: &[u32],
+        results: &mut [RouteId],
+    ) {
         assert_eq!(destinations.len(), results.len(), "one result for each destination");
-        let first = self.first.cells();
-        for (destinations, results) in destinations.chunks(STAGE).zip(results.chunks_mut(STAGE)) {
-            let mut deep = [0_u8; STAGE];
-            let mut deep_len = 0;
-            for ((&destination, result), position) in
-                destinations.iter().zip(results.iter_mut()).zip(0_u8..)
-            {
-                let code = first[first_index(destination)].load(Ordering::Acquire);
-                *result = decode(code);
-                deep[deep_len & (STAGE - 1)] = position;
-                deep_len += usize::from(code >= FIRST_GROUP);
-            }
-            for &position in &deep[..deep_len] {
-                let (destination, result) =
-                    (destinations[usize::from(position)], &mut results[usize::from(position)]);
-                *result = self.lookup_second(result.0.wrapping_add(1), destination);
-            }
-        }
+        run(instructions, LookUp { fib: self, destinations, results });
     }
 
     /// /24 blocks that hold routes longer than /24.
@@ -186,11 +191,48 @@ impl Fib4 {
         self.groups.load(Ordering::Relaxed) as usize
     }
 
-    /// Bytes of the first level and of the slots that are taken.
+    /// Bytes that look-ups read: of the index and of the blocks, those that were taken out and may still
+    /// be read among them.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let slots = self.slots.load(Ordering::Relaxed) as usize;
-        (FIRST + slots * GROUP) * size_of::<u16>() + (size_of::<u32>() << REGION_BITS)
+        let words = self.words_taken.load(Ordering::Relaxed) as usize;
+        INDEX * size_of::<u32>() + words * size_of::<u64>()
+    }
+
+    #[inline(always)]
+    fn entry(&self, destination: u32) -> u32 {
+        // Acquire: what an entry names was written before the entry.
+        self.index.cells()[index_of(destination)].load(Ordering::Acquire)
+    }
+
+    /// The word at `position`, which is taken to be one of a block.
+    #[inline(always)]
+    fn word(&self, position: usize) -> u64 {
+        // Acquire, for the entries of groups; it costs nothing where loads are in order.
+        self.words.cells()[position & (WORDS - 1)].load(Ordering::Acquire)
+    }
+
+    /// What `entry` says of the n-th place: without a branch, since neither answer is rare. A code is
+    /// read from the block at 0, which is none, and then put in place of what was found there.
+    #[inline(always)]
+    fn value(&self, entry: u32, place: u32) -> u16 {
+        let is_block = ((entry as i32) >> 31) as u32;
+        let at = (entry & is_block & !BLOCK) as usize;
+        let rank = block::rank(self.word(at), place);
+        let word = self.word(at + 1 + rank / VALUES_OF_WORD);
+        let value = (word >> (rank % VALUES_OF_WORD * 16)) as u32;
+        ((value & is_block) | (entry & !is_block)) as u16
+    }
+
+    /// The second half of a look-up, for a value of the block at `entry` that is a group.
+    #[inline(always)]
+    fn lookup_group(&self, entry: u32, code: u16, destination: u32) -> RouteId {
+        let at = (entry & !BLOCK) as usize;
+        let group = usize::from(code.wrapping_sub(FIRST_GROUP));
+        let quarter = quarter(destination);
+        let word = self.word(at.wrapping_sub(GROUP_WORDS * (group + 1)) + quarter / 2);
+        let inner = (word >> (quarter % 2 * 32)) as u32;
+        decode(self.value(inner, inner_place(destination)))
     }
 }
 
@@ -204,29 +246,85 @@ impl fmt::Debug for Fib4 {
     }
 }
 
-#[inline(always)]
-const fn first_index(destination: u32) -> usize {
-    (destination >> (32 - FIRST_BITS)) as usize
+/// A batch, to be compiled for each set of instructions.
+struct LookUp<'a> {
+    fib: &'a Fib4,
+    destinations: &'a [u32],
+    results: &'a mut [RouteId],
+}
+
+impl Work for LookUp<'_> {
+    #[inline(always)]
+    fn run<C: Count>(self) {
+        let Self { fib, destinations, results } = self;
+        for (destinations, results) in destinations.chunks(STAGE).zip(results.chunks_mut(STAGE)) {
+            let mut entries = [0; STAGE];
+            for (&destination, entry) in destinations.iter().zip(&mut entries) {
+                *entry = fib.entry(destination);
+                // One by one, look-ups are too long for the processor to see many of them ahead.
+                let is_block = (*entry as i32 >> 31) as u32;
+                let at = (*entry & is_block & !BLOCK) as usize;
+                prefetch(&fib.words.cells()[at & (WORDS - 1)]);
+            }
+            let mut deep = [0_u8; STAGE];
+            let mut deep_len = 0;
+            for (((&destination, &entry), result), position) in
+                destinations.iter().zip(&entries).zip(results.iter_mut()).zip(0_u8..)
+            {
+                let code = fib.value(entry, place(destination));
+                *result = decode(code);
+                deep[deep_len & (STAGE - 1)] = position;
+                deep_len += usize::from(code >= FIRST_GROUP);
+            }
+            for &position in &deep[..deep_len] {
+                let position = usize::from(position);
+                let (entry, destination) = (entries[position], destinations[position]);
+                let code = results[position].0.wrapping_add(1);
+                results[position] = fib.lookup_group(entry, code, destination);
+            }
+        }
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+    #[inline(always)]
+    fn run_gathering(self, gather: crate::hardware::Gather) {
+        let Self { fib, destinations, results } = self;
+        let (index, words) = (fib.index.cells(), fib.words.cells());
+        for (destinations, results) in destinations.chunks(STAGE).zip(results.chunks_mut(STAGE)) {
+            gather.look_up4(index, words, destinations, results);
+        }
+    }
 }
 
 #[inline(always)]
-const fn region_index(destination: u32) -> usize {
-    (destination >> (32 - REGION_BITS)) as usize
+const fn index_of(destination: u32) -> usize {
+    (destination >> (32 - INDEX_BITS)) as usize
 }
 
-/// Position in a group.
+/// The /24 block of an address.
 #[inline(always)]
-const fn within_group(destination: u32) -> usize {
-    (destination >> (32 - FIRST_BITS - SECOND_BITS)) as usize & (GROUP - 1)
+const fn block_of(destination: u32) -> usize {
+    (destination >> (32 - INDEX_BITS - PLACE_BITS)) as usize
 }
 
 #[inline(always)]
-const fn second_index(slot: usize, destination: u32) -> usize {
-    slot << SECOND_BITS | within_group(destination)
+const fn place(destination: u32) -> u32 {
+    (destination >> (32 - INDEX_BITS - PLACE_BITS)) & (PLACES as u32 - 1)
 }
 
-/// An entry that is not a group, as the id it stands for: `MISS` becomes [`RouteId::NONE`].
 #[inline(always)]
-const fn decode(entry: u16) -> RouteId {
-    RouteId(entry.wrapping_sub(1))
+const fn quarter(destination: u32) -> usize {
+    (destination >> (32 - INDEX_BITS - PLACE_BITS - QUARTER_BITS)) as usize & (QUARTERS - 1)
+}
+
+#[inline(always)]
+const fn inner_place(destination: u32) -> u32 {
+    (destination >> (32 - INDEX_BITS - PLACE_BITS - QUARTER_BITS - INNER_BITS))
+        & (INNER_PLACES as u32 - 1)
+}
+
+/// A code that is not a group, as the id it stands for: `MISS` becomes [`RouteId::NONE`].
+#[inline(always)]
+const fn decode(code: u16) -> RouteId {
+    RouteId(code.wrapping_sub(1))
 }

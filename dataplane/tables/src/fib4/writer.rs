@@ -1,31 +1,48 @@
 //! Changing the IPv4 table in place.
 //!
 //! ```text
-//!   insert 10.1.2.0/23 -> 7           depth of each entry: length of the prefix it stands for
+//!   insert 10.1.2.0/23 -> 7           depth of each /24: length of the prefix it stands for
 //!     10.1.2.0/24  [16 -> 23]           not longer: overwritten
 //!     10.1.3.0/24  [24]                 longer: stays
 //!   remove 10.1.2.0/23, parent /16      depth 23: becomes the parent's, with depth 16
 //! ```
 //!
-//! Each entry changes by one store, from what it was to what it is to be: a prefix that is removed
-//! gives way to the one around it, never to a miss. A change of a short prefix is many such stores; a
-//! reader sees some before and some after, each look-up one or the other.
+//! A block is written out, changed, and stored again: in place where the same runs have other answers, as
+//! when a route leads elsewhere; else aside, and then taken over by one store of its entry. So each
+//! look-up sees what was or what is to be: a prefix that is removed gives way to the one around it, never
+//! to a miss. A change of a short prefix is many such stores; a reader sees some before and some after,
+//! each look-up one or the other.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
+use rustc_hash::FxHashMap;
 
-use super::slots::{Region, Slots};
+use super::block::{self, Quarters, Words};
+use super::room::Room;
+use super::shape::{INDEX_BITS, PLACE_BITS};
 use super::{
-    FIRST, FIRST_BITS, FIRST_GROUP, Fib4, GROUP, MISS, REGION_BITS, SECOND_BITS, SLOTS,
-    first_index, within_group,
+    BLOCK, FIRST_GROUP, Fib4, GROUP, GROUP_WORDS, INDEX, INNER_PLACES, MISS, PLACES, QUARTERS,
+    block_of,
 };
 use crate::grace::Retired;
 use crate::sync::Ordering;
 use crate::{FibError, Publisher, RouteId};
+
+/// The longest prefixes that cover whole /24 blocks.
+const WHOLE_BITS: u32 = INDEX_BITS + PLACE_BITS;
+
+/// /24 blocks in all.
+const BLOCKS: usize = INDEX * PLACES;
+
+/// Words that are kept for removals, which exchange blocks as insertions do: they shall succeed in a full
+/// table.
+const KEPT: usize = super::WORDS / 64;
+
+/// In place of a depth: the block holds longer prefixes and has depths of its own.
+const HAS_LONGER: u8 = u8::MAX;
 
 /// The one writer of a [`Fib4`] that any number of workers read.
 ///
@@ -33,31 +50,38 @@ use crate::{FibError, Publisher, RouteId};
 /// worker see a next-hop group before a route names it (see [`Publisher::begin_grace`]).
 pub struct Fib4Writer {
     table: Arc<Fib4>,
-    /// By entry of the first level: length of the prefix it stands for; nothing for a group.
-    first_depths: Vec<u8>,
-    /// By entry of the second level.
-    second_depths: Vec<u8>,
-    regions: HashMap<usize, Region>,
-    slots: Slots,
-    retired: Retired<Unlinked>,
-    /// Groups that no entry names any more but some reader may, by their block: the group, and which
-    /// of its ends this is.
-    lingering: HashMap<usize, (usize, u64)>,
-    ends: u64,
-    groups: usize,
+    /// By /24 block: length of the prefix it stands for, or `HAS_LONGER`.
+    depths: Vec<u8>,
+    /// The same by address, of the blocks that hold longer prefixes.
+    longer: FxHashMap<usize, Box<[u8; GROUP]>>,
+    room: Room,
+    /// Words that may not be taken now.
+    kept: usize,
+    retired: Retired<Piece>,
+    /// Kept for their memory.
+    scratch: Words,
+    places: Box<Places>,
 }
 
-/// What no entry names any more.
-enum Unlinked {
-    Group { block: usize, end: u64 },
-    Chunk { base: u32, order: usize },
+/// Words that no entry names any more.
+#[derive(Clone, Copy)]
+struct Piece {
+    first: u32,
+    size: usize,
 }
 
 /// What an entry stands for: a code that is no group, and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
+struct Answer {
     code: u16,
     depth: u8,
+}
+
+/// What an entry of the index names, written out.
+struct Places {
+    codes: [u16; PLACES],
+    /// Where the code is a group's.
+    quarters: [Quarters; PLACES],
 }
 
 impl Fib4Writer {
@@ -68,14 +92,13 @@ impl Fib4Writer {
     pub fn new() -> Result<Self, FibError> {
         Ok(Self {
             table: Arc::new(Fib4::empty()?),
-            first_depths: vec![0; FIRST],
-            second_depths: vec![0; SLOTS * GROUP],
-            regions: HashMap::new(),
-            slots: Slots::new(SLOTS),
+            depths: vec![0; BLOCKS],
+            longer: FxHashMap::default(),
+            room: Room::new(),
+            kept: KEPT,
             retired: Retired::new(),
-            lingering: HashMap::new(),
-            ends: 0,
-            groups: 0,
+            scratch: Words::default(),
+            places: Box::new(Places::of(MISS)),
         })
     }
 
@@ -83,7 +106,7 @@ impl Fib4Writer {
     /// address beyond its prefix length are ignored.
     ///
     /// # Errors
-    /// [`FibError::RouteIdOutOfRange`], [`FibError::TooManyGroups`] or [`FibError::Memory`].
+    /// [`FibError::RouteIdOutOfRange`], [`FibError::Fib4Full`] or [`FibError::Memory`].
     pub fn build(routes: impl IntoIterator<Item = (Ipv4Net, RouteId)>) -> Result<Self, FibError> {
         let mut by_length = [const { Vec::new() }; 33];
         for (prefix, id) in routes {
@@ -91,43 +114,46 @@ impl Fib4Writer {
             by_length[usize::from(prefix.prefix_len())].push((prefix, code));
         }
         let mut writer = Self::new()?;
-        writer.reserve(by_length[FIRST_BITS as usize + 1..].iter().flatten())?;
+        let mut codes = vec![MISS; BLOCKS];
+        let mut longer: FxHashMap<usize, Box<[u16; GROUP]>> = FxHashMap::default();
         // From the shortest to the longest, so that each overwrites what it refines.
         for (prefix, code) in by_length.into_iter().flatten() {
-            writer.paint_prefix(prefix, code)?;
+            let length = prefix.prefix_len();
+            if u32::from(length) <= WHOLE_BITS {
+                codes[blocks_of(prefix)].fill(code);
+                writer.depths[blocks_of(prefix)].fill(length);
+                continue;
+            }
+            let block = block_of(prefix.network().to_bits());
+            let around = writer.depths[block];
+            writer.longer.entry(block).or_insert_with(|| Box::new([around; GROUP]))[within(prefix)]
+                .fill(length);
+            longer.entry(block).or_insert_with(|| Box::new([codes[block]; GROUP]))[within(prefix)]
+                .fill(code);
+        }
+        for &block in longer.keys() {
+            writer.depths[block] = HAS_LONGER;
+        }
+        for (index, codes) in codes.as_chunks::<PLACES>().0.iter().enumerate() {
+            let first = index * PLACES;
+            let has_longer = writer.depths[first..][..PLACES].contains(&HAS_LONGER);
+            if !has_longer && codes.iter().all(|code| *code == codes[0]) {
+                writer.table.index.cells()[index].store(u32::from(codes[0]), Ordering::Release);
+                continue;
+            }
+            let mut places = Places { codes: *codes, ..Places::of(MISS) };
+            for place in 0..PLACES {
+                let Some(codes) = longer.get(&(first + place)) else { continue };
+                let (mut quarters, nothing) = ([0; QUARTERS], [MISS; INNER_PLACES]);
+                for (entry, codes) in quarters.iter_mut().zip(codes.as_chunks::<INNER_PLACES>().0) {
+                    *entry = writer.store(0, &nothing, &mut { *codes }, &[])?;
+                }
+                places.set(place, quarters);
+            }
+            writer.publish(index, &[MISS; PLACES], &mut places)?;
         }
         writer.count();
         Ok(writer)
-    }
-
-    /// Gives each region a chunk that fits all of its groups, the largest first, so that they are
-    /// packed and no chunk has to be exchanged.
-    fn reserve<'a>(
-        &mut self,
-        longer: impl Iterator<Item = &'a (Ipv4Net, u16)>,
-    ) -> Result<(), FibError> {
-        let mut blocks: Vec<usize> =
-            longer.map(|(prefix, _)| first_index(prefix.network().to_bits())).collect();
-        blocks.sort_unstable();
-        blocks.dedup();
-        let of_region = |block: usize| block >> (FIRST_BITS - REGION_BITS);
-        let mut chunks: Vec<(usize, usize)> = blocks
-            .chunk_by(|one, other| of_region(*one) == of_region(*other))
-            .map(|blocks| (blocks.len().next_power_of_two().ilog2() as usize, of_region(blocks[0])))
-            .collect();
-        chunks.sort_unstable_by_key(|&(order, region)| (std::cmp::Reverse(order), region));
-        let needed = chunks.iter().map(|&(order, _)| 1 << order).sum::<usize>();
-        for (order, region) in chunks {
-            let base = self.slots.take(order).ok_or(FibError::TooManyGroups {
-                groups: blocks.len(),
-                free: SLOTS,
-                needed,
-                slots: SLOTS,
-            })?;
-            self.table.bases.cells()[region].store(base, Ordering::Release);
-            self.regions.insert(region, Region::new(base, order));
-        }
-        Ok(())
     }
 
     /// The table, to be read by others.
@@ -147,11 +173,22 @@ impl Fib4Writer {
     /// Every worker has to see the next-hop group already.
     ///
     /// # Errors
-    /// [`FibError::RouteIdOutOfRange`] or [`FibError::TooManyGroups`]; the table is then unchanged. Of
-    /// the latter, [`Fib4Writer::reclaim`] may help, else building the table anew.
+    /// [`FibError::RouteIdOutOfRange`]; the table is then unchanged. [`FibError::Fib4Full`]: then some
+    /// addresses of the prefix may lead to where it was to lead, and the call has to be repeated after
+    /// [`Fib4Writer::reclaim`], or the table built anew.
     pub fn insert(&mut self, prefix: Ipv4Net, id: RouteId) -> Result<(), FibError> {
-        let code = encode(prefix, id)?;
-        self.paint_prefix(prefix, code)?;
+        let length = prefix.prefix_len();
+        let answer = Answer { code: encode(prefix, id)?, depth: length };
+        let not_longer = |depth| depth <= length;
+        if u32::from(length) <= WHOLE_BITS {
+            self.paint(prefix, not_longer, answer)?;
+        } else {
+            let block = block_of(prefix.network().to_bits());
+            let around = self.depths[block];
+            self.longer.entry(block).or_insert_with(|| Box::new([around; GROUP]));
+            self.depths[block] = HAS_LONGER;
+            self.paint(prefix, not_longer, answer)?;
+        }
         self.count();
         Ok(())
     }
@@ -161,223 +198,294 @@ impl Fib4Writer {
     ///
     /// # Errors
     /// [`FibError::RouteIdOutOfRange`] or [`FibError::ParentNotShorter`]; the table is then unchanged.
+    /// [`FibError::Fib4Full`], as of [`Fib4Writer::insert`].
     pub fn remove(
         &mut self,
         prefix: Ipv4Net,
         parent: Option<(u8, RouteId)>,
     ) -> Result<(), FibError> {
         let length = prefix.prefix_len();
-        let entry = match parent {
-            None => Entry { code: MISS, depth: 0 },
+        let answer = match parent {
+            None => Answer { code: MISS, depth: 0 },
             Some((depth, _)) if depth >= length => {
                 return Err(FibError::ParentNotShorter { prefix: prefix.into(), length: depth });
             }
-            Some((depth, id)) => Entry { code: encode(prefix, id)?, depth },
+            Some((depth, id)) => Answer { code: encode(prefix, id)?, depth },
         };
-        let address = prefix.network().to_bits();
-        if u32::from(length) <= FIRST_BITS {
-            self.paint_first(first_range(prefix), |depth| depth == length, entry);
+        let block = block_of(prefix.network().to_bits());
+        let is_longer = u32::from(length) > WHOLE_BITS;
+        if is_longer && !self.longer.contains_key(&block) {
             return Ok(());
         }
-        let block = first_index(address);
-        let Some(slot) = self.slot(block) else { return Ok(()) };
-        self.paint_second(slot, second_range(prefix), |depth| depth == length, entry);
-        let depths = &self.second_depths[slot << SECOND_BITS..][..GROUP];
-        if depths.iter().all(|&depth| u32::from(depth) <= FIRST_BITS) {
-            self.unlink_group(block, slot);
-            self.count();
+        self.kept = 0;
+        let painted = self.paint(prefix, |depth| depth == length, answer);
+        self.kept = KEPT;
+        painted?;
+        if is_longer {
+            let depths = &self.longer[&block];
+            if depths.iter().all(|&depth| u32::from(depth) <= WHOLE_BITS) {
+                // What is around the block covers all of it.
+                self.depths[block] = depths[0];
+                self.longer.remove(&block);
+            }
         }
+        self.count();
         Ok(())
     }
 
     /// Makes what was taken out available again as far as every worker has been between two turns
     /// since. To be called now and then, as after each batch of changes; it never waits.
     ///
-    /// # Panics
-    /// It does not, but it has to be the publisher of all snapshots that hold this table.
+    /// It has to be the publisher of all snapshots that hold this table.
     pub fn reclaim(&mut self, publisher: &mut Publisher) {
         self.reclaim_with(publisher.grace());
     }
 
     pub(crate) fn reclaim_with(&mut self, grace: &mut crate::grace::GraceWriter) {
-        let Self { retired, regions, slots, table, lingering, .. } = self;
-        retired.collect(grace, |unlinked| match unlinked {
-            Unlinked::Chunk { base, order } => slots.give(base, order),
-            Unlinked::Group { block, end } => {
-                // The block may have its group back, and may have lost it again.
-                let Some(&(group, _)) = lingering.get(&block).filter(|(_, last)| *last == end)
-                else {
-                    return;
-                };
-                lingering.remove(&block);
-                let number = region_of(block);
-                let Some(region) = regions.get_mut(&number) else { return };
-                region.give(group);
-                if region.is_unused() {
-                    slots.give(region.base, region.order);
-                    regions.remove(&number);
-                }
-            }
-        });
-        table.slots.store(slots.taken() as u64, Ordering::Relaxed);
+        let Self { retired, room, .. } = self;
+        retired.collect(grace, |piece| room.give(piece.first, piece.size));
+        self.count();
     }
 
-    /// Groups and chunks that were taken out and may still be read.
+    /// Blocks that were taken out and may still be read.
     #[must_use]
     pub fn retired(&self) -> usize {
         self.retired.len()
     }
 
-    /// Bytes that the writer keeps for itself: a byte for each entry.
+    /// Bytes that the writer keeps for itself.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        FIRST + self.slots.taken() * GROUP
+        BLOCKS + self.longer.len() * (GROUP + size_of::<(usize, usize)>())
     }
 
-    fn paint_prefix(&mut self, prefix: Ipv4Net, code: u16) -> Result<(), FibError> {
-        let length = prefix.prefix_len();
-        let entry = Entry { code, depth: length };
-        let not_longer = |depth| depth <= length;
-        if u32::from(length) <= FIRST_BITS {
-            self.paint_first(first_range(prefix), not_longer, entry);
-            return Ok(());
+    /// Has `answer` at all addresses of the prefix whose depth `matches`. Of a prefix longer than a
+    /// block, the block has depths of its own.
+    fn paint(
+        &mut self,
+        prefix: Ipv4Net,
+        matches: impl Fn(u8) -> bool + Copy,
+        answer: Answer,
+    ) -> Result<(), FibError> {
+        let mut places = std::mem::replace(&mut self.places, Box::new(Places::of(MISS)));
+        let painted = self.paint_with(&mut places, prefix, matches, answer);
+        self.places = places;
+        painted
+    }
+
+    fn paint_with(
+        &mut self,
+        places: &mut Places,
+        prefix: Ipv4Net,
+        matches: impl Fn(u8) -> bool + Copy,
+        answer: Answer,
+    ) -> Result<(), FibError> {
+        let blocks = blocks_of(prefix);
+        for index in blocks.start() / PLACES..=blocks.end() / PLACES {
+            let first = index * PLACES;
+            let (from, to) = (first.max(*blocks.start()), (first + PLACES - 1).min(*blocks.end()));
+            if !self.depths[from..=to].iter().any(|&depth| depth == HAS_LONGER || matches(depth)) {
+                continue;
+            }
+            self.write_out_places(self.table.index.cells()[index].load(Ordering::Relaxed), places);
+            let old = places.codes;
+            let mut differs = false;
+            for block in from..=to {
+                let place = block - first;
+                if self.depths[block] == HAS_LONGER {
+                    let mut quarters = places.get(place);
+                    if self.paint_group(prefix, block, &mut quarters, matches, answer)? {
+                        places.set(place, quarters);
+                        differs = true;
+                    }
+                } else if matches(self.depths[block]) {
+                    self.depths[block] = answer.depth;
+                    places.codes[place] = answer.code;
+                    differs |= old[place] != answer.code;
+                }
+            }
+            if differs {
+                self.publish(index, &old, places)?;
+            }
         }
-        let block = first_index(prefix.network().to_bits());
-        if let Some(slot) = self.slot(block) {
-            self.paint_second(slot, second_range(prefix), not_longer, entry);
-            return Ok(());
-        }
-        let (group, slot) = self.new_group(block)?;
-        let around = Entry {
-            code: self.table.first.cells()[block].load(Ordering::Relaxed),
-            depth: self.first_depths[block],
-        };
-        self.paint_second(slot, 0..=GROUP - 1, |_| true, around);
-        self.paint_second(slot, second_range(prefix), |_| true, entry);
-        self.first_depths[block] = 0;
-        // Release: the group and the base of its region are before the entry that names them.
-        self.table.first.cells()[block].store(FIRST_GROUP + group as u16, Ordering::Release);
-        self.groups += 1;
         Ok(())
     }
 
-    /// Overwrites the first level, and in its groups the second, wherever `matches` says so of the
-    /// depth.
-    fn paint_first(
+    /// The same of a group, whose entries the caller stores; `prefix` is in the block or around it. True if
+    /// an entry has become another.
+    fn paint_group(
         &mut self,
-        range: RangeInclusive<usize>,
-        matches: impl Fn(u8) -> bool + Copy,
-        entry: Entry,
-    ) {
-        let table = Arc::clone(&self.table);
-        let entries = &table.first.cells()[range.clone()];
-        for (cell, block) in entries.iter().zip(range) {
-            let code = cell.load(Ordering::Relaxed);
-            if code < FIRST_GROUP {
-                if matches(self.first_depths[block]) {
-                    self.first_depths[block] = entry.depth;
-                    // Release: the next-hop group is before the entry that names it.
-                    cell.store(entry.code, Ordering::Release);
-                }
-            } else if let Some(slot) = self.slot(block) {
-                self.paint_second(slot, 0..=GROUP - 1, matches, entry);
-            }
-        }
-    }
-
-    fn paint_second(
-        &mut self,
-        slot: usize,
-        range: RangeInclusive<usize>,
+        prefix: Ipv4Net,
+        block: usize,
+        quarters: &mut Quarters,
         matches: impl Fn(u8) -> bool,
-        entry: Entry,
-    ) {
-        let entries = &self.table.second.cells()[slot << SECOND_BITS..][..GROUP];
-        let depths = &mut self.second_depths[slot << SECOND_BITS..][..GROUP];
-        for (cell, depth) in entries[range.clone()].iter().zip(&mut depths[range]) {
-            if matches(*depth) {
-                *depth = entry.depth;
-                cell.store(entry.code, Ordering::Release);
+        answer: Answer,
+    ) -> Result<bool, FibError> {
+        let mut differs = false;
+        let range = if u32::from(prefix.prefix_len()) <= WHOLE_BITS {
+            0..=GROUP - 1
+        } else {
+            within(prefix)
+        };
+        let within = range.start() / INNER_PLACES..=range.end() / INNER_PLACES;
+        for (quarter, entry) in quarters[within.clone()].iter_mut().enumerate() {
+            let first = (within.start() + quarter) * INNER_PLACES;
+            let mut old = [MISS; INNER_PLACES];
+            self.write_out(*entry, &mut old);
+            let mut new = old;
+            let depths = self.longer.get_mut(&block).expect("the block has depths of its own");
+            let (from, to) =
+                (first.max(*range.start()), (first + INNER_PLACES - 1).min(*range.end()));
+            for address in from..=to {
+                if matches(depths[address]) {
+                    depths[address] = answer.depth;
+                    new[address - first] = answer.code;
+                }
+            }
+            if new != old {
+                let stored = self.store(*entry, &old, &mut new, &[])?;
+                differs |= stored != *entry;
+                *entry = stored;
+            }
+        }
+        Ok(differs)
+    }
+
+    /// What an entry of the index names.
+    fn write_out_places(&self, entry: u32, places: &mut Places) {
+        self.write_out(entry, &mut places.codes);
+        let at = (entry & !BLOCK) as usize;
+        for place in 0..PLACES {
+            let code = places.codes[place];
+            if code >= FIRST_GROUP {
+                let first = at - GROUP_WORDS * (usize::from(code - FIRST_GROUP) + 1);
+                places.quarters[place] = std::array::from_fn(|quarter| {
+                    (self.table.word(first + quarter / 2) >> (quarter % 2 * 32)) as u32
+                });
             }
         }
     }
 
-    /// The slot of the group that stands for a block, if one does.
-    fn slot(&self, block: usize) -> Option<usize> {
-        let code = self.table.first.cells()[block].load(Ordering::Relaxed);
-        let group = usize::from(code.checked_sub(FIRST_GROUP)?);
-        let base = self.table.bases.cells()[region_of(block)].load(Ordering::Relaxed);
-        Some(base as usize + group)
+    /// The codes of the places of an entry.
+    fn write_out(&self, entry: u32, codes: &mut [u16]) {
+        if entry & BLOCK == 0 {
+            codes.fill(entry as u16);
+        } else {
+            let at = (entry & !BLOCK) as usize;
+            block::decode(self.table.word(at), |n| self.table.word(at + 1 + n), codes);
+        }
     }
 
-    /// A group for a block that has none, and its slot. Readers of no other block can reach it.
-    fn new_group(&mut self, block: usize) -> Result<(usize, usize), FibError> {
-        let number = region_of(block);
-        // A reader that still has the group's code asks for addresses of this block, and finds what is
-        // true of them. So a block has one group, and a region as many as it has blocks.
-        if let (Some((group, _)), Some(region)) =
-            (self.lingering.remove(&block), self.regions.get(&number))
-        {
-            return Ok((group, region.base as usize + group));
+    /// Stores what has become of the places of an entry of the index, whose codes were `old`.
+    fn publish(
+        &mut self,
+        index: usize,
+        old: &[u16; PLACES],
+        new: &mut Places,
+    ) -> Result<(), FibError> {
+        let entry = self.table.index.cells()[index].load(Ordering::Relaxed);
+        let Places { codes, quarters } = new;
+        let mut groups = 0;
+        for (place, &code) in codes.iter().enumerate() {
+            if code >= FIRST_GROUP {
+                quarters[groups] = quarters[place];
+                groups += 1;
+            }
         }
-        let (groups, free) = (self.groups, SLOTS - self.slots.taken());
-        let full = |order: usize| FibError::TooManyGroups {
-            groups: groups + 1,
-            free,
-            needed: 1 << order,
-            slots: SLOTS,
+        let stored = self.store(entry, old, codes, &quarters[..groups])?;
+        if stored != entry {
+            // Release: the block is before the entry that names it.
+            self.table.index.cells()[index].store(stored, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The entry that names `new`, in place of `entry`, which has `old` and which the caller stores; it is
+    /// the same one where the block could be changed in place.
+    fn store(
+        &mut self,
+        entry: u32,
+        old: &[u16],
+        new: &mut [u16],
+        quarters: &[Quarters],
+    ) -> Result<u32, FibError> {
+        let is_block = entry & BLOCK != 0;
+        let at = (entry & !BLOCK) as usize;
+        let cells = self.table.words.cells();
+        let Some((words, bitmap_at)) = self.scratch.encode(new, quarters) else {
+            if is_block {
+                self.retired.push(piece(at, cells[at].load(Ordering::Relaxed), old));
+            }
+            return Ok(u32::from(new[0]));
         };
-        if !self.regions.contains_key(&number) {
-            let base = self.slots.take(0).ok_or(full(0))?;
-            self.table.bases.cells()[number].store(base, Ordering::Release);
-            self.regions.insert(number, Region::new(base, 0));
+        if is_block {
+            let bitmap = cells[at].load(Ordering::Relaxed);
+            let groups_stay = || {
+                old.iter().zip(&*new).all(|(&old, &new)| old == new || old.max(new) < FIRST_GROUP)
+            };
+            if bitmap == words[bitmap_at] && groups_stay() {
+                let first = at - bitmap_at;
+                for (cell, &word) in cells[first..].iter().zip(words) {
+                    if cell.load(Ordering::Relaxed) != word {
+                        // Release: what a value or an entry of a group names is before it.
+                        cell.store(word, Ordering::Release);
+                    }
+                }
+                return Ok(entry);
+            }
         }
-        let region = self.regions.get_mut(&number).expect("it is there now");
-        if let Some(group) = region.take() {
-            return Ok((group, region.base as usize + group));
+        let (size, taken) = (words.len(), self.room.taken());
+        let first = self.room.take(size, self.kept).ok_or(FibError::Fib4Full {
+            needed: size * size_of::<u64>(),
+            taken: taken * size_of::<u64>(),
+            max: Fib4::BLOCK_BYTES_MAX,
+        })?;
+        for (cell, &word) in cells[first as usize..].iter().zip(words) {
+            cell.store(word, Ordering::Relaxed);
         }
-        // Every group of the old chunk keeps its number in the new one, those that stale entries of
-        // readers name included.
-        let (old, order) = (region.base, region.order);
-        let base = self.slots.take(order + 1).ok_or(full(order + 1))?;
-        (region.base, region.order) = (base, order + 1);
-        let group = region.take().expect("half of the chunk is new");
-        let (from, to) = ((old as usize) << SECOND_BITS, (base as usize) << SECOND_BITS);
-        let second = self.table.second.cells();
-        for offset in 0..GROUP << order {
-            second[to + offset]
-                .store(second[from + offset].load(Ordering::Relaxed), Ordering::Relaxed);
+        if is_block {
+            self.retired.push(piece(at, cells[at].load(Ordering::Relaxed), old));
         }
-        self.second_depths.copy_within(from..from + (GROUP << order), to);
-        // Release: a reader that sees the chunk sees what was copied to it.
-        self.table.bases.cells()[number].store(base, Ordering::Release);
-        self.retired.push(Unlinked::Chunk { base: old, order });
-        Ok((group, base as usize + group))
-    }
-
-    /// Puts an entry in place of a group whose entries have all become the same.
-    fn unlink_group(&mut self, block: usize, slot: usize) {
-        let second = slot << SECOND_BITS;
-        let code = self.table.second.cells()[second].load(Ordering::Relaxed);
-        debug_assert!(
-            self.table.second.cells()[second..][..GROUP]
-                .iter()
-                .all(|entry| entry.load(Ordering::Relaxed) == code),
-            "the prefixes around a block cover all of it"
-        );
-        let base = self.table.bases.cells()[region_of(block)].load(Ordering::Relaxed);
-        self.first_depths[block] = self.second_depths[second];
-        self.table.first.cells()[block].store(code, Ordering::Release);
-        self.groups -= 1;
-        self.ends += 1;
-        self.lingering.insert(block, (slot - base as usize, self.ends));
-        self.retired.push(Unlinked::Group { block, end: self.ends });
+        Ok(BLOCK | (first + bitmap_at as u32))
     }
 
     /// For status output.
     fn count(&self) {
-        self.table.groups.store(self.groups as u64, Ordering::Relaxed);
-        self.table.slots.store(self.slots.taken() as u64, Ordering::Relaxed);
+        self.table.groups.store(self.longer.len() as u64, Ordering::Relaxed);
+        self.table.words_taken.store(self.room.taken() as u64, Ordering::Relaxed);
+    }
+}
+
+/// The words of the block whose bitmap is at `at`.
+fn piece(at: usize, bitmap: u64, codes: &[u16]) -> Piece {
+    let groups = codes.iter().filter(|code| **code >= FIRST_GROUP).count();
+    let (size, before) = block::size(bitmap, groups);
+    Piece { first: (at - before) as u32, size }
+}
+
+impl Places {
+    /// All of them with this code, which is no group's.
+    const fn of(code: u16) -> Self {
+        Self { codes: [code; PLACES], quarters: [[0; QUARTERS]; PLACES] }
+    }
+
+    /// The entries of a place, as if it were a group.
+    const fn get(&self, place: usize) -> Quarters {
+        match self.codes[place] {
+            FIRST_GROUP.. => self.quarters[place],
+            code => [code as u32; QUARTERS],
+        }
+    }
+
+    /// Puts a group at the place, if it is one: not when all its addresses have one code.
+    fn set(&mut self, place: usize, quarters: Quarters) {
+        let first = quarters[0];
+        self.codes[place] = if first & BLOCK == 0 && quarters.iter().all(|&entry| entry == first) {
+            first as u16
+        } else {
+            FIRST_GROUP
+        };
+        self.quarters[place] = quarters;
     }
 }
 
@@ -398,16 +506,14 @@ fn encode(prefix: Ipv4Net, id: RouteId) -> Result<u16, FibError> {
     Ok(id.0 + 1)
 }
 
-const fn region_of(block: usize) -> usize {
-    block >> (FIRST_BITS - REGION_BITS)
+/// The /24 blocks that a prefix covers, or the one it is in.
+fn blocks_of(prefix: Ipv4Net) -> RangeInclusive<usize> {
+    block_of(prefix.network().to_bits())..=block_of(prefix.broadcast().to_bits())
 }
 
-/// The entries of the first level that a prefix covers.
-fn first_range(prefix: Ipv4Net) -> RangeInclusive<usize> {
-    first_index(prefix.network().to_bits())..=first_index(prefix.broadcast().to_bits())
-}
-
-/// The entries of its group that a prefix covers.
-fn second_range(prefix: Ipv4Net) -> RangeInclusive<usize> {
-    within_group(prefix.network().to_bits())..=within_group(prefix.broadcast().to_bits())
+/// The addresses of its block that a prefix covers.
+fn within(prefix: Ipv4Net) -> RangeInclusive<usize> {
+    let shift = 32 - WHOLE_BITS - GROUP.ilog2();
+    let within = |address: u32| (address >> shift) as usize & (GROUP - 1);
+    within(prefix.network().to_bits())..=within(prefix.broadcast().to_bits())
 }

@@ -5,6 +5,9 @@
 //! code has SSE2, which does not compare 64-bit integers. Left to itself the compiler makes worse code
 //! of AVX-512 than of AVX2, since it gathers the nodes of several look-ups; hence the intrinsics.
 
+#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+use super::Gather;
+
 /// Vector instructions that a look-up may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instructions(Set);
@@ -16,6 +19,9 @@ enum Set {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// With AVX512-VPOPCNTDQ: Ice Lake and newer.
+    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+    Avx512Popcount(Gather),
 }
 
 impl Instructions {
@@ -45,6 +51,10 @@ impl Instructions {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
         {
+            #[cfg(not(any(miri, loom)))]
+            if let Some(gather) = Gather::new() {
+                return Some(Self(Set::Avx512Popcount(gather)));
+            }
             return Some(Self(Set::Avx512));
         }
         None
@@ -120,6 +130,16 @@ mod x86 {
 pub(crate) trait Work {
     /// Does it. To be marked `#[inline(always)]`: what is not inlined is compiled for any processor.
     fn run<C: Count>(self);
+
+    /// Does it where the processor gathers and counts bits in vectors.
+    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+    #[inline(always)]
+    fn run_gathering(self, _gather: Gather)
+    where
+        Self: Sized,
+    {
+        self.run::<x86::Avx512>();
+    }
 }
 
 /// Does the work with these instructions.
@@ -137,7 +157,16 @@ pub(crate) fn run(instructions: Instructions, work: impl Work) {
             work.run::<x86::Avx512>();
         }
 
+        #[cfg(not(any(miri, loom)))]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt,lzcnt")]
+        fn avx512_gathering(work: impl Work, gather: Gather) {
+            work.run_gathering(gather);
+        }
+
         match instructions.0 {
+            #[cfg(not(any(miri, loom)))]
+            // SAFETY: as for the next, by `Gather::new` as well, which asks for more.
+            Set::Avx512Popcount(gather) => return unsafe { avx512_gathering(work, gather) },
             // SAFETY: such a value is made by `Instructions::avx512` alone, where the processor has
             // the instructions. (No processor with AVX2 lacks BMI1 or LZCNT.) The call touches no
             // memory but the work's own.

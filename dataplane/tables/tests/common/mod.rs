@@ -9,8 +9,8 @@ use std::sync::Arc;
 use ipnet::{Ipv4Net, Ipv6Net};
 use proptest::test_runner::Config;
 use tables::{
-    Fib4, Fib6, FragmentLimits, Groups, HeaderRules, HoldLimits, IcmpLimits, Neighbors, Publisher,
-    RouteId, SliceTable, Snapshot, TunnelKinds,
+    Fib4, Fib6, FragmentLimits, Groups, HeaderRules, HoldLimits, IcmpLimits, Instructions,
+    Neighbors, Publisher, RouteId, SliceTable, Snapshot, TunnelKinds,
 };
 
 /// The definition of a longest-prefix match: of all routes that hold the address, the last of the
@@ -43,6 +43,25 @@ pub(crate) fn net4(address: u32, length: u8) -> Ipv4Net {
 
 pub(crate) fn net6(address: u128, length: u8) -> Ipv6Net {
     Ipv6Net::new_assert(address.into(), length)
+}
+
+/// The sets of instructions that this processor has.
+pub(crate) fn sets() -> impl Iterator<Item = Instructions> {
+    [Some(Instructions::PORTABLE), Instructions::avx2(), Instructions::avx512()]
+        .into_iter()
+        .flatten()
+}
+
+/// What a batch look-up gives, by each set of instructions.
+pub(crate) fn by_each_set(
+    fib: &Fib4,
+    addresses: &[u32],
+) -> impl Iterator<Item = (Instructions, Vec<RouteId>)> {
+    sets().map(|set| {
+        let mut results = vec![RouteId(7); addresses.len()];
+        fib.lookup_batch_by(set, addresses, &mut results);
+        (set, results)
+    })
 }
 
 /// The addresses where a prefix can be got wrong: its ends and their neighbours.
