@@ -164,6 +164,9 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     #[inline]
     pub fn turn(&mut self, now: Nanos) -> usize {
         let changed = self.reader.refresh();
+        if changed {
+            self.hook.tables_are_of(self.reader.snapshot().configuration);
+        }
         self.hook.begin_turn(now);
         let snapshot = Arc::clone(self.reader.snapshot());
         if changed {

@@ -35,6 +35,10 @@ pub trait Hook {
     /// published generation may be taken over.
     fn begin_turn(&mut self, now: Nanos);
 
+    /// Tells which configuration the tables of the next turns are of: a number that rises with each. What
+    /// was published for a configuration is not taken over before its tables are.
+    fn tables_are_of(&mut self, _configuration: u64) {}
+
     /// Whether anything is to be called at `point`. Asked once a batch.
     fn is_active(&self, point: HookPoint) -> bool;
 

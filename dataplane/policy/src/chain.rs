@@ -89,6 +89,8 @@ pub(crate) struct Place {
 #[derive(Default)]
 pub(crate) struct WorkerSet {
     pub(crate) hooks: [Vec<Place>; 3],
+    /// The configuration whose tables it goes with: it is not taken over before those are.
+    pub(crate) configuration: u64,
 }
 
 impl WorkerSet {
@@ -108,6 +110,10 @@ pub struct WorkerChain {
     active: [bool; 3],
     mailbox: Arc<Mailbox>,
     epoch: u64,
+    /// The configuration that the tables are of.
+    configuration: u64,
+    /// A set that waits for its tables, and with it what came later.
+    waiting: Option<Box<WorkerSet>>,
     traps: Arc<ArrayQueue<TrapReport>>,
     beat: Beat,
     scrape_at: Nanos,
@@ -146,6 +152,8 @@ impl WorkerChain {
             active: [false; 3],
             mailbox,
             epoch: 0,
+            configuration: 0,
+            waiting: None,
             traps,
             beat,
             scrape_at: Nanos(0),
@@ -169,8 +177,17 @@ impl WorkerChain {
         self.tick_at = Nanos(0);
         // What wasmtime sets up for a thread at its first call (a stack for signals) is set up here.
         wasmtime::Engine::tls_eager_initialize();
-        while let Some(update) = self.mailbox.take_update() {
+        if let Some(set) = self.waiting.take_if(|set| set.configuration <= self.configuration) {
+            self.install(set);
+        }
+        // What came later may be about plugins of the set that waits.
+        while self.waiting.is_none()
+            && let Some(update) = self.mailbox.take_update()
+        {
             match update {
+                Update::Set(set) if set.configuration > self.configuration => {
+                    self.waiting = Some(set);
+                }
                 Update::Set(set) => self.install(set),
                 Update::Spare(generation, instance) => {
                     let place = self.set.slot_mut(generation).map(|slot| {
@@ -332,6 +349,13 @@ impl Hook for WorkerChain {
         }
         if now >= self.tick_at {
             self.tick(now);
+        }
+    }
+
+    fn tables_are_of(&mut self, configuration: u64) {
+        self.configuration = configuration;
+        if self.waiting.is_some() {
+            self.take_updates(self.mailbox.epoch());
         }
     }
 

@@ -24,6 +24,21 @@ impl PluginHost {
     /// [`PolicyError::Stale`] when the set keeps a plugin that is no longer there, and
     /// [`PolicyError::WorkerStalled`]. Nothing is changed then.
     pub fn publish(&mut self, prepared: PreparedSet) -> Result<(), PolicyError> {
+        self.publish_for(prepared, 0)
+    }
+
+    /// The same for a configuration that is not in force yet: each worker takes the set over in the turn in
+    /// which it takes tables of this configuration over, or of a later one, and none before. What plugins
+    /// know names by then stands for the same in the tables, for each packet. To be called before the
+    /// tables are published, which must then follow.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn publish_for(
+        &mut self,
+        prepared: PreparedSet,
+        configuration: u64,
+    ) -> Result<(), PolicyError> {
         for plugin in &prepared.plugins {
             if let Prepared::Keep(name) = plugin
                 && !self.loaded.iter().any(|running| running.spec.name == *name)
@@ -53,7 +68,8 @@ impl PluginHost {
             self.place(&mut sets, &loaded, instances);
             self.loaded.push(loaded);
         }
-        for (worker, set) in sets.into_iter().enumerate() {
+        for (worker, mut set) in sets.into_iter().enumerate() {
+            set.configuration = configuration;
             self.send(worker, Update::Set(set), 1);
         }
         self.send_blanks();

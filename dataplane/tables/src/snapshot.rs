@@ -166,6 +166,8 @@ pub struct FragmentLimits {
 pub struct Snapshot {
     /// Publication number, greater than that of every snapshot before.
     pub epoch: u64,
+    /// Number of the configuration that it is of, from 1 on.
+    pub configuration: u64,
     /// Interfaces, by [`InterfaceId`].
     pub interfaces: Vec<Interface>,
     /// IPv4 routes.

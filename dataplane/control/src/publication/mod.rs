@@ -120,6 +120,8 @@ pub struct Timing {
 #[derive(Debug)]
 pub struct Publication {
     config: Arc<Checked>,
+    /// Number of the configuration, which snapshots carry.
+    configuration: u64,
     workers: u32,
     rib: Rib,
     fibs: Fibs,
@@ -207,12 +209,14 @@ impl Publication {
             owners: &owners,
             actions: &actions,
         };
-        let snapshot = assemble(&config, host, workers, parts, &mut sequences);
+        let configuration = 1;
+        let snapshot = assemble((&config, configuration), host, workers, parts, &mut sequences);
         let mut publisher = Publisher::new(snapshot);
         rib.published(publisher.begin_grace());
         let (timing, waiting_since) = (Timing::default(), None);
         Ok(Self {
             config,
+            configuration,
             workers,
             rib,
             fibs,
@@ -343,10 +347,18 @@ impl Publication {
         Ok(PreparedTables { config, routes, slices, names })
     }
 
+    /// The number that snapshots carry from the next [`config_changed`](Self::config_changed) on: what is
+    /// to come into force with its tables waits for it.
+    #[must_use]
+    pub fn next_configuration(&self) -> u64 {
+        self.configuration + 1
+    }
+
     /// Publishes the tables of a new configuration.
     pub fn config_changed(&mut self, prepared: PreparedTables, host: &HostView) {
         let PreparedTables { config, routes, slices, names } = prepared;
         self.config = config;
+        self.configuration += 1;
         self.names = names;
         if let Some((rib, fibs)) = routes {
             (self.rib, self.fibs) = (rib, fibs);
@@ -396,10 +408,10 @@ impl Publication {
         if actions != *self.actions {
             self.actions = Arc::new(actions);
         }
-        let Self { config, workers, rib, fibs, slices, owners, .. } = self;
+        let Self { config, configuration, workers, rib, fibs, slices, owners, .. } = self;
         let Self { sequences, actions, publisher, .. } = self;
         let parts = Parts { rib, fibs, slices, owners, actions };
-        publisher.publish(assemble(config, host, *workers, parts, sequences));
+        publisher.publish(assemble((config, *configuration), host, *workers, parts, sequences));
         self.is_table_new = false;
         self.timing.publications += 1;
         self.rib.published(self.publisher.begin_grace());
@@ -450,7 +462,7 @@ struct Parts<'a> {
 
 /// Puts the parts of a snapshot together.
 fn assemble(
-    config: &Checked,
+    (config, configuration): (&Checked, u64),
     host: &HostView,
     workers: u32,
     Parts { rib, fibs, slices, owners, actions }: Parts<'_>,
@@ -465,6 +477,7 @@ fn assemble(
         host.locals.iter().filter(|address| !egress(address)).copied().collect();
     Snapshot {
         epoch: 1,
+        configuration,
         interfaces: interfaces(config, host, &peers),
         fib4: fibs.v4(),
         fib6: Arc::clone(&fibs.v6),

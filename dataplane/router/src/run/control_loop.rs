@@ -358,8 +358,10 @@ impl ControlLoop {
             undo(self);
             return Err(error.into());
         }
-        // Handing plugins over fails when a worker does not take part; then nothing has changed.
-        if has_plugins && let Err(error) = self.plugins.publish() {
+        // Handing plugins over fails when a worker does not take part; then nothing has changed. Each worker
+        // takes them together with the tables, whose names are then those that they know.
+        let number = self.publication.next_configuration();
+        if has_plugins && let Err(error) = self.plugins.publish(number) {
             undo(self);
             return Err(error);
         }

@@ -28,8 +28,8 @@ enum Order {
     Checkpoint(Sender<Checkpoint>),
     /// Prepare the set of a checkpoint; nothing changes yet.
     PrepareCheckpoint(Box<Checkpoint>, Sender<Result<()>>),
-    /// Put the set that was prepared last into force.
-    Publish(Sender<Result<()>>),
+    /// Put the set that was prepared last into force, with the tables of the configuration of this number.
+    Publish(u64, Sender<Result<()>>),
     /// Forget the set that was prepared last.
     Forget,
     /// Load one plugin again.
@@ -151,8 +151,9 @@ impl PluginThread {
         self.orders.clone()
     }
 
-    pub(crate) fn publish(&self) -> Result<()> {
-        self.ask(Order::Publish)?
+    /// Puts what was prepared into force with the tables of this configuration, which must follow.
+    pub(crate) fn publish(&self, configuration: u64) -> Result<()> {
+        self.ask(|reply| Order::Publish(configuration, reply))?
     }
 
     pub(crate) fn forget(&self) {
@@ -217,9 +218,9 @@ fn run(mut host: PluginHost, orders: &Receiver<Order>) {
                 let result = host.prepare_checkpoint(&to).map(|set| prepared = Some(set));
                 let _ = reply.send(result.map_err(Into::into));
             }
-            Ok(Order::Publish(reply)) => {
+            Ok(Order::Publish(configuration, reply)) => {
                 let result = match prepared.take() {
-                    Some(set) => host.publish(set).map_err(Into::into),
+                    Some(set) => host.publish_for(set, configuration).map_err(Into::into),
                     None => Err(anyhow!("no plugins were prepared")),
                 };
                 let _ = reply.send(result);

@@ -133,6 +133,7 @@ pub(crate) fn cases(count: u32) -> Config {
 /// A snapshot with this table and nothing else.
 pub(crate) fn snapshot(fib4: Arc<Fib4>) -> Snapshot {
     Snapshot {
+        configuration: 1,
         epoch: 1,
         defaults: [RouteId::NONE; 2],
         rules: HeaderRules::default(),
