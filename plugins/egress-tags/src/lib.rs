@@ -238,8 +238,14 @@ impl Plugin for EgressTags {
             return;
         }
         for (index, column) in self.columns.iter_mut().enumerate() {
-            // Countries are always looked up: who has none is counted.
-            if index == COUNTRY || !column.classes.is_empty() {
+            // Countries are always looked up: who has none is counted. A product that the table says goes
+            // before the interface's, also one that no rule asks about.
+            let is_asked = match index {
+                COUNTRY => true,
+                PRODUCT => !column.words.is_empty(),
+                _ => !column.classes.is_empty(),
+            };
+            if is_asked {
                 column.table.lookup_sources(descriptors, &mut column.values[..descriptors.len()]);
             }
         }

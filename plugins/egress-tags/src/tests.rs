@@ -107,6 +107,14 @@ fn the_first_rule_that_matches_decides() {
 }
 
 #[test]
+fn the_table_goes_before_the_interface_also_where_no_rule_asks_for_its_products() {
+    let rules = r#"[{"product": ["tunnel"], "tag": "nl"}]"#;
+    let mut bench = Bench::with_host(&host(), &config("ams", rules)).expect("it is good");
+    let packets = [https([10, 2, 1, 1], USERS0), https([10, 2, 7, 1], USERS0)];
+    assert_eq!(tags(&mut bench, &packets), ["nl", "ams"]);
+}
+
+#[test]
 fn what_comes_from_elsewhere_is_left_alone() {
     let mut bench = bench("ams");
     let answer = Descriptor {
