@@ -12,7 +12,7 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use frame::{Batch, CHUNK_BYTES, Descriptor, Frame, Hook, HookPoint, Nanos, Verdict};
-use policy::{HostOptions, PluginConfig, PluginHost, PluginSpec, WorkerChain};
+use policy::{HostOptions, Names, PluginConfig, PluginHost, PluginSpec, WorkerChain};
 use sluice_abi::{BATCH_MAX, direction, flags};
 use sluice_sdk::{Config as _, Declared, Parts, Plugin};
 
@@ -27,7 +27,7 @@ const TRIVIAL: &str = r#"(module
   (func (export "sluice_process") (param i32 i64)))"#;
 
 /// The plugins of this repository that are measured.
-const PACKAGES: [&str; 4] = ["filter", "hop-distance", "rate-limit", "syn-guard"];
+const PACKAGES: [&str; 5] = ["egress-tags", "filter", "hop-distance", "rate-limit", "syn-guard"];
 
 /// Builds the plugins of this repository; `None` without the target.
 fn plugins() -> Option<PathBuf> {
@@ -148,6 +148,7 @@ fn benches(criterion: &mut Criterion) {
         for (label, file, config) in &configurations() {
             plugin(label, file, config);
         }
+        cases.push(("egress-tags", egress_tags(&plugins, directory.path()), 1));
     }
 
     let descriptors: Vec<_> = (0..4096).map(source).collect();
@@ -156,6 +157,7 @@ fn benches(criterion: &mut Criterion) {
         for n in [64, 256] {
             let (_host, mut chain) = load(spec, *copies);
             let mut batch = frames(n);
+            (1..=2).for_each(|tag| batch.edits.known.tags.insert(tag));
             let mut turn = 0;
             group.throughput(Throughput::Elements(n as u64));
             group.bench_function(BenchmarkId::new(*label, n), |bencher| {
@@ -195,6 +197,32 @@ fn benches(criterion: &mut Criterion) {
             _ => native::<rate_limit::RateLimit>(criterion, label, &config),
         }
     }
+}
+
+/// Two sites, and 4096 users of whom half are of the other one's country: each packet is looked up in a table
+/// and gets a tag. Natively there are no tables, so that only the engine is measured.
+fn egress_tags(plugins: &Path, directory: &Path) -> PluginSpec {
+    let countries: String = (0..256)
+        .map(|n| format!("10.{n}.0.0/17 {}\n", if n % 2 == 0 { "de" } else { "nl" }))
+        .collect();
+    let mut spec =
+        PluginSpec::new("egress-tags", plugins.join("egress_tags.wasm"), HookPoint::Ingress);
+    for (table, lines) in [("countries", countries.as_str()), ("trust", ""), ("products", "")] {
+        let file = directory.join(table);
+        std::fs::write(&file, lines).expect("written");
+        spec.tables.insert(table.to_owned(), file);
+    }
+    spec.grants = ["names", "table", "tag"].map(str::to_owned).to_vec();
+    let names = Names {
+        tags: [("ams".to_owned(), 1), ("fra".to_owned(), 2)].into(),
+        interfaces: [("users0".to_owned(), 1)].into(),
+        ..Names::default()
+    };
+    spec.names = names.into();
+    let config = "site_tag = \"ams\"\ninterfaces = [{ name = \"users0\" }]\n\
+                  rules = [{ country = [\"de\"], tag = \"fra\" }]\n";
+    spec.config = PluginConfig::Table(config.parse().expect("TOML"));
+    spec
 }
 
 /// What is measured of each plugin: a label, the module and its configuration.

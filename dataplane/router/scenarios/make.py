@@ -2601,6 +2601,35 @@ def plugin_void_verdicts(s):
         s.out(udp4(sport=5000 + which, tos=0xB9))
 
 
+@scenario
+def plugin_egress_tags(s):
+    ams, fra, scrubber = "10.0.0.7", "10.0.0.8", "10.0.0.9"
+    # Users of two countries that leave by the other site, of one that does not, of none.
+    s.out(udp4(dport=443), gateway=fra)
+    s.out(udp4(src="10.1.0.4", dport=443), gateway=fra)
+    s.out(udp4(src="10.1.0.6", dport=443), gateway=ams)
+    s.out(udp4(src="10.1.0.99", dport=443), gateway=ams)
+    s.out(udp6(dport=443), gateway=fra)
+    # DNS, by UDP and TCP; from port 53 is none.
+    s.out(udp4(), gateway=ams)
+    s.out(udp6(), gateway=ams)
+    s.out(IP(src=HOST, dst=WORLD) / TCP(dport=53, flags="S"), gateway=ams)
+    s.out(IP(src=HOST, dst=WORLD) / TCP(dport=853, flags="S"), gateway=ams)
+    s.out(udp4(sport=53, dport=443), gateway=fra)
+    s.out(IP(src=HOST, dst=WORLD) / ICMP(id=7), gateway=fra)
+    # Little trusted; DNS of such a user is DNS all the same.
+    s.out(udp4(src="10.1.0.7", dport=443), gateway=scrubber)
+    s.out(udp4(src="10.1.0.7"), gateway=ams)
+    # Another product than the interface serves.
+    s.out(udp4(src="10.1.0.8", dport=443), gateway=ams)
+    # A slice's owner is a user like others; what is not his is refused whatever its tag.
+    s.out(udp4(src=SHARED, sport=MINE, dport=443), gateway=ams)
+    wrong = udp4(src=SHARED, sport=THEIRS, dport=443)
+    s.answer("lan0", wrong, "slice-sender", error4(wrong, ROUTER, 3, 13), STATION)
+    # From the world: left alone.
+    s.delivered("wan0", udp4(src=WORLD, dst=SHARED, sport=443, dport=MINE))
+
+
 # --- Files ---------------------------------------------------------------------------------------
 
 

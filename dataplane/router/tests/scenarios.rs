@@ -3,6 +3,7 @@
 //! ```text
 //!  scenarios/NAME/config.toml       what the scenario shows, and the clause that wants it
 //!                 in-IFACE.pcap     what each interface receives (made by scenarios/make.py)
+//!                 NAME.table        tables of plugins, if there is any need
 //!                 args              further arguments of `sluice replay`, if there is any need
 //!                 expect/           IFACE.pcap, kernel.pcap, counters.json
 //! ```
@@ -110,6 +111,11 @@ fn configuration(scenario: &Path, scratch: &Path) -> Option<PathBuf> {
         );
         return None;
     };
+    for (name, lines) in files(scenario) {
+        if name.ends_with(".table") {
+            fs::write(scratch.join(name), lines).expect("a writable folder");
+        }
+    }
     let file = scratch.join("config.toml");
     let text = text.replace(PLUGINS, plugins.to_str().expect("a path in UTF-8"));
     fs::write(&file, text).expect("a writable folder");
