@@ -270,6 +270,51 @@ fn a_neighbor_that_was_silent_for_long_is_found_again() {
     net.sluice.assert_conserved();
 }
 
+/// An operator, or the kernel itself, takes entries away that something leads to.
+#[test]
+fn a_neighbor_that_is_taken_away_is_asked_for_again() {
+    let gateway =
+        ["route add 203.0.113.0/24 via 10.1.0.2", "-6 route add 2001:db8:9::/48 via 2001:db8:1::2"];
+    let Some(mut net) = Net::new("neighbors taken away", &gateway, "") else { return };
+    let destinations = ["10.1.0.2", "203.0.113.9", "2001:db8:1::2", "2001:db8:9::9"];
+    let takings: [&[&str]; 5] = [
+        &["neighbor flush dev wan0"],
+        // A change of the router's own address flushes as well.
+        &["link set wan0 address 02:00:00:00:00:77"],
+        &["link set wan0 down", "link set wan0 up", "-6 address replace 2001:db8:1::1/64 dev wan0"],
+        // The flag goes, the entry stays: nobody would look for it when it does not answer.
+        &[
+            "neighbor replace 10.1.0.2 lladdr 02:00:00:00:00:66 nud stale dev wan0",
+            "neighbor replace 2001:db8:1::2 lladdr 02:00:00:00:00:66 nud stale dev wan0",
+        ],
+        &[
+            "neighbor replace 10.1.0.2 lladdr 02:00:00:00:00:66 nud permanent dev wan0",
+            "neighbor replace 2001:db8:1::2 lladdr 02:00:00:00:00:66 nud permanent dev wan0",
+            "neighbor del 10.1.0.2 dev wan0",
+            "neighbor del 2001:db8:1::2 dev wan0",
+        ],
+    ];
+    for taking in takings {
+        for words in taking {
+            net.router.ip(words);
+        }
+        // The kernel takes routes away with their link.
+        for words in gateway {
+            net.router.ip(&words.replace("add", "replace"));
+        }
+        for destination in destinations {
+            net.assert_reached(destination);
+        }
+        let is_managed = |address: &str| {
+            net.router.ip(&format!("neighbor show {address} dev wan0")).contains("managed")
+        };
+        wait_until("the kernel keeps them", PATIENCE, || {
+            is_managed("10.1.0.2") && is_managed("2001:db8:1::2")
+        });
+    }
+    net.sluice.assert_conserved();
+}
+
 #[test]
 fn a_link_goes_down_and_comes_back() {
     let gateway =

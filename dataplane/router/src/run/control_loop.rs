@@ -169,6 +169,7 @@ impl ControlLoop {
                 self.publish(gathered);
                 gathered = Changes::default();
             }
+            self.neighbors.restore(&self.host, &self.mirror);
             self.look_at_confirmation();
             if second.elapsed() >= SECOND {
                 self.every_second(second.elapsed());
@@ -179,7 +180,10 @@ impl ControlLoop {
 
     /// Takes news from the kernel in. The classifier learns of addresses at once.
     fn take(&mut self, event: &KernelEvent) -> Changes {
-        let down_before = self.host.interfaces_down().len();
+        let down = |host: &HostState| -> Vec<String> {
+            host.interfaces_down().into_iter().map(str::to_owned).collect()
+        };
+        let down_before = matches!(event, KernelEvent::Links(_)).then(|| down(&self.host));
         let changes = self.host.apply(event);
         match event {
             KernelEvent::Routes { changes, since } => {
@@ -190,15 +194,12 @@ impl ControlLoop {
                 self.neighbors.adopt(change, &self.host, &self.mirror);
             }
             KernelEvent::Links(_) => {
-                let down = self.host.interfaces_down();
-                if !down.is_empty() {
+                let down = down(&self.host);
+                if !down.is_empty() && Some(&down) != down_before.as_ref() {
                     warn!(
                         ?down,
                         "interfaces are down or gone; a new one under an old name needs a restart"
                     );
-                }
-                if down.len() < down_before {
-                    self.neighbors.renew();
                 }
             }
             _ => {}

@@ -49,6 +49,12 @@ impl HostState {
         self.view.links.get(&ifindex).copied()
     }
 
+    /// Whether one of the router's interfaces is there and up.
+    pub(crate) fn is_up(&self, id: InterfaceId) -> bool {
+        let link = self.names.get(id.index()).and_then(|name| self.kernel.links.get(name));
+        link.is_some_and(|link| link.up)
+    }
+
     /// The router's interfaces that the kernel has no more, or that are down.
     pub(crate) fn interfaces_down(&self) -> BTreeSet<&str> {
         let is_up = |name: &&String| self.kernel.links.get(*name).is_some_and(|link| link.up);

@@ -144,13 +144,14 @@ pub(crate) fn run(file: &Path) -> Result<()> {
     info!(name = config.router.name, workers, "running");
 
     let taps = taps::Taps::new(taps, counters.len(), start);
+    let is_listening = config.kernel.neighbors;
     let mut control = ControlLoop {
         taps,
         file: file.to_path_buf(),
         config,
         host,
         publication,
-        neighbors: neighbors::Kept::default(),
+        neighbors: neighbors::Kept::new(is_listening),
         mirror,
         datapath,
         plugins: plugin_thread,
