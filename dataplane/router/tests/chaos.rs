@@ -166,7 +166,7 @@ impl World {
             }
             12 => {
                 let destination = *random.of(&OUTWARDS);
-                let from = if draw % 2 == 0 { &self.router } else { &self.lan };
+                let from = if draw.is_multiple_of(2) { &self.router } else { &self.lan };
                 reaches(from, destination);
                 return format!("a ping to {destination}");
             }
