@@ -291,6 +291,30 @@ fn running_out_of_room() {
     assert!(matches!(error, FibError::Fib4Full { .. }), "{error}");
     let kept = (block - 2) << 8..block << 8;
     pair.check(kept.clone());
+    // Changes that find room for one part and not for another, in blocks of every size.
+    let mut random = Random(1);
+    let (mut done, mut refused) = (0, 0);
+    let mut touched = Vec::new();
+    while refused < 500 {
+        let block = random.below(180_000) as u32;
+        let prefix = net4((block << 8) + (random.below(128) as u32) * 2, 31);
+        let bytes = pair.writer.table().bytes();
+        match pair.writer.insert(prefix, RouteId(7)) {
+            Ok(()) => {
+                pair.routes.insert(prefix, RouteId(7));
+                done += 1;
+            }
+            Err(FibError::Fib4Full { .. }) => {
+                assert_eq!(pair.writer.table().bytes(), bytes, "nothing stays taken");
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        pair.turn();
+        touched.extend(block << 8..(block + 1) << 8);
+    }
+    assert!(done > 0, "some fit");
+    pair.check(touched);
     for prefix in (0..64).flat_map(hosts) {
         pair.remove(prefix);
         pair.turn();

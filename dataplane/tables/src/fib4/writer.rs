@@ -41,6 +41,9 @@ const BLOCKS: usize = INDEX * PLACES;
 /// table.
 const KEPT: usize = super::WORDS / 64;
 
+/// What holds of every block that has `HAS_LONGER`.
+const HAS_DEPTHS: &str = "the block has depths of its own";
+
 /// In place of a depth: the block holds longer prefixes and has depths of its own.
 const HAS_LONGER: u8 = u8::MAX;
 
@@ -58,6 +61,9 @@ pub struct Fib4Writer {
     /// Words that may not be taken now.
     kept: usize,
     retired: Retired<Piece>,
+    /// Of the change under way: pieces that an entry will name once it is stored, and those that it named.
+    fresh: Vec<Piece>,
+    replaced: Vec<Piece>,
     /// Kept for their memory.
     scratch: Words,
     places: Box<Places>,
@@ -97,6 +103,8 @@ impl Fib4Writer {
             room: Room::new(),
             kept: KEPT,
             retired: Retired::new(),
+            fresh: Vec::new(),
+            replaced: Vec::new(),
             scratch: Words::default(),
             places: Box::new(Places::of(MISS)),
         })
@@ -126,10 +134,12 @@ impl Fib4Writer {
             }
             let block = block_of(prefix.network().to_bits());
             let around = writer.depths[block];
-            writer.longer.entry(block).or_insert_with(|| Box::new([around; GROUP]))[within(prefix)]
-                .fill(length);
-            longer.entry(block).or_insert_with(|| Box::new([codes[block]; GROUP]))[within(prefix)]
-                .fill(code);
+            writer.longer.entry(block).or_insert_with(|| Box::new([around; GROUP]))
+                [addresses_of(prefix)]
+            .fill(length);
+            longer.entry(block).or_insert_with(|| Box::new([codes[block]; GROUP]))
+                [addresses_of(prefix)]
+            .fill(code);
         }
         for &block in longer.keys() {
             writer.depths[block] = HAS_LONGER;
@@ -270,6 +280,13 @@ impl Fib4Writer {
         let mut places = std::mem::replace(&mut self.places, Box::new(Places::of(MISS)));
         let painted = self.paint_with(&mut places, prefix, matches, answer);
         self.places = places;
+        if painted.is_err() {
+            // No entry names what was stored last, and all that it was to replace is still named.
+            for piece in self.fresh.drain(..) {
+                self.room.give(piece.first, piece.size);
+            }
+            self.replaced.clear();
+        }
         painted
     }
 
@@ -299,7 +316,6 @@ impl Fib4Writer {
                         differs = true;
                     }
                 } else if matches(self.depths[block]) {
-                    self.depths[block] = answer.depth;
                     places.codes[place] = answer.code;
                     differs |= old[place] != answer.code;
                 }
@@ -307,8 +323,30 @@ impl Fib4Writer {
             if differs {
                 self.publish(index, &old, places)?;
             }
+            self.deepen(prefix, from..=to, matches, answer.depth);
         }
         Ok(())
+    }
+
+    /// Notes the depth of what was painted in these blocks: afterwards, so that a change that did not find room
+    /// can be repeated.
+    fn deepen(
+        &mut self,
+        prefix: Ipv4Net,
+        blocks: RangeInclusive<usize>,
+        matches: impl Fn(u8) -> bool,
+        depth: u8,
+    ) {
+        for block in blocks {
+            let of_block = &mut self.depths[block];
+            if *of_block == HAS_LONGER {
+                let depths = self.longer.get_mut(&block).expect(HAS_DEPTHS);
+                let inner = depths[addresses_of(prefix)].iter_mut();
+                inner.filter(|inner| matches(**inner)).for_each(|inner| *inner = depth);
+            } else if matches(*of_block) {
+                *of_block = depth;
+            }
+        }
     }
 
     /// The same of a group, whose entries the caller stores; `prefix` is in the block or around it. True if
@@ -322,23 +360,18 @@ impl Fib4Writer {
         answer: Answer,
     ) -> Result<bool, FibError> {
         let mut differs = false;
-        let range = if u32::from(prefix.prefix_len()) <= WHOLE_BITS {
-            0..=GROUP - 1
-        } else {
-            within(prefix)
-        };
+        let range = addresses_of(prefix);
         let within = range.start() / INNER_PLACES..=range.end() / INNER_PLACES;
         for (quarter, entry) in quarters[within.clone()].iter_mut().enumerate() {
             let first = (within.start() + quarter) * INNER_PLACES;
             let mut old = [MISS; INNER_PLACES];
             self.write_out(*entry, &mut old);
             let mut new = old;
-            let depths = self.longer.get_mut(&block).expect("the block has depths of its own");
+            let depths = self.longer.get(&block).expect(HAS_DEPTHS);
             let (from, to) =
                 (first.max(*range.start()), (first + INNER_PLACES - 1).min(*range.end()));
             for address in from..=to {
                 if matches(depths[address]) {
-                    depths[address] = answer.depth;
                     new[address - first] = answer.code;
                 }
             }
@@ -397,6 +430,10 @@ impl Fib4Writer {
             // Release: the block is before the entry that names it.
             self.table.index.cells()[index].store(stored, Ordering::Release);
         }
+        self.fresh.clear();
+        for piece in self.replaced.drain(..) {
+            self.retired.push(piece);
+        }
         Ok(())
     }
 
@@ -414,7 +451,7 @@ impl Fib4Writer {
         let cells = self.table.words.cells();
         let Some((words, bitmap_at)) = self.scratch.encode(new, quarters) else {
             if is_block {
-                self.retired.push(piece(at, cells[at].load(Ordering::Relaxed), old));
+                self.replaced.push(piece(at, cells[at].load(Ordering::Relaxed), old));
             }
             return Ok(u32::from(new[0]));
         };
@@ -444,8 +481,9 @@ impl Fib4Writer {
             cell.store(word, Ordering::Relaxed);
         }
         if is_block {
-            self.retired.push(piece(at, cells[at].load(Ordering::Relaxed), old));
+            self.replaced.push(piece(at, cells[at].load(Ordering::Relaxed), old));
         }
+        self.fresh.push(Piece { first, size });
         Ok(BLOCK | (first + bitmap_at as u32))
     }
 
@@ -511,8 +549,11 @@ fn blocks_of(prefix: Ipv4Net) -> RangeInclusive<usize> {
     block_of(prefix.network().to_bits())..=block_of(prefix.broadcast().to_bits())
 }
 
-/// The addresses of its block that a prefix covers.
-fn within(prefix: Ipv4Net) -> RangeInclusive<usize> {
+/// The addresses of any of its blocks that a prefix covers.
+fn addresses_of(prefix: Ipv4Net) -> RangeInclusive<usize> {
+    if u32::from(prefix.prefix_len()) <= WHOLE_BITS {
+        return 0..=GROUP - 1;
+    }
     let shift = 32 - WHOLE_BITS - GROUP.ilog2();
     let within = |address: u32| (address >> shift) as usize & (GROUP - 1);
     within(prefix.network().to_bits())..=within(prefix.broadcast().to_bits())
