@@ -218,6 +218,14 @@ metric_table! {
         "Clock cycles that the plugin takes for a packet, over all its calls."
     Counter PLUGIN_VERDICTS "sluice_plugin_verdicts_total" ["plugin", "verdict"]
         "Packets by what the plugin made of them: continue, drop, default-drop, transmit; and how often it was bad, unjudged, or left to the last-good generation."
+    Counter PLUGIN_FLOWS "sluice_plugin_flows_total" ["plugin", "event"]
+        "Looks at the verdicts kept for flows: hit, miss, and eviction of another flow's for want of room."
+    Counter PLUGIN_STATES "sluice_plugin_states_total" ["plugin", "outcome"]
+        "States of instances at the plugin's reloads: taken over by the next generation, or lost."
+    Counter PLUGIN_COUNTER "sluice_plugin_counter_total" ["plugin", "counter"]
+        "The plugin's own counters by name; of an array those elements that are not zero."
+    Gauge PLUGIN_GAUGE "sluice_plugin_gauge" ["plugin", "gauge"]
+        "The plugin's own gauges by name, added up over workers."
     Gauge PLUGIN_CALL_CYCLES "sluice_plugin_call_cycles" ["plugin", "hook", "worker", "quantile"]
         "Clock cycles of a call of the plugin that half of its calls, or 99 % of them, do not exceed."
     Gauge PLUGIN_PACKET_CYCLES "sluice_plugin_packet_cycles" ["plugin", "hook", "worker", "quantile"]

@@ -183,6 +183,24 @@ fn plugin(status: &Value) {
             PLUGIN_VERDICTS.set([name, verdict], packets);
         }
     }
+    for (of, label, key) in [
+        (&PLUGIN_FLOWS, "hit", "flow_hits"),
+        (&PLUGIN_FLOWS, "miss", "flow_misses"),
+        (&PLUGIN_FLOWS, "eviction", "flow_evictions"),
+        (&PLUGIN_STATES, "taken", "states_taken"),
+        (&PLUGIN_STATES, "lost", "states_lost"),
+    ] {
+        if let Some(count) = number(key) {
+            of.set([name, label], count);
+        }
+    }
+    let own = |key| field(key).and_then(Value::as_object).into_iter().flatten();
+    for (counter, value) in own("counters") {
+        PLUGIN_COUNTER.set([name, counter], value.as_u64().unwrap_or_default());
+    }
+    for (gauge, value) in own("gauges") {
+        PLUGIN_GAUGE.set_count([name, gauge], value.as_u64().unwrap_or_default());
+    }
     let hook = status.get("hook").and_then(Value::as_str).unwrap_or("-");
     let workers = status.get("workers").and_then(Value::as_array).into_iter().flatten();
     for (worker, counts) in workers.enumerate() {
@@ -294,6 +312,13 @@ mod tests {
             r#"sluice_plugin_cycles_per_packet{plugin="filter"} 11.25"#,
             r#"sluice_plugin_packets_total{plugin="filter"} 1000000"#,
             r#"sluice_plugin_verdicts_total{plugin="filter",verdict="continue"} 999988"#,
+            r#"sluice_plugin_flows_total{plugin="filter",event="hit"} 700"#,
+            r#"sluice_plugin_flows_total{plugin="filter",event="miss"} 300"#,
+            r#"sluice_plugin_flows_total{plugin="filter",event="eviction"} 4"#,
+            r#"sluice_plugin_states_total{plugin="filter",outcome="taken"} 2"#,
+            r#"sluice_plugin_states_total{plugin="filter",outcome="lost"} 1"#,
+            r#"sluice_plugin_counter_total{plugin="filter",counter="rule-hits[3]"} 12"#,
+            r#"sluice_plugin_gauge{plugin="filter",gauge="flows"} 250"#,
             r#"sluice_plugin_call_cycles{plugin="filter",hook="ingress",worker="0",quantile="0.99"} 2560"#,
             r#"sluice_action_bytes_total{kind="class",name="voice"} 4000000"#,
             r#"sluice_egress_tag_missed_packets_total{tag="cheap"} 5"#,

@@ -156,6 +156,9 @@ pub(crate) fn report() -> StatusReport {
             "name": "filter", "hook": "ingress", "generation": 4,
             "total": {
                 "packets": 1_000_000, "drops": 12, "continued": 999_988, "traps": 0, "unjudged": 0,
+                "flow_hits": 700, "flow_misses": 300, "flow_evictions": 4,
+                "states_taken": 2, "states_lost": 1,
+                "counters": { "rule-hits[3]": 12 }, "gauges": { "flows": 250 },
                 "cycles_per_packet": 11.25, "packet_cycles_p50": 10, "packet_cycles_p99": 40,
             },
             "workers": [{
