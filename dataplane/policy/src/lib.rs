@@ -89,7 +89,9 @@ pub use manifest::{
 pub use meters::MeterStatus;
 pub use packet_text::packet_text;
 pub use quotas::QuotaStatus;
-pub use rehearsal::{Examined, Rehearsal, RehearsalAnswer, RehearsalPacket};
+pub use rehearsal::{
+    Examined, Rehearsal, RehearsalAnswer, RehearsalHost, RehearsalPacket, RehearsedHandOver,
+};
 pub use replay::{Replayed, TrappedCall, replay};
 pub use saved_batch::{SavedBatch, SavedPacket};
 pub use spec::{DefaultVerdict, HostOptions, OnTrap, PluginConfig, PluginSpec};

@@ -359,6 +359,12 @@ impl Manifest {
         self.named_counters().into_iter().map(|counter| counter.name).collect()
     }
 
+    /// For each of them, whether it is a gauge.
+    #[must_use]
+    pub fn gauges(&self) -> Vec<bool> {
+        self.named_counters().into_iter().map(|counter| counter.is_gauge).collect()
+    }
+
     /// The same, with what they are.
     pub(crate) fn named_counters(&self) -> Vec<CounterName> {
         let mut names = Vec::new();

@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
@@ -16,7 +17,9 @@ use sluice_abi::{Descriptor, Edit, Marks, Verdict};
 use crate::{
     DefaultVerdict, HostOptions, Manifest, PluginConfig, PluginFault, PluginHost, PluginSpec,
     PolicyError,
-    instance::{Instance, reason},
+    generation::Loaded,
+    imports::{Names, Offers},
+    instance::{HandOver, Instance, reason},
     loading::AsideVersion,
     module::{MODULE_BYTES_MAX, hex, manifest_of, read_file, sha256},
     ticker::Beat,
@@ -55,10 +58,36 @@ pub struct Examined {
     pub grants: Vec<String>,
 }
 
+/// What an operator would give a plugin besides its configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RehearsalHost {
+    /// A file for each of its tables.
+    pub tables: BTreeMap<String, PathBuf>,
+    /// What it may ask for the numbers of.
+    pub names: Names,
+    /// What its random numbers follow from: the same as those of the SDK's `testing::Host` with this seed.
+    pub seed: u64,
+}
+
+/// How a hand-over ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RehearsedHandOver {
+    /// There was nothing to hand over.
+    Nothing,
+    /// The successor has the state.
+    Taken,
+    /// The successor did not take it, and began empty.
+    Refused,
+}
+
 /// A configured instance of a plugin.
 pub struct Rehearsal {
     // Its ticker interrupts calls that outlast their budget.
-    _host: PluginHost,
+    host: PluginHost,
+    loaded: Box<Loaded>,
+    offers: Offers,
+    /// What instances before this one counted.
+    counted: Vec<u64>,
     instance: Box<Instance>,
     beat: Beat,
     config: Vec<u8>,
@@ -106,14 +135,14 @@ impl Examined {
 }
 
 impl Rehearsal {
-    /// Loads a module with a configuration, a TOML file or none, and files for its tables.
+    /// Loads a module with a configuration, a TOML file or none, and what an operator would give it.
     ///
     /// # Errors
     /// Why the router would refuse it.
     pub fn new(
         path: &Path,
         config: Option<&Path>,
-        tables: &BTreeMap<String, PathBuf>,
+        given: &RehearsalHost,
     ) -> Result<Self, PolicyError> {
         let (host, _) = PluginHost::new(HostOptions::new(1))?;
         let fault = |fault| PolicyError::plugin(&name_of(path), fault);
@@ -121,12 +150,14 @@ impl Rehearsal {
         if let Some(config) = config {
             spec.config = PluginConfig::File(config.to_owned());
         }
-        spec.tables.clone_from(tables);
+        spec.tables.clone_from(&given.tables);
+        spec.names = Arc::new(given.names.clone());
         let loaded = match host.load_aside(&spec, 0).map_err(fault)? {
             AsideVersion::New(loaded) => loaded,
             AsideVersion::Running(_) => return Err(PolicyError::Stale(spec.name)),
         };
-        let instance = host.instantiate_aside(&loaded).map_err(fault)?;
+        let offers = Offers::rehearsed(given.seed);
+        let instance = host.make(&loaded, &offers, host.aside_beat()).map_err(fault)?;
         let default = match examined.manifest.default {
             DefaultVerdict::Continue => Verdict::CONTINUE,
             DefaultVerdict::Drop => Verdict::drop(sluice_abi::REASON_DEFAULT),
@@ -137,7 +168,10 @@ impl Rehearsal {
             config: loaded.config.clone(),
             examined,
             default: bytemuck::cast(default),
-            _host: host,
+            counted: vec![0; loaded.counter_names.len()],
+            host,
+            loaded,
+            offers,
         })
     }
 
@@ -169,22 +203,59 @@ impl Rehearsal {
         }
     }
 
+    /// What a reload does: a new instance takes over the state of this one, finds its meters and quotas, and
+    /// draws the random numbers that this one would have drawn; counters go on.
+    ///
+    /// # Errors
+    /// How a call ended, if it did not return, or why there is no instance. The old one then goes on.
+    pub fn hand_over(&mut self) -> Result<RehearsedHandOver, String> {
+        let made = self.host.make(&self.loaded, &self.offers, &self.beat);
+        let mut next = made.map_err(|fault| fault.to_string())?;
+        let outcome = match next.take_state_of(&mut self.instance, &self.beat) {
+            HandOver::Nothing => RehearsedHandOver::Nothing,
+            HandOver::Taken => RehearsedHandOver::Taken,
+            HandOver::Refused => RehearsedHandOver::Refused,
+            HandOver::ExportFailed(error) => {
+                return Err(format!("sluice_export: {}", reason(&error)));
+            }
+            HandOver::ImportFailed(error) => {
+                return Err(format!("sluice_import: {}", reason(&error)));
+            }
+        };
+        next.draw_on_from(&self.instance);
+        self.counted = self.counters();
+        for (count, is_gauge) in self.counted.iter_mut().zip(self.examined.manifest.gauges()) {
+            if is_gauge {
+                *count = 0;
+            }
+        }
+        self.instance = next;
+        Ok(outcome)
+    }
+
     /// As [`Self::judge`]; says how long the call took, with the copies of the packets to the module and of
     /// its verdicts from it, in nanoseconds.
     ///
     /// # Errors
     /// As [`Self::judge`].
-    pub fn time(&mut self, packets: &[Descriptor], now: Nanos) -> Result<u64, String> {
+    pub fn time(&mut self, packets: &[RehearsalPacket], now: Nanos) -> Result<u64, String> {
         use crate::instance::Packets;
+        let marks: Vec<_> = packets.iter().map(|packet| packet.marks).collect();
+        let descriptors: Vec<_> = packets.iter().map(|packet| packet.descriptor).collect();
         let started = Instant::now();
-        let all = Packets::<std::slice::Iter<'_, Descriptor>>::All(packets);
-        let placed = self.instance.place(all, self.default);
+        let all = Packets::<std::slice::Iter<'_, Descriptor>>::All(&descriptors);
+        let payload = packets.iter().map(|packet| packet.payload.as_slice());
+        let placed = self.instance.place(all, self.default).is_some()
+            && self.instance.show(bytemuck::cast_slice(&marks), payload).is_some();
         let called = self.instance.call(packets.len(), now, &self.beat);
         let words = self.instance.verdict_words(packets.len());
         let sum = words.map(|words| words.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word)));
         std::hint::black_box((placed, sum));
         let elapsed = started.elapsed();
         called.map_err(|error| reason(&error))?;
+        if !placed {
+            return Err("its memory does not have the areas that it stated".to_owned());
+        }
         Ok(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
     }
 
@@ -196,9 +267,10 @@ impl Rehearsal {
         self.instance.call_tick(now, &self.beat).map_err(|error| reason(&error))
     }
 
-    /// The module's counters as they stand.
+    /// The module's counters as they stand, with what instances before this one counted.
     #[must_use]
     pub fn counters(&self) -> Vec<u64> {
-        self.instance.raw_counters()
+        let now = self.instance.raw_counters();
+        now.iter().zip(&self.counted).map(|(now, before)| now.wrapping_add(*before)).collect()
     }
 }

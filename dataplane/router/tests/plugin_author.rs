@@ -142,3 +142,154 @@ fn capture() -> PathBuf {
     }
     panic!("no scenario has a capture");
 }
+
+/// Every plugin of the repository says the same natively and under the engine, and goes through a reload
+/// without a difference: with names, tables, meters and state.
+#[test]
+fn the_plugins_that_ship_pass_their_own_test() {
+    if !has_wasm_target() {
+        eprintln!("SKIPPED: plugins of the repository: `rustup target add wasm32-unknown-unknown`");
+        return;
+    }
+    let folder = TempDir::new().expect("a folder");
+    let at = folder.path();
+    let write = |name: &str, text: &str| std::fs::write(at.join(name), text).expect("written");
+    write("countries", "10.0.0.0/8 de\n11.0.0.0/8 nl\n2001:db8::/33 de\n");
+    write("trust", "12.0.0.0/8 low\n");
+    write("products", "10.64.0.0/10 proxy\n");
+    let tags = [
+        "--tag=ams",
+        "--tag=de",
+        "--tag=low",
+        "--interface=wan0",
+        "--interface=users0",
+        "--table=countries=countries",
+        "--table=trust=trust",
+        "--table=products=products",
+    ];
+    let none: &[&str] = &[];
+    let cases = [
+        (
+            "filter",
+            "default = \"allow\"\nrules = [{ action = \"drop\", destination_ports = 53 }]\n",
+            none,
+            "dropped: rule",
+        ),
+        ("hop-distance", "max_hops = 3\n", none, "dropped: "),
+        ("rate-limit", "packets_per_s = 1000\nburst = 8\n", none, "dropped: rate"),
+        ("syn-guard", "syn_per_s = 1\nburst = 2\nhalf_open_max = 2\n", none, "dropped: challenged"),
+        (
+            "egress-tags",
+            "site_tag = \"ams\"\ninterfaces = [{ name = \"users0\", product = \"tunnel\" }]\n\
+             rules = [{ trust = [\"low\"], tag = \"low\" },\n\
+             { country = [\"de\"], product = [\"tunnel\"], tag = \"de\" }]\n",
+            &tags,
+            "with edits",
+        ),
+    ];
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
+    for (name, config, more, expected) in cases {
+        write("config.toml", config);
+        let path = plugins.join(name);
+        let words = ["plugin", "test", path.to_str().expect("a path"), "--no-unit-tests"];
+        let config = ["--config", "config.toml"];
+        let text = succeeds(at, &[&words[..], &config, more].concat());
+        for expected in [expected, "reload   before call", "native and module agree"] {
+            assert!(text.contains(expected), "{name}: {text}");
+        }
+        // Both sides draw packets and numbers from the seed.
+        let again = succeeds(at, &[&words[..], &config, more, &["--seed", "7"]].concat());
+        assert!(again.contains("--seed 7") && again.contains("agree"), "{name}: {again}");
+    }
+    // Without its names it says which one it misses.
+    let path = plugins.join("egress-tags");
+    let words = ["plugin", "test", path.to_str().expect("a path"), "--no-unit-tests"];
+    let tables = &tags[5..];
+    let arguments = [&words[..], &["--config", "config.toml", "--tag=ams"], tables].concat();
+    fails(at, &arguments, &["the configuration names no interface `users0`"]);
+}
+
+/// A plugin that draws a secret, keeps a count in its memory, reads packets and hands its memory over.
+const KEEPER: &str = r#"
+use sluice_sdk::{Batch, NoConfig, Plugin, StateWriter};
+
+pub struct Keeper {
+    secret: u64,
+    seen: u64,
+}
+
+#[sluice_sdk::plugin(manifest = "manifest.toml")]
+impl Plugin for Keeper {
+    type Config = NoConfig;
+
+    fn configure(_: NoConfig) -> Result<Self, String> {
+        Ok(Self { secret: sluice_sdk::random(), seen: 0 })
+    }
+
+    fn process(&mut self, batch: &mut Batch<'_>) {
+        let (packets, mut counters) = batch.split();
+        for mut packet in packets {
+            self.seen += 1;
+            let first = packet.payload().first().copied().unwrap_or_default();
+            let drawn = sluice_sdk::random() ^ self.secret ^ self.seen ^ u64::from(first);
+            if drawn % 3 == 0 {
+                packet.drop(reason::CHANCE);
+            }
+            counters.add(counter::SEEN, 1);
+        }
+    }
+
+    fn export(&mut self, state: &mut StateWriter<'_>) -> Result<(), sluice_sdk::StateFull> {
+        state.write_pod(&self.secret)?;
+        state.write_pod(&self.seen)
+    }
+
+    fn import(&mut self, _: u32, state: &[u8]) -> Result<(), String> {
+        let words = state.as_chunks::<8>().0;
+        let [secret, seen] = words else { return Err("two words".to_owned()) };
+        self.secret = u64::from_le_bytes(*secret);
+        self.seen = u64::from_le_bytes(*seen);
+        Ok(())
+    }
+}
+"#;
+
+#[test]
+fn random_numbers_payload_and_state_are_tested_and_measured() {
+    if !has_wasm_target() {
+        eprintln!("SKIPPED: projects in Rust: `rustup target add wasm32-unknown-unknown`");
+        return;
+    }
+    let folder = TempDir::new().expect("a folder");
+    let at = folder.path();
+    succeeds(at, &["plugin", "new", "keeper"]);
+    let project = at.join("keeper");
+    let manifest = "abi = \"1.0\"\nname = \"keeper\"\nhooks = [\"ingress\"]\nimports = [\"random\"]\n\
+                    payload = { from = \"l4\", bytes = 16 }\nstateful = true\n\
+                    state = { schema = 1, bytes_max = 64 }\nreasons = [\"chance\"]\n\
+                    counters = [\"seen\"]\n";
+    std::fs::write(project.join("manifest.toml"), manifest).expect("written");
+    std::fs::write(project.join("config.toml"), "").expect("written");
+    let source = project.join("src/lib.rs");
+    std::fs::write(&source, KEEPER).expect("written");
+    let test = ["plugin", "test", "--no-unit-tests"];
+    let text = succeeds(&project, &test);
+    for expected in
+        ["dropped: chance", "again    the same", "reload   before call", "agree on every"]
+    {
+        assert!(text.contains(expected), "{text}");
+    }
+    let text = succeeds(&project, &["plugin", "bench"]);
+    assert!(text.contains("ns a packet, 64 a call"), "{text}");
+
+    // One that forgets a part of its state is found out, with the packet.
+    let forgets = KEEPER.replace("self.seen = u64::from_le_bytes(*seen);", "let _ = seen;");
+    std::fs::write(&source, forgets).expect("written");
+    fails(&project, &test, &["a reload before call", "judged differently", "without", "frame "]);
+    succeeds(&project, &[&test[..], &["--no-hand-over"]].concat());
+    // So is one that refuses it.
+    let refuses = KEEPER.replace("Ok(())\n    }\n}", "Err(\"no\".to_owned())\n    }\n}");
+    assert_ne!(refuses, KEEPER);
+    std::fs::write(&source, refuses).expect("written");
+    fails(&project, &test, &["did not take the state"]);
+}

@@ -176,6 +176,18 @@ impl<P: Plugin + Declared> Bench<P> {
         Ok(state.is_some_and(|state| self.import(schema, &state).is_ok()))
     }
 
+    /// As [`Self::reload`], with a successor that draws the random numbers that the plugin would have drawn
+    /// without: where all that decides is handed over, nothing afterwards tells that there was a reload.
+    ///
+    /// # Errors
+    /// As [`Self::reload`].
+    pub fn hand_over(&mut self, config: &str) -> Result<bool, String> {
+        let position = self.services.rewind_random();
+        let taken = self.reload(config);
+        self.services.set_random(position);
+        taken
+    }
+
     /// A counter by its name in the manifest; one of several as `name[3]`.
     ///
     /// # Panics

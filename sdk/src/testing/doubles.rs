@@ -62,6 +62,16 @@ impl Services {
         self.with(run)
     }
 
+    /// Begins again with random numbers; returns where they stood.
+    pub(crate) fn rewind_random(&mut self) -> u64 {
+        std::mem::replace(&mut self.0.random, self.0.host.seed)
+    }
+
+    /// Goes on with random numbers from there.
+    pub(crate) fn set_random(&mut self, position: u64) {
+        self.0.random = position;
+    }
+
     fn with<R>(&mut self, run: impl FnOnce() -> R) -> R {
         /// Puts the thread's services back, also when a test panics.
         struct Back<'s>(&'s mut State);

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! script: a line of JSON (configuration, host), then steps until the end:
-//!         now_ns: u64, n: u32, then n x (Descriptor, Marks, len: u32, payload)     n = 2^32 - 1: a tick
+//!         now_ns: u64, n: u32, then n x (Descriptor, Marks, len: u32, payload)     n = 2^32 - 1: a tick,
+//!                                                                       2^32 - 2: a hand-over
 //! answer: a line of JSON (an error, or null), then for each step n x (Verdict, Edit),
 //!         then the counters
 //! ```
@@ -24,6 +25,7 @@ use crate::{
 };
 
 const TICK: u32 = u32::MAX;
+const HAND_OVER: u32 = u32::MAX - 1;
 
 /// What is done with a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub enum Step {
         /// The time that it is given.
         now_ns: u64,
     },
+    /// A reload with the same configuration: see [`Bench::hand_over`].
+    HandOver,
 }
 
 /// What a plugin did.
@@ -96,6 +100,10 @@ impl Script {
                     to.write_all(&now_ns.to_le_bytes())?;
                     to.write_all(&TICK.to_le_bytes())?;
                 }
+                Step::HandOver => {
+                    to.write_all(&0_u64.to_le_bytes())?;
+                    to.write_all(&HAND_OVER.to_le_bytes())?;
+                }
             }
         }
         to.flush()
@@ -118,6 +126,10 @@ impl Script {
                 steps.push(Step::Tick { now_ns });
                 continue;
             }
+            if n == HAND_OVER {
+                steps.push(Step::HandOver);
+                continue;
+            }
             let mut packets = Vec::new();
             for _ in 0..n {
                 let (descriptor, marks) = (pod(&mut rest)?, pod(&mut rest)?);
@@ -135,7 +147,7 @@ impl Script {
     pub fn packets(&self) -> usize {
         let count = |step: &Step| match step {
             Step::Batch { packets, .. } => packets.len(),
-            Step::Tick { .. } => 0,
+            Step::Tick { .. } | Step::HandOver => 0,
         };
         self.steps.iter().map(count).sum()
     }
@@ -195,6 +207,11 @@ pub fn play<P: Plugin + Declared>(script: &Script) -> Outcome {
                 answers.extend(bench.judge_seen(packets, *now_ns));
             }
             Step::Tick { now_ns } => bench.tick(*now_ns),
+            Step::HandOver => {
+                if let Err(refusal) = bench.hand_over(&script.config) {
+                    return Outcome { refusal: Some(refusal), ..Outcome::default() };
+                }
+            }
         }
     }
     Outcome { refusal: None, answers, counters: bench.counters }
@@ -249,6 +266,7 @@ mod tests {
             steps: std::vec![
                 Step::Batch { now_ns: 1, packets: std::vec![packet; 3] },
                 Step::Tick { now_ns: 2 },
+                Step::HandOver,
                 Step::Batch { now_ns: 3, packets: Vec::new() },
             ],
         };

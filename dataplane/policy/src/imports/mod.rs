@@ -12,7 +12,6 @@ mod table;
 
 use std::{sync::Arc, time::Duration};
 
-use rand_chacha::ChaCha8Rng;
 use sluice_abi::{BATCH_MAX, IMPORT_MODULE};
 use wasmtime::{Caller, Engine, Linker, Memory, StoreLimits, format_err};
 
@@ -22,7 +21,7 @@ use crate::{
 
 pub(crate) use log::{LogQueue, printable};
 pub use names::Names;
-pub(crate) use random::Seeds;
+pub(crate) use random::{Generator, Seeds};
 use {log::Logger, meter::Meters, quota::Quotas, table::TableReader};
 
 /// Each function with the capability that it takes.
@@ -84,6 +83,11 @@ impl Offers {
         }
     }
 
+    /// What an instance of a rehearsal is offered, and those that come after it: shared by these alone.
+    pub(crate) fn rehearsed(seed: u64) -> Self {
+        Self { seeds: Seeds::Rehearsed(seed), ..Self::new(Some(0)) }
+    }
+
     /// Forgets what no instance uses any more.
     pub(crate) fn prune(&self) {
         self.meters.prune();
@@ -104,7 +108,7 @@ pub(crate) struct HostState {
     meters: Meters,
     names: Arc<Names>,
     quotas: Quotas,
-    random: ChaCha8Rng,
+    random: Generator,
     tables: TableReader,
 }
 
@@ -133,6 +137,11 @@ impl HostState {
     /// Gives the instance its tables, by the names that its manifest has for them.
     pub(crate) fn give_tables(&mut self, names: &[String], tables: &Tables) {
         self.tables = TableReader::new(names.to_vec(), Arc::clone(tables));
+    }
+
+    /// Goes on with the random numbers where the other stands.
+    pub(crate) fn draw_on_from(&mut self, other: &Self) {
+        self.random = other.random.clone();
     }
 
     /// Gives it others in their place; `tables` are then those that it had.

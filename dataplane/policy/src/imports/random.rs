@@ -14,6 +14,32 @@ use wasmtime::Caller;
 use super::HostState;
 use crate::PluginFault;
 
+/// The generator of one instance.
+#[derive(Clone, Debug)]
+pub(crate) enum Generator {
+    /// What nobody can guess.
+    ChaCha(Box<ChaCha8Rng>),
+    /// `SplitMix64` (Steele, Lea, Flood 2014), as the SDK's double has it: for rehearsals, which compare
+    /// the two.
+    SplitMix(u64),
+}
+
+impl Generator {
+    #[inline]
+    fn next(&mut self) -> u64 {
+        match self {
+            Self::ChaCha(generator) => generator.next_u64(),
+            Self::SplitMix(state) => {
+                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut z = *state;
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                z ^ (z >> 31)
+            }
+        }
+    }
+}
+
 /// Where the generators of instances get their seeds from.
 #[derive(Debug)]
 pub(crate) enum Seeds {
@@ -21,6 +47,8 @@ pub(crate) enum Seeds {
     System,
     /// One after the other from this number on, so that a run can be repeated.
     Fixed(AtomicU64),
+    /// All from this one, with the SDK's generator.
+    Rehearsed(u64),
 }
 
 impl Seeds {
@@ -29,19 +57,22 @@ impl Seeds {
     }
 
     /// The generator of another instance.
-    pub(crate) fn generator(&self) -> Result<ChaCha8Rng, PluginFault> {
+    pub(crate) fn generator(&self) -> Result<Generator, PluginFault> {
         match self {
             Self::System => ChaCha8Rng::try_from_os_rng()
+                .map(|generator| Generator::ChaCha(Box::new(generator)))
                 .map_err(|error| PluginFault::Randomness(error.to_string())),
             Self::Fixed(next) => {
-                Ok(ChaCha8Rng::seed_from_u64(next.fetch_add(1, Ordering::Relaxed)))
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                Ok(Generator::ChaCha(Box::new(ChaCha8Rng::seed_from_u64(seed))))
             }
+            Self::Rehearsed(seed) => Ok(Generator::SplitMix(*seed)),
         }
     }
 }
 
 pub(super) fn random(mut caller: Caller<'_, HostState>) -> i64 {
-    caller.data_mut().random.next_u64().cast_signed()
+    caller.data_mut().random.next().cast_signed()
 }
 
 #[cfg(test)]
@@ -49,7 +80,7 @@ mod tests {
     use super::*;
 
     fn first(seeds: &Seeds) -> u64 {
-        seeds.generator().expect("a seed").next_u64()
+        seeds.generator().expect("a seed").next()
     }
 
     #[test]

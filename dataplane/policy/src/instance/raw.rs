@@ -37,6 +37,11 @@ impl Instance {
         Some(Ok(answers.collect::<Option<_>>()?))
     }
 
+    /// Goes on with the random numbers where the other instance stands.
+    pub(crate) fn draw_on_from(&mut self, other: &Self) {
+        self.store.data_mut().draw_on_from(other.store.data());
+    }
+
     /// The guest's counters as they stand.
     pub(crate) fn raw_counters(&self) -> Vec<u64> {
         let bytes = self.memory.data(&self.store).get(self.areas.counters.clone());

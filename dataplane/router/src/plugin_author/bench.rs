@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
-use frame::{Descriptor, Nanos};
-use policy::Rehearsal;
+use anyhow::{Result, anyhow};
+use frame::Nanos;
+use policy::{Rehearsal, RehearsalPacket};
 
 use super::cli::BenchArgs;
-use super::packets::Packets;
+use super::packets::{Packets, rehearsal_packet};
 use super::project::Project;
-use super::test::config_of;
+use super::test::{config_of, given};
 
 /// Packets of a call: as many as a worker under load hands over at once.
 const BATCH: usize = 64;
@@ -22,26 +22,25 @@ const MEASURE: Duration = Duration::from_secs(2);
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let module = Project::find(&args.path)?.build()?;
     let config = config_of(&args.path, args.config.as_deref());
-    let tables = args.table.iter().cloned().collect();
-    let mut rehearsal = Rehearsal::new(&module, config.as_deref(), &tables)?;
+    let given = given(&args.host);
+    let mut rehearsal = Rehearsal::new(&module, config.as_deref(), &given)?;
     let manifest = rehearsal.examined().manifest.clone();
-    ensure!(
-        manifest.payload.is_none(),
-        "the cost of payload depends on the router's copy of it: measure this plugin with `sluice bench`"
-    );
     let packets = match &args.pcap {
         Some(pcap) => Packets::of_capture(pcap, &manifest)?,
-        None => Packets::generate(args.seed, rehearsal.config(), &manifest),
+        None => {
+            let interfaces = given.names.interfaces.len();
+            Packets::generate(args.host.seed, rehearsal.config(), &manifest, interfaces)
+        }
     };
-    let descriptors: Vec<Descriptor> = packets
+    let shown: Vec<RehearsalPacket> = packets
         .batches
         .iter()
         .flat_map(|(_, batch)| batch)
-        .map(|packet| packet.seen.descriptor)
+        .map(|packet| rehearsal_packet(&packet.seen))
         .collect();
-    let mut batches: Vec<&[Descriptor]> = descriptors.chunks_exact(BATCH).collect();
+    let mut batches: Vec<&[RehearsalPacket]> = shown.chunks_exact(BATCH).collect();
     if batches.is_empty() {
-        batches.push(&descriptors);
+        batches.push(&shown);
     }
     let mut costs = Vec::new();
     let start = Instant::now();

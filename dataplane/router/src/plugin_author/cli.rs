@@ -44,6 +44,29 @@ pub(crate) struct BuildArgs {
     pub(crate) path: PathBuf,
 }
 
+/// What an operator would give a plugin besides its configuration.
+#[derive(Debug, Args)]
+pub(crate) struct HostArgs {
+    /// A file for one of the tables that the plugin's manifest names
+    #[arg(long, value_name = "NAME=FILE", value_parser = table)]
+    pub(crate) table: Vec<(String, PathBuf)>,
+    /// A next hop that the plugin may ask for; numbers go from 1 on
+    #[arg(long, value_name = "NAME")]
+    pub(crate) next_hop: Vec<String>,
+    /// An egress tag, likewise
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tag: Vec<String>,
+    /// A class, likewise
+    #[arg(long, value_name = "NAME")]
+    pub(crate) class: Vec<String>,
+    /// An interface, likewise; generated packets come in by all of them, captured ones by the first
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Vec<String>,
+    /// What generated packets and the plugin's random numbers follow from
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
     /// The project's folder, or a module
@@ -55,12 +78,11 @@ pub(crate) struct TestArgs {
     /// The plugin's configuration in TOML; else the project's config.toml
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// A file for one of the tables that the plugin's manifest names
-    #[arg(long, value_name = "NAME=FILE", value_parser = table)]
-    pub(crate) table: Vec<(String, PathBuf)>,
-    /// What generated packets follow from
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    /// Leave out the run in which a new instance takes over in the middle
+    #[arg(long)]
+    pub(crate) no_hand_over: bool,
     /// Leave out the project's own tests (cargo test)
     #[arg(long)]
     pub(crate) no_unit_tests: bool,
@@ -77,15 +99,11 @@ pub(crate) struct BenchArgs {
     /// The plugin's configuration in TOML; else the project's config.toml
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// A file for one of the tables that the plugin's manifest names
-    #[arg(long, value_name = "NAME=FILE", value_parser = table)]
-    pub(crate) table: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
     /// Fail if half of the calls cost more than this many nanoseconds a packet
     #[arg(long, value_name = "NS")]
     pub(crate) budget_ns: Option<f64>,
-    /// What generated packets follow from
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
 }
 
 fn table(text: &str) -> Result<(String, PathBuf), String> {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
 
 use frame::Nanos;
-use policy::{Examined, Rehearsal};
+use policy::{Examined, Rehearsal, RehearsedHandOver};
 use sluice_abi::{Descriptor, action, edit, flags};
 use sluice_sdk::testing::{Answer, trial::Outcome};
 
@@ -14,13 +14,27 @@ use super::packets::{Packets, Trying, rehearsal_packet};
 #[derive(Debug)]
 pub(crate) struct Difference(pub(crate) String);
 
-/// Plays the packets to a module.
+/// Plays the packets to a module, with a hand-over before batch `hand_over`.
 ///
 /// # Errors
 /// How a call ended that did not return, and on which packets.
-pub(crate) fn play(rehearsal: &mut Rehearsal, packets: &Packets) -> Result<Outcome, Difference> {
+pub(crate) fn play(
+    rehearsal: &mut Rehearsal,
+    packets: &Packets,
+    hand_over: Option<usize>,
+) -> Result<Outcome, Difference> {
     let mut outcome = Outcome::default();
-    for ((now_ns, batch), has_tick) in packets.batches.iter().zip(packets.ticks()) {
+    let batches = packets.batches.iter().zip(packets.ticks()).enumerate();
+    for (number, ((now_ns, batch), has_tick)) in batches {
+        if hand_over == Some(number) {
+            let handed_over = rehearsal.hand_over();
+            let handed_over = handed_over
+                .map_err(|reason| Difference(format!("the hand-over failed: {reason}")))?;
+            if handed_over == RehearsedHandOver::Refused {
+                let text = "the new instance did not take the state that the old one handed over";
+                return Err(Difference(text.to_owned()));
+            }
+        }
         if has_tick {
             let tick = rehearsal.tick(Nanos(*now_ns));
             tick.map_err(|reason| Difference(format!("the module's tick trapped: {reason}")))?;
@@ -44,7 +58,7 @@ pub(crate) fn play(rehearsal: &mut Rehearsal, packets: &Packets) -> Result<Outco
     Ok(outcome)
 }
 
-/// Compares two runs, which are called what `names` says.
+/// Compares two runs, which are called what `names` says; whether in one there was a hand-over.
 ///
 /// # Errors
 /// The first packet that they disagree on, or the first counter.
@@ -53,6 +67,7 @@ pub(crate) fn compare(
     examined: &Examined,
     names: [&str; 2],
     outcomes: [&Outcome; 2],
+    handed_over: bool,
 ) -> Result<(), Difference> {
     let [one, other] = outcomes;
     let differ = |(number, (one, other)): (usize, (&Answer, &Answer))| {
@@ -72,8 +87,10 @@ pub(crate) fn compare(
     }
     let counters = examined.manifest.counter_names();
     let values = one.counters.iter().zip(&other.counters).zip(&counters);
-    for ((one, other), name) in values {
-        if one != other {
+    // What a gauge shows is an instance's own, and begins anew with the next.
+    let gauges = examined.manifest.gauges();
+    for (((one, other), name), is_gauge) in values.zip(gauges) {
+        if one != other && !(is_gauge && handed_over) {
             return Err(Difference(format!(
                 "the counter `{name}` differs: {} {one}, {} {other}",
                 names[0], names[1]

@@ -58,8 +58,17 @@ impl Packets {
     }
 
     /// Generated ones, in batches of all sizes.
-    pub(crate) fn generate(seed: u64, config: &[u8], manifest: &Manifest) -> Self {
+    /// They come in by `interfaces` interfaces.
+    pub(crate) fn generate(
+        seed: u64,
+        config: &[u8],
+        manifest: &Manifest,
+        interfaces: usize,
+    ) -> Self {
         let mut dice = Dice(seed);
+        // By itself, so that the packets are the same however many interfaces there are.
+        let mut ingress = Dice(!seed);
+        let interfaces = u64::try_from(interfaces.clamp(1, 1024)).unwrap_or(1);
         let pool = Pool::new(&mut dice, config);
         let mut packets = Self::of(manifest);
         let mut now_ns = START_NS;
@@ -71,7 +80,12 @@ impl Packets {
             left -= n;
             for _ in 0..n {
                 let frame = pool.frame(&mut dice);
-                packets.push(now_ns, frame, manifest, BATCH_MAX);
+                if packets.push(now_ns, frame, manifest, BATCH_MAX)
+                    && let Some(packet) =
+                        packets.batches.last_mut().and_then(|(_, it)| it.last_mut())
+                {
+                    packet.seen.descriptor.ingress = ingress.below(interfaces) as u16;
+                }
             }
         }
         packets
@@ -95,10 +109,11 @@ impl Packets {
         self.batches.iter().map(due).collect()
     }
 
-    fn push(&mut self, now_ns: u64, frame: Vec<u8>, manifest: &Manifest, batch_max: usize) {
+    /// Adds a packet, if a router would show it to a plugin. Says whether it is one.
+    fn push(&mut self, now_ns: u64, frame: Vec<u8>, manifest: &Manifest, batch_max: usize) -> bool {
         let Ok(descriptor) = forward::describe(&frame) else {
             self.skipped += 1;
-            return;
+            return false;
         };
         let payload = manifest.payload.map_or_else(Vec::new, |window| {
             let start = match window.from {
@@ -114,6 +129,7 @@ impl Packets {
             Some((at, batch)) if *at == now_ns && batch.len() < batch_max => batch.push(trying),
             _ => self.batches.push((now_ns, vec![trying])),
         }
+        true
     }
 
     /// How many there are.
@@ -126,10 +142,19 @@ impl Packets {
         self.batches.iter().flat_map(|(_, batch)| batch).nth(number)
     }
 
-    /// The calls, for the native side.
-    pub(crate) fn steps(&self) -> Vec<Step> {
+    /// Before which batch an instance hands over to another, where one does: after half of them.
+    pub(crate) fn middle(&self) -> usize {
+        self.batches.len() / 2
+    }
+
+    /// The calls, for the native side, with a hand-over before batch `hand_over`.
+    pub(crate) fn steps(&self, hand_over: Option<usize>) -> Vec<Step> {
         let mut steps = Vec::new();
-        for ((now_ns, batch), has_tick) in self.batches.iter().zip(self.ticks()) {
+        let batches = self.batches.iter().zip(self.ticks()).enumerate();
+        for (number, ((now_ns, batch), has_tick)) in batches {
+            if hand_over == Some(number) {
+                steps.push(Step::HandOver);
+            }
             if has_tick {
                 steps.push(Step::Tick { now_ns: *now_ns });
             }

@@ -1,14 +1,13 @@
 //! `sluice plugin test`: the plugin natively and as a module, on the same packets, to the same verdicts.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use policy::Rehearsal;
+use policy::{Names, Rehearsal, RehearsalHost};
 use sluice_sdk::testing::{Host, trial::Script};
 
-use super::cli::TestArgs;
+use super::cli::{HostArgs, TestArgs};
 use super::compare::{self, Difference};
 use super::packets::Packets;
 use super::project::{Project, cargo, run as run_command};
@@ -24,17 +23,18 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     }
     let module = project.build()?;
     let config = config_of(&args.path, args.config.as_deref());
-    let tables: BTreeMap<_, _> = args.table.iter().cloned().collect();
-    let mut rehearsal = Rehearsal::new(&module, config.as_deref(), &tables)?;
+    let given = given(&args.host);
+    let seed = args.host.seed;
+    let mut rehearsal = Rehearsal::new(&module, config.as_deref(), &given)?;
     let examined = rehearsal.examined().clone();
     let json = rehearsal.config().to_vec();
     let packets = match &args.pcap {
         Some(pcap) => Packets::of_capture(pcap, &examined.manifest)?,
-        None => Packets::generate(args.seed, &json, &examined.manifest),
+        None => Packets::generate(seed, &json, &examined.manifest, given.names.interfaces.len()),
     };
     let whence = match &args.pcap {
         Some(pcap) => pcap.display().to_string(),
-        None => format!("generated, --seed {}", args.seed),
+        None => format!("generated, --seed {seed}"),
     };
     println!(
         "packets  {} in {} calls ({whence}); {} more would not reach a plugin",
@@ -43,29 +43,48 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
         packets.skipped
     );
     let differs = |difference: Difference| -> Result<ExitCode> { bail!("{}", difference.0) };
-    let module_run = match compare::play(&mut rehearsal, &packets) {
+    let module_run = match compare::play(&mut rehearsal, &packets, None) {
         Ok(outcome) => outcome,
         Err(difference) => return differs(difference),
     };
     println!("module   {}", compare::summary(&module_run, &examined));
-    if examined.manifest.imports.iter().any(|import| import == "random") {
-        println!("skipped  comparing runs: the plugin draws random numbers");
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut again = Rehearsal::new(&module, config.as_deref(), &tables)?;
-    let second = match compare::play(&mut again, &packets) {
+    let mut again = Rehearsal::new(&module, config.as_deref(), &given)?;
+    let second = match compare::play(&mut again, &packets, None) {
         Ok(outcome) => outcome,
         Err(difference) => return differs(difference),
     };
     if let Err(difference) =
-        compare::compare(&packets, &examined, ["once", "again"], [&module_run, &second])
+        compare::compare(&packets, &examined, ["once", "again"], [&module_run, &second], false)
     {
         return differs(difference);
     }
     println!("again    the same verdicts, edits and counters");
+    // Without `state` what a plugin remembers is lost at a reload, as its manifest says.
+    let keeps_nothing = examined.manifest.stateful && examined.manifest.state.is_none();
+    let hand_over = (!args.no_hand_over && !keeps_nothing).then(|| packets.middle());
+    if let Some(at) = hand_over {
+        let mut rehearsal = Rehearsal::new(&module, config.as_deref(), &given)?;
+        let names = ["without", "with"];
+        let handed_over = compare::play(&mut rehearsal, &packets, Some(at)).and_then(|outcome| {
+            compare::compare(&packets, &examined, names, [&module_run, &outcome], true)
+        });
+        if let Err(Difference(text)) = handed_over {
+            bail!("a reload before call {at} changes what the plugin says: {text}");
+        }
+        println!(
+            "reload   before call {at} changes nothing: a new instance goes on as the old one"
+        );
+    } else {
+        println!("skipped  a reload in the middle, after which the plugin begins anew");
+    }
     let Project::Rust(project) = &project else { return Ok(ExitCode::SUCCESS) };
-    let mut host = Host::new();
-    for (name, file) in &tables {
+    let mut host = Host::new().seed(seed);
+    let HostArgs { next_hop, tag, class, interface, .. } = &args.host;
+    host = next_hop.iter().fold(host, |host, name| host.next_hop(name));
+    host = tag.iter().fold(host, |host, name| host.egress_tag(name));
+    host = class.iter().fold(host, |host, name| host.class(name));
+    host = interface.iter().fold(host, |host, name| host.interface(name));
+    for (name, file) in &given.tables {
         let lines = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
         host = host.table(name, &lines);
     }
@@ -73,7 +92,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     let script = Script {
         config: String::from_utf8(json).context("the configuration")?,
         host,
-        steps: packets.steps(),
+        steps: packets.steps(hand_over),
     };
     let outcome = runner::play(&native, &script)?;
     if let Some(refusal) = &outcome.refusal {
@@ -81,11 +100,29 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     }
     println!("native   {}", compare::summary(&outcome, &examined));
     let names = ["native", "module"];
-    if let Err(difference) = compare::compare(&packets, &examined, names, [&outcome, &module_run]) {
+    // The native run had the reload, if there was one.
+    let outcomes = [&outcome, &module_run];
+    let compared = compare::compare(&packets, &examined, names, outcomes, hand_over.is_some());
+    if let Err(difference) = compared {
         return differs(difference);
     }
     println!("native and module agree on every verdict, edit and counter");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the arguments say that an operator would give the plugin.
+pub(crate) fn given(args: &HostArgs) -> RehearsalHost {
+    let numbers = |names: &[String]| names.iter().cloned().zip(1..).collect();
+    RehearsalHost {
+        tables: args.table.iter().cloned().collect(),
+        names: Names {
+            next_hops: numbers(&args.next_hop),
+            tags: numbers(&args.tag),
+            classes: numbers(&args.class),
+            interfaces: numbers(&args.interface),
+        },
+        seed: args.seed,
+    }
 }
 
 /// The configuration that is meant: the named file, or the project's `config.toml`.
