@@ -42,10 +42,14 @@ impl Stage {
             eprintln!("skipped: {test}: no plugins (cargo xtask plugins)");
             return None;
         };
+        Some(Self::with(&config(&plugins)))
+    }
+
+    fn with(config: &str) -> Self {
         let links = TwoLinks::new();
         let keys = "node = \"a\"\npoll = \"adaptive\"";
-        let sluice = Router::start_from(&[], &links.space, keys, &config(&plugins));
-        Some(Self { links, sluice })
+        let sluice = Router::start_from(&[], &links.space, keys, config);
+        Self { links, sluice }
     }
 
     fn config(&self) -> PathBuf {
@@ -279,4 +283,116 @@ fn a_running_router_tells_why() {
     let directions = fields(&files[0], "frame.packet_flags_direction").expect("tshark");
     assert_eq!(directions.values().sum::<usize>(), read(&files[0]).len());
     assert_eq!(directions["0x00000001"], sums, "received");
+}
+
+/// A frame of the scenario of actions, which `actor.wat` is asked about by its source port.
+fn acted(port: u16) -> Vec<u8> {
+    let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let capture = sim::read_pcap(scenarios.join("plugin-actions/in-lan0.pcap")).expect("a capture");
+    let is_it = |bytes: &[u8]| {
+        bytes[12..14] == [8, 0]
+            && bytes[14] == 0x45
+            && bytes[20..22] == [0, 0]
+            && bytes[30..34] == [198, 51, 100, 7]
+            && bytes[22] > 1
+            && bytes[34..36] == port.to_be_bytes()
+    };
+    let mut frames = capture.packets.into_iter().map(|packet| packet.bytes);
+    let mut frame = frames.find(|bytes| is_it(bytes)).expect("the scenario has one");
+    frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+    frame
+}
+
+#[test]
+fn what_plugins_do_is_told_by_name() {
+    const TEST: &str = "actions in explain, trace, replay and capture";
+    if !net::available(TEST) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let actor = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/actor.wat");
+    let module =
+        wat::parse_bytes(&fs::read(actor).expect("a file")).expect("a module").into_owned();
+    fs::write(folder.path().join("actor.wasm"), module).expect("written");
+    let base = config(folder.path());
+    let base = base.split("[[plugin]]").next().expect("what stands before the plugin");
+    let more = r#"
+        [[neighbor]]
+        address = "10.0.0.8"
+        interface = "wan0"
+        mac = "02:00:00:00:00:dd"
+        [[next_hop]]
+        name = "hop"
+        via = "10.0.0.8"
+        [[egress_tag]]
+        name = "tag"
+        next_hops = ["hop"]
+        [[class]]
+        name = "class"
+        dscp = 18
+        [[plugin]]
+        name = "actor"
+        hook = "ingress"
+        grants = ["names", "transmit", "tag", "class", "mark", "mirror", "dscp", "mss", "tcp-options"]
+        "#;
+    let path = format!("path = \"{}/actor.wasm\"\n", folder.path().display());
+    let stage = Stage::with(&format!("{base}{more}{path}"));
+    let kinds: [(u16, &[&str]); 9] = [
+        (5001, &["\"transmit\":\"hop\""]),
+        (5002, &["\"tag\":\"tag\""]),
+        (5003, &["\"class\":\"class\""]),
+        (5004, &["\"dscp\":46"]),
+        (5005, &["\"mss\":1000"]),
+        (5006, &["\"tcp_options\":[\"window scale\",\"SACK permitted\""]),
+        (5007, &["\"mark\":7", "\"mirror\":true"]),
+        (5008, &["\"mss\":1000", "\"class\":\"class\"", "\"dscp\":10", "\"mirror\":true"]),
+        (5009, &["\"mirror\":true", "\"plugin_reason\":\"asked\""]),
+    ];
+    let frames: Vec<Vec<u8>> = kinds.iter().map(|(port, _)| acted(*port)).collect();
+    let mut explained = Vec::new();
+    for ((port, expected), frame) in kinds.iter().zip(&frames) {
+        let answer = stage.explain(&["--in", "lan0", "--hex", &hex(frame)]);
+        for expected in *expected {
+            assert!(packet(&answer).contains(expected), "{port}: {expected} in {answer}");
+        }
+        explained.push(packet(&answer));
+    }
+
+    // A replay says the same, byte for byte.
+    let pcap = stage.sluice.file("in.pcap");
+    let packets: Vec<Packet> =
+        (1..).zip(&frames).map(|(time, frame)| Packet::new(time, frame.clone())).collect();
+    sim::write_pcap(&pcap, &packets).expect("a capture");
+    let out = stage.sluice.file("replayed");
+    run(common::replay(&stage.config(), &out)
+        .arg("--explain")
+        .arg("--in")
+        .arg(format!("lan0={}", pcap.display())));
+    let replayed = fs::read_to_string(out.join("explain.jsonl")).expect("explanations");
+    let replayed: Vec<String> =
+        replayed.lines().map(|line| packet(&serde_json::from_str(line).expect("JSON"))).collect();
+    assert_eq!(replayed, explained);
+
+    // So does a trace of live packets, while a capture gets what the plugin mirrors.
+    let (capture, file) = stage.capture("actor", &[]);
+    let trace = stage
+        .sluice
+        .command(&["trace", "--json", "--in", "lan0", "--count", "9"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a process");
+    std::thread::sleep(Duration::from_secs(1));
+    stage.send(&frames);
+    let traced = trace.wait_with_output().expect("a trace").stdout;
+    let traced: Vec<String> = String::from_utf8_lossy(&traced)
+        .lines()
+        .map(|line| packet(&serde_json::from_str::<Value>(line).expect("JSON")["explanation"]))
+        .collect();
+    assert_eq!(traced, explained);
+    let output = capture.wait_with_output().expect("a capture");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let Some(comments) = fields(&file, "frame.comment") else { return };
+    assert_eq!(comments.values().sum::<usize>(), 3, "three are mirrored: {comments:?}");
+    let dropped = "dropped: plugin: actor: asked, mirrored by a plugin";
+    assert_eq!(comments.get(dropped), Some(&1), "{comments:?}");
 }
