@@ -14,10 +14,8 @@ use core::net::IpAddr;
 
 use frame::{Descriptor, DropReason, Frame};
 use sluice_abi::flags;
-use tables::{Encapsulation, Gre, Peer};
+use tables::{Encapsulation, Gre, OUTER_TTL, OuterHeaders, Peer};
 use wire::{GreRepr, IpVersion, ecn, ethernet, ipv4, ipv6, udp};
-
-use crate::rewrite::OWN_TTL;
 
 /// Ports from which tunnel packets are sent, RFC 6335's dynamic range: 14 bits of entropy.
 const ENTROPY_PORT_FIRST: u16 = 49_152;
@@ -39,12 +37,19 @@ pub(crate) fn encapsulate(
         0 => IpVersion::V4,
         _ => IpVersion::V6,
     };
-    let protocol = peer.encapsulation.protocol(inner);
     let payload_len = descriptor.length.saturating_add(peer.encapsulation.header_len());
     let mut traffic_class = ecn::encapsulate(descriptor.traffic_class);
     if !peer.copies_dscp {
         traffic_class &= ecn::MASK;
     }
+    let source_port = ENTROPY_PORT_FIRST | (descriptor.hash & ENTROPY_PORT_MASK) as u16;
+    if let Some(outer) = &peer.outer {
+        let packet = frame.prepend(OuterHeaders::LEN).ok_or(DropReason::HeadroomExhausted)?;
+        let headers = packet.first_chunk_mut().ok_or(DropReason::HeadroomExhausted)?;
+        outer.emit(headers, traffic_class, payload_len, source_port);
+        return Ok(());
+    }
+    let protocol = peer.encapsulation.protocol(inner);
     let packet =
         frame.prepend(usize::from(peer.overhead())).ok_or(DropReason::HeadroomExhausted)?;
     let payload = match (peer.local, peer.remote) {
@@ -55,7 +60,7 @@ pub(crate) fn encapsulate(
                 source: local.octets(),
                 destination: remote.octets(),
                 protocol,
-                ttl: OWN_TTL,
+                ttl: OUTER_TTL,
                 traffic_class,
                 dont_fragment: true,
                 // RFC 6864 section 4.1: an atomic packet's identification means nothing.
@@ -72,7 +77,7 @@ pub(crate) fn encapsulate(
                 source: local.octets(),
                 destination: remote.octets(),
                 next_header: protocol,
-                hop_limit: OWN_TTL,
+                hop_limit: OUTER_TTL,
                 traffic_class,
                 // RFC 6438 section 3: the flow label tells the flows of a tunnel apart.
                 flow_label: descriptor.hash & 0x000f_ffff,
@@ -86,7 +91,6 @@ pub(crate) fn encapsulate(
     match &peer.encapsulation {
         Encapsulation::Gue { port } => {
             let header = payload.first_chunk_mut().ok_or(DropReason::HeadroomExhausted)?;
-            let source_port = ENTROPY_PORT_FIRST | (descriptor.hash & ENTROPY_PORT_MASK) as u16;
             // RFC 6935: zero checksum, for a tunnel whose inner packets carry their own.
             udp::emit_header(header, source_port, *port, payload_len, 0);
         }

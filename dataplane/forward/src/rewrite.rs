@@ -18,9 +18,6 @@ use crate::encap::encapsulate;
 use crate::path::{Next, Path};
 use crate::sources;
 
-/// TTL of packets that the router makes itself.
-pub(crate) const OWN_TTL: u8 = 64;
-
 /// What every host takes: RFC 791 section 3.1 (576 bytes), and RFC 8200 section 5.
 const MTU_MIN_V4: u16 = 576;
 const MTU_MIN_V6: u16 = 1280;

@@ -27,6 +27,8 @@ mod groups;
 mod hardware;
 #[cfg(all(test, loom))]
 mod loom_tests;
+
+mod outer;
 mod own_addresses;
 mod publish;
 mod rank_tree;
@@ -43,6 +45,7 @@ pub use fib6::{Fib6, Fib6Change};
 pub use grace::Grace;
 pub use groups::{Group, Groups, GroupsError, GroupsWriter, Members};
 pub use hardware::{Instructions, prefetch};
+pub use outer::{OUTER_TTL, OuterHeaders};
 pub use own_addresses::OwnAddresses;
 pub use publish::{Publisher, Reader};
 pub use slices::{

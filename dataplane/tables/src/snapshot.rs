@@ -8,7 +8,7 @@ use wire::{InterfaceId, MacAddress, ipv4, ipv6};
 
 use crate::{
     Actions, Adjacency, AdjacencyId, Encapsulation, Fib4, Fib6, Group, Groups, LocalOwnerId,
-    Neighbors, NodeId, OwnAddresses, RouteId, SiteId, SliceTable, TunnelKinds,
+    Neighbors, NodeId, OuterHeaders, OwnAddresses, RouteId, SiteId, SliceTable, TunnelKinds,
 };
 
 /// Which side of the router an interface is on.
@@ -99,6 +99,8 @@ pub struct Peer {
     pub local: IpAddr,
     /// What stands behind the outer IP header, in both directions.
     pub encapsulation: Encapsulation,
+    /// The outer headers, where they are of GUE over IPv4, but for what differs from packet to packet.
+    pub outer: Option<OuterHeaders>,
     /// Whether the DSCP of a packet is copied to its outer header (the uniform model of RFC 2983
     /// section 3.2); if not, it is 0 there.
     pub copies_dscp: bool,

@@ -17,6 +17,7 @@ mod host_view;
 mod numbers;
 mod provenance;
 mod rib;
+mod slices;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -27,8 +28,8 @@ use config::{Checked, MssClamp, SiteId, SourceValidation, Tunnel, TunnelKind};
 use ipnet::IpNet;
 use tables::{
     Actions, Delivery, Encapsulation, FibError, FragmentLimits, Gre, GroupsError, HeaderRules,
-    HoldLimits, IcmpLimits, Interface, OwnAddresses, Peer, PeerId, Publisher, Reader, Role,
-    Sequence, SliceTable, SliceTableError, Snapshot, TunnelKinds,
+    HoldLimits, IcmpLimits, Interface, OuterHeaders, OwnAddresses, Peer, PeerId, Publisher, Reader,
+    Role, Sequence, SliceTable, SliceTableError, Snapshot, TunnelKinds,
 };
 use thiserror::Error;
 use wire::InterfaceId;
@@ -43,6 +44,7 @@ use numbers::Numbers;
 pub use provenance::RouteEntry;
 use rib::Rib;
 pub use rib::{CandidateView, PrefixView, RibCounts, RouteSource, Unexpressible};
+use slices::{PreparedSlices, Slices};
 
 /// Bytes of an IPv4 and a TCP header, and of an IPv6 and a TCP header.
 const TCP_OVERHEAD_V4: u16 = 40;
@@ -88,7 +90,7 @@ pub struct PreparedTables {
     config: Arc<Checked>,
     /// Absent if the new configuration says about routes what the old one said.
     routes: Option<(Rib, Fibs)>,
-    slices: Arc<SliceTable>,
+    slices: PreparedSlices,
     names: ActionNames,
 }
 
@@ -125,7 +127,7 @@ pub struct Publication {
     workers: u32,
     rib: Rib,
     fibs: Fibs,
-    slices: Arc<SliceTable>,
+    slices: Slices,
     owners: Vec<Delivery>,
     sequences: Sequences,
     numbers: Numbers,
@@ -197,7 +199,7 @@ impl Publication {
         workers: u32,
     ) -> Result<Self, PublicationError> {
         let fibs = build(&mut rib)?;
-        let slices = Arc::new(SliceTable::build(config.slice_blocks())?);
+        let slices = Slices::build(&config)?;
         let owners = owners(&config, &mut rib.adjacencies);
         let mut sequences = Sequences::new();
         let names = numbers.of(&config)?;
@@ -205,7 +207,7 @@ impl Publication {
         let parts = Parts {
             rib: &mut rib,
             fibs: &fibs,
-            slices: &slices,
+            slices: &slices.table(),
             owners: &owners,
             actions: &actions,
         };
@@ -342,7 +344,7 @@ impl Publication {
             let fibs = build(&mut rib)?;
             Some((rib, fibs))
         };
-        let slices = Arc::new(SliceTable::build(config.slice_blocks())?);
+        let slices = self.slices.prepare(old, &config)?;
         let names = self.numbers.of(&config)?;
         Ok(PreparedTables { config, routes, slices, names })
     }
@@ -363,7 +365,9 @@ impl Publication {
         if let Some((rib, fibs)) = routes {
             (self.rib, self.fibs) = (rib, fibs);
         }
-        self.slices = slices;
+        if let Err(error) = self.slices.follow(slices, &self.config) {
+            tracing::error!(%error, "owners of slices that changed are not in force");
+        }
         let before = std::mem::take(&mut self.owners);
         self.owners = owners(&self.config, &mut self.rib.adjacencies);
         for delivery in before {
@@ -382,6 +386,7 @@ impl Publication {
     pub fn collect(&mut self) -> bool {
         let before = self.rib.adjacencies.len();
         self.publisher.collect();
+        self.slices.reclaim(&mut self.publisher);
         if self.is_waiting() {
             // An error is told by the next publication, which tries again.
             let _ = self.settle();
@@ -410,7 +415,7 @@ impl Publication {
         }
         let Self { config, configuration, workers, rib, fibs, slices, owners, .. } = self;
         let Self { sequences, actions, publisher, .. } = self;
-        let parts = Parts { rib, fibs, slices, owners, actions };
+        let parts = Parts { rib, fibs, slices: &slices.table(), owners, actions };
         publisher.publish(assemble((config, *configuration), host, *workers, parts, sequences));
         self.is_table_new = false;
         self.timing.publications += 1;
@@ -581,7 +586,8 @@ fn peers(config: &Checked, rib: &Rib, sequences: &mut Sequences) -> Peers {
         };
         peers.kinds.add(&encapsulation);
         let copies_dscp = tunnel.copies_dscp;
-        peers.list.push(Peer { remote, local, encapsulation, copies_dscp, route, site });
+        let outer = OuterHeaders::new(local, remote, &encapsulation);
+        peers.list.push(Peer { remote, local, encapsulation, outer, copies_dscp, route, site });
         Some(id)
     };
     for (position, node) in config.nodes.iter().enumerate() {

@@ -339,7 +339,7 @@ impl Tree {
             self.push_upper(&mut lasts, next, SPLIT);
             self.split_uppers.push(next);
             self.splits.push(Split { first, intervals: position(self.lower_ids.len()) - first });
-            next = next + 1;
+            next += 1;
             if ends_within {
                 continue;
             }
