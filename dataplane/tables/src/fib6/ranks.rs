@@ -223,10 +223,9 @@ mod tests {
         lasts.sort_unstable();
         lasts.dedup();
         let ranks = Ranks::build(&lasts);
-        for set in [Some(Instructions::PORTABLE), Instructions::avx2(), Instructions::avx512()] {
-            if let Some(set) = set {
-                run(set, Check(&ranks, &lasts));
-            }
+        let sets = [Some(Instructions::PORTABLE), Instructions::avx2(), Instructions::avx512()];
+        for set in sets.into_iter().flatten() {
+            run(set, Check(&ranks, &lasts));
         }
     }
 
@@ -236,8 +235,8 @@ mod tests {
         for intervals in
             (0..40).chain([271, 272, 273, 288, 289, 290, 4_911, 4_912, 4_913, 4_914, 90_000])
         {
-            check((0..intervals).map(|n| 0x2001_db << 32 | n * 47_721).collect());
-            check((0..intervals).map(|n| n * 0x2_0304_0506_07 % MAX).collect());
+            check((0..intervals).map(|n| (0x0020_01db << 32) | (n * 47_721)).collect());
+            check((0..intervals).map(|n| n * 0x0203_0405_0607 % MAX).collect());
         }
     }
 

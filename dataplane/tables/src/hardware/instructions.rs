@@ -1,8 +1,9 @@
 //! One piece of code compiled for several sets of vector instructions, of which the processor's best is
 //! chosen when a table is built.
 //!
-//! The `unsafe` here is worth what "fib6" of the bench shows with `+avx2` and `+portable`. Left to itself the compiler makes worse code
-//! of AVX-512 than of AVX2, since it gathers the nodes of several look-ups; hence the intrinsics.
+//! The `unsafe` here is worth what "fib6" of the bench shows with `+avx2` and `+portable`. Left to itself the
+//! compiler makes worse code of AVX-512 than of AVX2, since it gathers the nodes of several look-ups; hence
+//! the intrinsics.
 
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
 use super::Gather;
