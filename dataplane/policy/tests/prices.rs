@@ -37,12 +37,12 @@ fn rig() -> Rig {
     rig
 }
 
-/// Multiplies 4000 numbers for each packet, each with the one before: at three clocks each, 12,000 clocks
+/// Multiplies 2000 numbers for each packet, each with the one before: at three clocks each, 6000 clocks
 /// of the core, which no turbo makes 3000 of the counter.
 fn burns() -> Wat {
     let process = "(local $i i32) (local $product i64)
          (local.set $product (i64.const 3))
-         (local.set $i (i32.mul (local.get $n) (i32.const 4000)))
+         (local.set $i (i32.mul (local.get $n) (i32.const 2000)))
          (block $end (loop $next
            (br_if $end (i32.eqz (local.get $i)))
            (local.set $product (i64.mul (local.get $product) (i64.add (local.get $product) (i64.const 5))))
