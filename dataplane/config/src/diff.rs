@@ -52,6 +52,8 @@ pub struct PluginChanges {
     pub changed: Vec<String>,
     /// Whether those that are in both come in another order.
     pub reordered: bool,
+    /// Whether they may cost something else.
+    pub budget: bool,
 }
 
 /// What leads from `old` to `new`; empty if they are equal.
@@ -107,8 +109,11 @@ pub fn diff(old: &Checked, new: &Checked) -> Result<Vec<Action>, ConfigErrors> {
             || old.egress_tags != new.egress_tags
             || old.classes != new.classes,
     );
-    if old.plugins != new.plugins {
-        actions.push(Action::Plugins(plugin_changes(&old.plugins, &new.plugins)));
+    let budgets = [old, new].map(|config| config.plugin_options.budget_cycles_per_packet);
+    let budget = budgets[0] != budgets[1];
+    if old.plugins != new.plugins || budget {
+        let changes = plugin_changes(&old.plugins, &new.plugins);
+        actions.push(Action::Plugins(PluginChanges { budget, ..changes }));
     }
     Ok(actions)
 }

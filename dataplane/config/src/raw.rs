@@ -471,6 +471,9 @@ pub(crate) struct RawPluginOptions {
     /// Bytes that compiled modules may take there: 0 (none are kept) to 4294967295. Default: 67108864
     /// (64 MiB).
     pub(crate) compiled_bytes_max: Field<i64>,
+    /// What all plugins of a worker may cost a packet, in clock cycles, as they are priced when they are
+    /// loaded: 1 to 1000000. What would go beyond is refused. Default: no limit.
+    pub(crate) budget_cycles_per_packet: Field<i64>,
 }
 
 /// `[[next_hop]]`

@@ -150,7 +150,11 @@ fn plugins() {
     let (one, two) = plugins.split_at(plugins.rfind("[[plugin]]").unwrap());
     assert_eq!(
         diff(&config(BASE), &config(&format!("{before}{two}{one}"))),
-        Ok(vec![Action::Plugins(PluginChanges { reordered: true, ..none })])
+        Ok(vec![Action::Plugins(PluginChanges { reordered: true, ..none.clone() })])
+    );
+    assert_eq!(
+        change("[router]", "[plugins]\nbudget_cycles_per_packet = 200\n[router]"),
+        Ok(vec![Action::Plugins(PluginChanges { budget: true, ..none })])
     );
 }
 

@@ -184,6 +184,11 @@ fn router_values() {
         &["f:2: router.frames_per_worker: 4095 is out of bounds: 4096 to 1048576"],
     );
     refused_in(
+        "plugins",
+        "budget_cycles_per_packet = 0",
+        &["f:2: plugins.budget_cycles_per_packet: 0 is out of bounds: 1 to 1000000"],
+    );
+    refused_in(
         "router",
         "control_socket = \"run/a.sock\"",
         &["f:2: router.control_socket: \"run/a.sock\" is not an absolute path"],

@@ -33,6 +33,30 @@ pub enum PolicyError {
     /// A set was prepared that keeps a plugin which has since been removed or disabled.
     #[error("plugin `{0}` was removed or disabled since the set was prepared: prepare it again")]
     Stale(String),
+    /// The plugins of a worker would cost more than they may.
+    #[error(
+        "the plugins of a worker would cost {total:.0} cycles a packet, and \
+         `plugins.budget_cycles_per_packet` is {budget}: {prices}"
+    )]
+    Budget {
+        /// What they would cost together.
+        total: f64,
+        /// What they may.
+        budget: u32,
+        /// Each with its price, for a person.
+        prices: String,
+    },
+    /// A plugin has no price, and there is a budget.
+    #[error(
+        "plugin `{name}` cannot be priced, which `plugins.budget_cycles_per_packet` asks for: over the \
+         packets to price it with, {reason}"
+    )]
+    Unpriced {
+        /// The operator's name for it.
+        name: String,
+        /// Why its call trapped.
+        reason: String,
+    },
     /// A worker has not taken the last updates.
     #[error("worker {0} takes no updates: it has not turned for a while")]
     WorkerStalled(usize),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    Granularity, OnTrap, PluginFault, PluginSpec, TableStatus,
+    Granularity, OnTrap, PluginFault, PluginSpec, Price, TableStatus,
     chain::Terms,
     counters::{GenerationCounters, Totals},
     instance::Instance,
@@ -55,6 +55,8 @@ pub(crate) struct Loaded {
     pub(crate) states_lost: u64,
     pub(crate) traps: Vec<Instant>,
     pub(crate) disabled: bool,
+    /// What it was priced at when it was loaded.
+    pub(crate) price: Option<Price>,
 }
 
 /// Counters of a generation that some worker may still run.

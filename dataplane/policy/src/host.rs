@@ -11,7 +11,7 @@ use crossbeam::queue::ArrayQueue;
 use wasmtime::{Engine, Linker};
 
 use crate::{
-    HostOptions, PolicyError, WorkerChain,
+    HostOptions, PolicyError, Price, PriceTraffic, WorkerChain,
     compiled::CompiledModules,
     engine::engine,
     generation::{History, Instances, Loaded},
@@ -36,16 +36,18 @@ pub(crate) enum Prepared {
 /// A set of plugins to go back to.
 #[derive(Clone)]
 pub struct Checkpoint {
+    pub(crate) budget_cycles_per_packet: Option<u32>,
     pub(crate) plugins: Vec<KeptPlugin>,
 }
 
 /// Plugins that are ready to run on every worker: compiled, instantiated and configured.
 pub struct PreparedSet {
+    pub(crate) budget_cycles_per_packet: Option<u32>,
     pub(crate) plugins: Vec<Prepared>,
 }
 
 /// What a reload did.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct ReloadReport {
     /// The plugin.
     pub name: String,
@@ -60,6 +62,8 @@ pub struct ReloadReport {
     pub compile_us: u64,
     /// How long it took to make and configure the instances of all workers, in microseconds.
     pub instantiate_us: u64,
+    /// What it costs; `None` without packets to price it with.
+    pub price: Option<Price>,
 }
 
 /// The control side of the policy host. Its methods may take long (a module is compiled in
@@ -88,6 +92,10 @@ pub struct PluginHost {
     pub(crate) history: BTreeMap<String, History>,
     pub(crate) generations: u64,
     pub(crate) compiles_in_background: bool,
+    /// Where packets to price plugins with come from.
+    pub(crate) traffic: Option<Box<dyn PriceTraffic>>,
+    /// What all plugins of the set that runs may cost a packet.
+    pub(crate) budget_cycles_per_packet: Option<u32>,
     // Last, so that the thread outlives every call.
     pub(crate) _ticker: Ticker,
 }
@@ -138,6 +146,8 @@ impl PluginHost {
             history: BTreeMap::new(),
             generations: 0,
             compiles_in_background: false,
+            traffic: None,
+            budget_cycles_per_packet: None,
             _ticker: ticker,
         };
         Ok((host, chains))

@@ -56,6 +56,7 @@ mod mending;
 mod meters;
 mod module;
 mod packet_text;
+mod price;
 mod private_dir;
 mod publication;
 mod quotas;
@@ -88,6 +89,7 @@ pub use manifest::{
 };
 pub use meters::MeterStatus;
 pub use packet_text::packet_text;
+pub use price::{Price, PriceTraffic, TrafficNow, TrafficSource};
 pub use quotas::QuotaStatus;
 pub use rehearsal::{
     Examined, Rehearsal, RehearsalAnswer, RehearsalHost, RehearsalPacket, RehearsedHandOver,

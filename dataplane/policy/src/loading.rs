@@ -33,11 +33,24 @@ pub(crate) fn micros(since: Instant) -> u64 {
 impl PluginHost {
     /// Loads all plugins of a configuration: reads, checks, compiles, instantiates and configures
     /// them, and changes nothing of what runs. A plugin about which nothing changed (entry, module,
-    /// configuration) is kept as it is, with its memory.
+    /// configuration) is kept as it is, with its memory. They may cost what those that run may.
     ///
     /// # Errors
-    /// Says which plugin is refused and why; see [`PluginFault`].
+    /// Says which plugin is refused and why; see [`PluginFault`], [`PolicyError::Budget`] and
+    /// [`PolicyError::Unpriced`].
     pub fn prepare(&mut self, specs: &[PluginSpec]) -> Result<PreparedSet, PolicyError> {
+        self.prepare_within(specs, self.budget_cycles_per_packet)
+    }
+
+    /// As [`Self::prepare`], with what they may cost a packet together, in clock cycles; `None`: anything.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn prepare_within(
+        &mut self,
+        specs: &[PluginSpec],
+        budget_cycles_per_packet: Option<u32>,
+    ) -> Result<PreparedSet, PolicyError> {
         for (position, spec) in specs.iter().enumerate() {
             if specs.iter().take(position).any(|earlier| earlier.name == spec.name) {
                 return Err(PolicyError::Duplicate(spec.name.clone()));
@@ -49,7 +62,8 @@ impl PluginHost {
                 self.load(spec, true).map_err(|fault| PolicyError::plugin(&spec.name, fault))?;
             plugins.push(prepared.0);
         }
-        Ok(PreparedSet { plugins })
+        self.afford_set(budget_cycles_per_packet, &plugins)?;
+        Ok(PreparedSet { budget_cycles_per_packet, plugins })
     }
 
     /// Loads one plugin; the report says how long that took.
@@ -66,10 +80,12 @@ impl PluginHost {
             restores: None,
             compile_us: 0,
             instantiate_us: 0,
+            price: None,
         };
         if may_keep && let Some(running) = self.unchanged(spec, &files.inspected.0, &files.config) {
             running.stamp = files.stamp;
             report.generation = running.number;
+            report.price = running.price.clone();
             return Ok((Prepared::Keep(spec.name.clone()), report));
         }
         let (module, compile_us) = self.module(spec, &files)?;
@@ -78,6 +94,8 @@ impl PluginHost {
         let mut loaded = self.number(spec, module, files.config, files.stamp);
         loaded.read(tables);
         report.generation = loaded.number;
+        loaded.price = self.price(&loaded)?;
+        report.price = self.price_now(loaded.price.as_ref());
         let started = Instant::now();
         let prepared = self.instances_of(loaded)?;
         report.instantiate_us = micros(started);
@@ -209,6 +227,7 @@ impl PluginHost {
             states_lost: 0,
             traps: Vec::new(),
             disabled: false,
+            price: None,
         }
     }
 

@@ -50,6 +50,7 @@ impl PluginHost {
         let new =
             prepared.plugins.iter().filter(|plugin| matches!(plugin, Prepared::New(..))).count();
         self.check_room(2 + 3 * new)?;
+        self.budget_cycles_per_packet = prepared.budget_cycles_per_packet;
 
         let mut sets: Vec<Box<WorkerSet>> =
             (0..self.options.workers).map(|_| Box::default()).collect();
@@ -177,7 +178,10 @@ impl PluginHost {
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         let kept = self.loaded.iter().map(KeptPlugin::of);
-        Checkpoint { plugins: kept.collect() }
+        Checkpoint {
+            budget_cycles_per_packet: self.budget_cycles_per_packet,
+            plugins: kept.collect(),
+        }
     }
 
     /// Prepares the set of a checkpoint without reading a file; [`Self::publish`] puts it into force. A
@@ -203,12 +207,14 @@ impl PluginHost {
             loaded.held.clone_from(held);
             loaded.read(Arc::clone(tables));
             loaded.restores = Some(kept.number);
+            loaded.price.clone_from(&kept.price);
             let prepared = self
                 .instances_of(loaded)
                 .map_err(|fault| PolicyError::plugin(&spec.name, fault))?;
             plugins.push(prepared);
         }
-        Ok(PreparedSet { plugins })
+        let budget_cycles_per_packet = to.budget_cycles_per_packet;
+        Ok(PreparedSet { budget_cycles_per_packet, plugins })
     }
 
     /// Loads a plugin again from its files and puts it in the place of the generation that runs. A
@@ -221,6 +227,7 @@ impl PluginHost {
         let entry = self.running(name)?.entry.clone();
         let (replacement, report) =
             self.load(&entry, false).map_err(|fault| PolicyError::plugin(name, fault))?;
+        self.afford_in_place_of(name, report.price.as_ref())?;
         self.replace(name, replacement)?;
         Ok(report)
     }
@@ -241,7 +248,8 @@ impl PluginHost {
                 Some(Prepared::Keep(running.spec.name.clone()))
             }
         });
-        let set = PreparedSet { plugins: plugins.collect() };
+        let budget_cycles_per_packet = self.budget_cycles_per_packet;
+        let set = PreparedSet { budget_cycles_per_packet, plugins: plugins.collect() };
         self.publish(set)
     }
 

@@ -49,6 +49,7 @@ impl PluginHost {
             is_held: loaded.held.is_some(),
             restores: loaded.restores,
             has_candidate: loaded.trial.is_some(),
+            price: self.price_now(loaded.price.as_ref()),
             before: loaded.before.as_ref().map(|before| GenerationStatus {
                 generation: before.number,
                 sha256: hex(&before.module.sha256),

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    PluginHost, PluginSpec, PolicyError, ReloadReport,
+    PluginHost, PluginSpec, PolicyError, Price, ReloadReport,
     generation::Loaded,
     loading::micros,
     module::{CheckedModule, MODULE_BYTES_MAX, hex, read_file, sha256},
@@ -41,6 +41,7 @@ pub(crate) struct KeptPlugin {
     pub(crate) config: Vec<u8>,
     pub(crate) number: u64,
     pub(crate) tables: Tables,
+    pub(crate) price: Option<Price>,
 }
 
 impl KeptPlugin {
@@ -53,6 +54,7 @@ impl KeptPlugin {
             config: loaded.config.clone(),
             number: loaded.number,
             tables: Arc::clone(&loaded.tables),
+            price: loaded.price.clone(),
         }
     }
 }
@@ -89,9 +91,10 @@ impl PluginHost {
             .before
             .clone()
             .ok_or_else(|| PolicyError::NoGenerationBefore(name.to_owned()))?;
-        let KeptPlugin { spec, module, config, tables, number, .. } = &*before;
+        // It is not held against the budget: what ran before must be within reach when what runs is bad.
+        let KeptPlugin { spec, module, config, tables, number, price, .. } = &*before;
         let version = (module.clone(), config.clone(), Arc::clone(tables));
-        self.put(name, spec, version, Some(*number))
+        self.put(name, spec, version, Some(*number), price.clone())
     }
 
     /// Puts a compiled version into force that is not what the plugin's entry names.
@@ -101,6 +104,7 @@ impl PluginHost {
         spec: &PluginSpec,
         (module, config, tables): (CheckedModule, Vec<u8>, Tables),
         restores: Option<u64>,
+        price: Option<Price>,
     ) -> Result<ReloadReport, PolicyError> {
         let entry = self.running(name)?.entry.clone();
         let started = Instant::now();
@@ -112,12 +116,28 @@ impl PluginHost {
         loaded.read(tables);
         loaded.entry = entry;
         loaded.restores = restores;
+        loaded.price = match price {
+            Some(price) => Some(price),
+            None => self.price(&loaded).map_err(|fault| PolicyError::plugin(name, fault))?,
+        };
+        if restores.is_none() {
+            self.afford_in_place_of(name, loaded.price.as_ref())?;
+        }
+        let price = self.price_now(loaded.price.as_ref());
         let (generation, sha256) = (loaded.number, hex(&loaded.module.sha256));
         let prepared =
             self.instances_of(loaded).map_err(|fault| PolicyError::plugin(name, fault))?;
         self.replace(name, prepared)?;
         let instantiate_us = micros(started);
         let name = name.to_owned();
-        Ok(ReloadReport { name, generation, sha256, restores, compile_us: 0, instantiate_us })
+        Ok(ReloadReport {
+            name,
+            generation,
+            sha256,
+            restores,
+            compile_us: 0,
+            instantiate_us,
+            price,
+        })
     }
 }

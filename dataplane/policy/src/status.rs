@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{MeterStatus, QuotaStatus, TableStatus, counters::Totals};
+use crate::{MeterStatus, Price, QuotaStatus, TableStatus, counters::Totals};
 
 /// Whether a plugin judges packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -112,6 +112,8 @@ pub struct PluginStatus {
     pub before: Option<GenerationStatus>,
     /// Whether it judges packets.
     pub state: PluginState,
+    /// What it was priced at when it was loaded, and what that comes to now.
+    pub price: Option<Price>,
     /// Sums over all workers.
     pub total: WorkerStatus,
     /// The same for each worker.

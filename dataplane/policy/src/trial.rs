@@ -127,6 +127,8 @@ impl PluginHost {
         let started = Instant::now();
         let mut loaded = self.version(&spec, module, files.config, files.stamp, numbers);
         loaded.read(tables);
+        loaded.price = self.price(&loaded).map_err(fault)?;
+        self.afford_candidate(name, loaded.price.as_ref())?;
         // Copies of what is shared, which the candidate's instances share among themselves.
         let offers = self.offers.aside(name);
         let mut candidates = Vec::new();
@@ -147,6 +149,7 @@ impl PluginHost {
             restores: None,
             compile_us,
             instantiate_us: micros(started),
+            price: self.price_now(loaded.price.as_ref()),
         };
         for (worker, candidate) in candidates.into_iter().enumerate() {
             self.send(worker, Update::Candidate(live, Some(candidate)), 2);
@@ -173,7 +176,7 @@ impl PluginHost {
         let fault = |fault| PolicyError::plugin(name, fault);
         let (module, compile_us) = self.module(&spec, &files).map_err(fault)?;
         let tables = self.load_tables(&spec, &module.manifest).map_err(fault)?;
-        let report = self.put(name, &spec, (module, files.config, tables), None)?;
+        let report = self.put(name, &spec, (module, files.config, tables), None, None)?;
         Ok(ReloadReport { compile_us, ..report })
     }
 
@@ -197,10 +200,10 @@ impl PluginHost {
         let running = self.running(name)?;
         let trial = running.trial.as_deref();
         let trial = trial.ok_or_else(|| PolicyError::NoCandidate(name.to_owned()))?;
-        let Loaded { spec, module, config, tables, .. } = &trial.loaded;
+        let Loaded { spec, module, config, tables, price, .. } = &trial.loaded;
         let version = (module.clone(), config.clone(), Arc::clone(tables));
-        let spec = spec.clone();
-        self.put(name, &spec, version, None)
+        let (spec, price) = (spec.clone(), price.clone());
+        self.put(name, &spec, version, None, price)
     }
 
     /// Ends the trial of the candidate beside `name`. Its last report.

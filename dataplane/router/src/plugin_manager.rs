@@ -164,7 +164,29 @@ pub(crate) fn loaded(socket: &Path, request: &Request, is_json: bool) -> Result<
     };
     let (compile, instances) = (&value["compile_us"], &value["instantiate_us"]);
     println!("{name}: {what} (compiled in {compile} us, instances in {instances} us)");
+    if let Some(price) = price_text(&value["price"]) {
+        println!("{name}: {price}");
+    }
     Ok(())
+}
+
+/// What a plugin costs, for a person; `None` if it was not priced.
+fn price_text(price: &Value) -> Option<String> {
+    let number = |key: &str| price[key].as_f64();
+    let mut text = format!(
+        "{:.0} cycles a packet (p50 {:.0}, p99 {:.0} over {} {} packets): {:.3} cores at {:.0} packets/s",
+        number("cycles_per_packet")?,
+        number("cycles_per_packet_p50")?,
+        number("cycles_per_packet_p99")?,
+        price["packets"],
+        price["traffic"].as_str().unwrap_or("-"),
+        number("cores")?,
+        number("packets_per_s")?,
+    );
+    if let Some(reason) = price["trapped"].as_str() {
+        text = format!("{text}; it trapped: {reason}");
+    }
+    Some(text)
 }
 
 fn compared(socket: &Path, request: &Request, is_json: bool) -> Result<()> {
@@ -256,6 +278,9 @@ pub(crate) fn list(socket: &Path, is_json: bool) -> Result<()> {
             total["call_cycles_p50"],
             total["call_cycles_p99"]
         );
+        if let Some(price) = price_text(&plugin["price"]) {
+            println!("  price     {price}");
+        }
         println!("  traps     {}, bad verdicts {}", total["traps"], total["bad_verdicts"]);
     }
     Ok(())

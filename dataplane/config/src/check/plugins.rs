@@ -18,6 +18,7 @@ const MEMORY_BYTES_MAX: u32 = 1 << 30;
 const TICK_US: u32 = 100;
 const BUDGET_US_MAX: u32 = 1_000_000;
 const TRAPS_MAX: u32 = 1_000_000;
+const CYCLES_MAX: u32 = 1_000_000;
 const COMPILED_BYTES_DEFAULT: u32 = 64 << 20;
 
 impl Checker<'_> {
@@ -48,6 +49,10 @@ impl Checker<'_> {
                 0..=u32::MAX,
                 COMPILED_BYTES_DEFAULT,
             ),
+            budget_cycles_per_packet: raw.budget_cycles_per_packet.as_ref().map(|_| {
+                let field = &raw.budget_cycles_per_packet;
+                self.number(&at, "budget_cycles_per_packet", field, 1..=CYCLES_MAX, CYCLES_MAX)
+            }),
         }
     }
 

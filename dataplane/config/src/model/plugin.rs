@@ -12,6 +12,8 @@ pub struct PluginOptions {
     pub state_dir: PathBuf,
     /// Bytes that compiled modules may take; 0: none are kept.
     pub compiled_bytes_max: u32,
+    /// What all plugins of a worker may cost a packet, in clock cycles; `None`: no limit.
+    pub budget_cycles_per_packet: Option<u32>,
 }
 
 /// A plugin. Whether its file is there and sound is found out when it is loaded.

@@ -216,6 +216,10 @@ metric_table! {
         "Traps of the plugin."
     Gauge PLUGIN_CYCLES "sluice_plugin_cycles_per_packet" ["plugin"]
         "Clock cycles that the plugin takes for a packet, over all its calls."
+    Gauge PLUGIN_PRICE "sluice_plugin_price_cycles_per_packet" ["plugin"]
+        "Clock cycles a packet that the plugin was priced at when it was loaded: what its budget is held against."
+    Gauge PLUGIN_CORES "sluice_plugin_price_cores" ["plugin"]
+        "Cores that the plugin would keep busy at its price and the packets that the router receives now."
     Counter PLUGIN_VERDICTS "sluice_plugin_verdicts_total" ["plugin", "verdict"]
         "Packets by what the plugin made of them: continue, drop, default-drop, transmit; and how often it was bad, unjudged, or left to the last-good generation."
     Counter PLUGIN_FLOWS "sluice_plugin_flows_total" ["plugin", "event"]

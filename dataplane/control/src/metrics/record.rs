@@ -170,6 +170,13 @@ fn plugin(status: &Value) {
     if let Some(cycles) = field("cycles_per_packet").and_then(Value::as_f64) {
         PLUGIN_CYCLES.set([name], cycles);
     }
+    if let Some(price) = status.get("price") {
+        for (of, key) in [(&PLUGIN_PRICE, "cycles_per_packet"), (&PLUGIN_CORES, "cores")] {
+            if let Some(value) = price.get(key).and_then(Value::as_f64) {
+                of.set([name], value);
+            }
+        }
+    }
     for (verdict, key) in [
         ("continue", "continued"),
         ("drop", "drops"),
@@ -310,6 +317,8 @@ mod tests {
             r#"sluice_slices{owner="node-a",state="owned"} 1"#,
             r#"sluice_slices{owner="node-a",state="draining"} 0"#,
             r#"sluice_plugin_cycles_per_packet{plugin="filter"} 11.25"#,
+            r#"sluice_plugin_price_cycles_per_packet{plugin="filter"} 14.5"#,
+            r#"sluice_plugin_price_cores{plugin="filter"} 0.25"#,
             r#"sluice_plugin_packets_total{plugin="filter"} 1000000"#,
             r#"sluice_plugin_verdicts_total{plugin="filter",verdict="continue"} 999988"#,
             r#"sluice_plugin_flows_total{plugin="filter",event="hit"} 700"#,

@@ -382,9 +382,16 @@ fn plugins(report: &StatusReport) -> Table {
             ("cycles/packet", Right),
             ("p50", Right),
             ("p99", Right),
+            ("price", Right),
+            ("cores", Right),
         ],
     );
     for plugin in &report.plugins {
+        let price = |key: &str, digits: usize| {
+            let value =
+                plugin.get("price").and_then(|price| price.get(key)).and_then(Value::as_f64);
+            value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
+        };
         let number = |key: &str| match field(plugin, key) {
             Some(value) if value.is_u64() => value.as_u64().map_or_else(|| "-".into(), count),
             Some(value) if value.is_f64() => {
@@ -402,6 +409,8 @@ fn plugins(report: &StatusReport) -> Table {
             number("cycles_per_packet"),
             number("packet_cycles_p50"),
             number("packet_cycles_p99"),
+            price("cycles_per_packet", 1),
+            price("cores", 3),
         ]);
     }
     table

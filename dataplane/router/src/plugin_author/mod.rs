@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 pub(crate) use cli::AuthorCommand;
+pub(crate) use packets::generated_packets;
 
 /// Runs one of them.
 pub(crate) fn run(command: &AuthorCommand) -> Result<ExitCode> {

@@ -165,6 +165,17 @@ impl Packets {
     }
 }
 
+/// Generated packets, for the module's side alone.
+pub(crate) fn generated_packets(
+    seed: u64,
+    config: &[u8],
+    manifest: &Manifest,
+) -> Vec<RehearsalPacket> {
+    let packets = Packets::generate(seed, config, manifest);
+    let all = packets.batches.iter().flat_map(|(_, batch)| batch);
+    all.map(|packet| rehearsal_packet(&packet.seen)).collect()
+}
+
 /// A packet for the module's side.
 pub(crate) fn rehearsal_packet(seen: &Seen) -> RehearsalPacket {
     RehearsalPacket {

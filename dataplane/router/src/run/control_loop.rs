@@ -26,6 +26,7 @@ use crate::run::host_state::HostState;
 use crate::run::neighbors::Kept;
 use crate::run::plans::{Planned, Purpose};
 use crate::run::plugin_thread::{PluginDeed, PluginThread};
+use crate::run::prices::ReceivedRate;
 use crate::run::punt_thread::PuntThread;
 use crate::run::report::Rates;
 use crate::run::source::Source;
@@ -65,6 +66,8 @@ pub(crate) struct ControlLoop {
     pub(crate) counters: Vec<Arc<WorkerCounters>>,
     pub(crate) start: Instant,
     pub(crate) rates: Rates,
+    /// For the prices of plugins.
+    pub(crate) received: ReceivedRate,
     pub(crate) generation: u64,
     /// Clocks of the time stamp counter per second.
     pub(crate) tsc_hz: u64,
@@ -231,6 +234,7 @@ impl ControlLoop {
         }
         self.taps.tidy();
         self.rates.measure(&self.counters, elapsed);
+        self.received.set(self.rates.received_pps());
     }
 
     fn answer(&mut self, request: Request, responder: Responder) {
@@ -331,7 +335,8 @@ impl ControlLoop {
         match plugins {
             PluginsFrom::Checkpoint(checkpoint) => self.plugins.prepare_checkpoint(checkpoint)?,
             PluginsFrom::Files if has_plugins => {
-                self.plugins.prepare(plugins::specs(&new, tables.names()))?;
+                let budget = new.plugin_options.budget_cycles_per_packet;
+                self.plugins.prepare(plugins::specs(&new, tables.names()), budget)?;
             }
             PluginsFrom::Files => {}
         }

@@ -17,6 +17,7 @@ mod host_state;
 mod neighbors;
 mod plans;
 mod plugin_thread;
+mod prices;
 mod privileges;
 mod punt_thread;
 mod report;
@@ -52,6 +53,7 @@ use control_loop::ControlLoop;
 use datapath::{Datapath, WorkerInputs};
 use host_state::HostState;
 use plugin_thread::PluginThread;
+use prices::{ReceivedRate, RouterTraffic};
 use punt_thread::PuntThread;
 use source::Source;
 
@@ -94,8 +96,17 @@ pub(crate) fn run(file: &Path) -> Result<()> {
         Ok(config.router.metrics_listen.map(MetricsServer::start).transpose()?)
     })?
     .map_or_else(|| (None, never()), |(server, scrapes)| (Some(server), scrapes));
+    let samples: Vec<_> = cores.iter().map(|_| Arc::new(SampleRing::default())).collect();
+    let received = ReceivedRate::default();
+    let tsc_hz = frame::tsc::hertz();
+    let traffic = RouterTraffic {
+        samples: samples.clone(),
+        batch_frames: config.router.batch_frames.into(),
+        rate: received.clone(),
+        clocks_per_s: tsc_hz as f64,
+    };
     let (plugin_host, chains) =
-        privileges::limited(|| load_plugins(&config, &publication, cores.len()))?;
+        privileges::limited(|| load_plugins(&config, &publication, cores.len(), traffic))?;
 
     let stop_punt = Arc::new(AtomicBool::new(false));
     let (send_ends, ends) = mpsc::channel();
@@ -107,20 +118,18 @@ pub(crate) fn run(file: &Path) -> Result<()> {
     let mut inputs = Vec::new();
     let mut punt_ends = Vec::new();
     let taps = TapBoard::default();
-    let mut samples = Vec::new();
-    for (id, (hook, handoff)) in (0_u16..).zip(chains.into_iter().zip(handoffs)) {
+    let ends = chains.into_iter().zip(handoffs).zip(&samples);
+    for (id, ((hook, handoff), sample)) in (0_u16..).zip(ends) {
         let thread = punt.thread();
         let (sender, receiver) = punt_channel(PUNT_FRAMES_MAX, move || thread.unpark());
         punt_ends.push(receiver);
-        let sample = Arc::new(SampleRing::default());
-        samples.push(Arc::clone(&sample));
         inputs.push(WorkerInputs {
             hook,
             reader: publication.reader(),
             punt: sender,
             handoff,
             taps: taps.reader(id),
-            sampler: Sampler::new(sample),
+            sampler: Sampler::new(Arc::clone(sample)),
         });
     }
     let (want, wanted) = bounded(WANTED_MAX);
@@ -160,7 +169,8 @@ pub(crate) fn run(file: &Path) -> Result<()> {
         start,
         rates: report::Rates::default(),
         generation: 1,
-        tsc_hz: frame::tsc::hertz(),
+        received,
+        tsc_hz,
         reloads: control::status::ReloadStatus::default(),
         text,
         pending: None,
@@ -204,13 +214,16 @@ fn load_plugins(
     config: &Checked,
     publication: &Publication,
     workers: usize,
+    traffic: RouterTraffic,
 ) -> Result<(PluginHost, Vec<WorkerChain>)> {
     let mut options = HostOptions::new(workers);
     options.compiled_dir = Some(config.plugin_options.state_dir.join("compiled"));
     options.compiled_bytes_max = config.plugin_options.compiled_bytes_max.into();
     options.traps_dir = Some(config.plugin_options.state_dir.join("traps"));
     let (mut host, chains) = PluginHost::new(options)?;
-    let prepared = host.prepare(&plugins::specs(config, publication.names()))?;
+    host.price_with(Box::new(traffic));
+    let specs = plugins::specs(config, publication.names());
+    let prepared = host.prepare_within(&specs, config.plugin_options.budget_cycles_per_packet)?;
     host.publish(prepared)?;
     // The first ones were compiled at the usual priority, as no worker runs yet.
     host.compile_in_background();

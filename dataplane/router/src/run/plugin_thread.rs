@@ -22,8 +22,9 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// What the thread is asked for.
 enum Order {
-    /// Compile and configure a whole set; nothing changes yet.
-    Prepare(Vec<PluginSpec>, Sender<Result<()>>),
+    /// Compile, configure and price a whole set, which may cost so many cycles a packet; nothing changes
+    /// yet.
+    Prepare(Vec<PluginSpec>, Option<u32>, Sender<Result<()>>),
     /// The set that runs, to go back to.
     Checkpoint(Sender<Checkpoint>),
     /// Prepare the set of a checkpoint; nothing changes yet.
@@ -132,9 +133,14 @@ impl PluginThread {
         Ok(Self { orders: PluginAsker(orders), handle: Some(handle) })
     }
 
-    /// Compiles and configures a whole set; [`publish`](Self::publish) puts it into force.
-    pub(crate) fn prepare(&self, specs: Vec<PluginSpec>) -> Result<()> {
-        self.ask(|reply| Order::Prepare(specs, reply))?
+    /// Compiles, configures and prices a whole set, which may cost so many cycles a packet;
+    /// [`publish`](Self::publish) puts it into force.
+    pub(crate) fn prepare(
+        &self,
+        specs: Vec<PluginSpec>,
+        budget_cycles_per_packet: Option<u32>,
+    ) -> Result<()> {
+        self.ask(|reply| Order::Prepare(specs, budget_cycles_per_packet, reply))?
     }
 
     /// The set that runs, to go back to.
@@ -207,8 +213,8 @@ fn run(mut host: PluginHost, orders: &Receiver<Order>) {
     let mut watched = Instant::now();
     loop {
         match orders.recv_timeout(MAINTAIN_EVERY) {
-            Ok(Order::Prepare(specs, reply)) => {
-                let result = host.prepare(&specs).map(|set| prepared = Some(set));
+            Ok(Order::Prepare(specs, budget, reply)) => {
+                let result = host.prepare_within(&specs, budget).map(|set| prepared = Some(set));
                 let _ = reply.send(result.map_err(Into::into));
             }
             Ok(Order::Checkpoint(reply)) => {

@@ -115,6 +115,11 @@ impl Rates {
             .collect();
         self.workers = totals;
     }
+
+    /// Packets a second that all interfaces received.
+    pub(crate) fn received_pps(&self) -> f64 {
+        self.interface_rates.iter().map(|(received, _)| received).sum()
+    }
 }
 
 fn sum(
