@@ -35,11 +35,13 @@ const BATCH_NS: u64 = 10_000;
 const RATE: u64 = 640_000;
 const BURST: u64 = 1_000;
 
+/// Judges all packets once, in batches.
+type Pass<'a> = Box<dyn FnMut(&mut [u8]) + 'a>;
+
 /// One engine with one policy.
 struct Engine<'a> {
     name: &'static str,
-    /// Judges all packets once, in batches.
-    pass: Box<dyn FnMut(&mut [u8]) + 'a>,
+    pass: Pass<'a>,
 }
 
 impl<'a> Engine<'a> {

@@ -73,7 +73,7 @@ const HOSTILE_KINDS: usize = 6;
 fn resident_mib() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok());
-    pages.expect("a number") * 4096 >> 20
+    (pages.expect("a number") * 4096) >> 20
 }
 
 /// What a worker saw.
@@ -110,7 +110,7 @@ fn act(host: &mut PluginHost, random: &mut Random, directory: &Path) -> bool {
     let name = format!("p{index}");
     let file = directory.join(format!("{name}.wasm"));
     let other = directory.join("other.wasm");
-    let mut module = |random: &mut Random| match random.below(3) {
+    let module = |random: &mut Random| match random.below(3) {
         0 => hostile(random.below(HOSTILE_KINDS)),
         _ => good(index, random.below(8)).bytes(),
     };

@@ -264,7 +264,6 @@ fn low_half(key: u128) -> u32 {
     key as u32
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper half is shifted down")]
 fn upper_half(key: u128) -> u64 {
     (key >> 64) as u64
 }
