@@ -244,6 +244,7 @@ impl WorkerChain {
     }
 
     fn install(&mut self, mut set: Box<WorkerSet>) {
+        let started = tsc::now();
         for place in set.places_mut().filter(|place| place.slot.is_none()) {
             let kept = self.set.places_mut().find(|old| old.generation == place.generation);
             place.slot = kept.and_then(|kept| kept.slot.take());
@@ -265,6 +266,16 @@ impl WorkerChain {
         self.active = [0, 1, 2].map(|hook| set.hooks.get(hook).is_some_and(|at| !at.is_empty()));
         let old = std::mem::replace(&mut self.set, set);
         self.mailbox.retire(Retired::Set(old));
+        let took = tsc::now().wrapping_sub(started);
+        for slot in self.set.places_mut().filter_map(|place| place.slot.as_mut()) {
+            // Those that were kept have been counted when they came.
+            if let Some(counters) = slot.counters.workers.get(self.worker)
+                && counters.swaps.count.get() == 0
+            {
+                counters.swaps.count.add(1);
+                counters.swaps.cycles.set(took);
+            }
+        }
     }
 
     fn scrape(&mut self) {

@@ -59,6 +59,7 @@ pub(crate) struct WorkerCounters {
     pub(crate) default_drops: Counter,
     pub(crate) flows: FlowCounters,
     pub(crate) states: StateCounters,
+    pub(crate) swaps: SwapCounters,
     /// Drops by the plugin's reasons; the last is [`sluice_abi::REASON_DEFAULT`].
     pub(crate) reasons: Box<[Counter]>,
     pub(crate) guest: Box<[Counter]>,
@@ -81,6 +82,14 @@ pub(crate) struct StateCounters {
     pub(crate) taken: Counter,
     /// Of instances that started empty instead.
     pub(crate) lost: Counter,
+}
+
+/// Sets that brought a generation to a worker: one, as a rule, for each generation.
+#[derive(Debug, Default)]
+pub(crate) struct SwapCounters {
+    pub(crate) count: Counter,
+    /// Cycles from taking the set to going on with it, states handed over included.
+    pub(crate) cycles: Counter,
 }
 
 /// What all workers count for one generation.
@@ -110,6 +119,9 @@ pub(crate) struct Totals {
     pub(crate) flow_evictions: u64,
     pub(crate) states_taken: u64,
     pub(crate) states_lost: u64,
+    pub(crate) swaps: u64,
+    pub(crate) swap_cycles: u64,
+    pub(crate) swap_cycles_max: u64,
     pub(crate) reasons: BTreeMap<String, u64>,
     pub(crate) guest: BTreeMap<String, u64>,
     pub(crate) gauges: BTreeMap<String, u64>,
@@ -162,6 +174,10 @@ impl Totals {
         self.flow_evictions += counters.flows.evictions.get();
         self.states_taken += counters.states.taken.get();
         self.states_lost += counters.states.lost.get();
+        let swap_cycles = counters.swaps.cycles.get();
+        self.swaps += counters.swaps.count.get();
+        self.swap_cycles += swap_cycles;
+        self.swap_cycles_max = self.swap_cycles_max.max(swap_cycles);
         let names = reasons.iter().map(String::as_str).chain(["default"]);
         for (name, counter) in names.zip(&counters.reasons) {
             *self.reasons.entry(name.to_owned()).or_default() += counter.get();
@@ -197,6 +213,9 @@ impl Totals {
         self.flow_evictions += other.flow_evictions;
         self.states_taken += other.states_taken;
         self.states_lost += other.states_lost;
+        self.swaps += other.swaps;
+        self.swap_cycles += other.swap_cycles;
+        self.swap_cycles_max = self.swap_cycles_max.max(other.swap_cycles_max);
         for (name, count) in &other.reasons {
             *self.reasons.entry(name.clone()).or_default() += count;
         }

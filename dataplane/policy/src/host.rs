@@ -133,7 +133,7 @@ impl PluginHost {
             aside_beat: ticker.beat(options.workers + 1),
             plan_beat: ticker.beat(options.workers + 2),
             out: vec![0; options.workers],
-            offers: Offers::new(options.seed),
+            offers: Offers::new(options.seed, options.workers > 1),
             saved: TrapDirectory::new(options.traps_dir.clone()),
             blanks: vec![None; options.workers],
             options,

@@ -11,6 +11,10 @@
 //! tokens. A set is changed by one worker at a time, without waiting: who finds it taken looks again
 //! a few times and then charges the entry that it would have got.
 //!
+//! Where a router has one worker, nobody else changes a bucket, and it is stored without a locked
+//! instruction, which costs as much as all the rest. (A plugin that takes tokens while it is configured, on
+//! another thread, may then get them for nothing.)
+//!
 //! The hash is keyed anew in each process: nobody can aim keys at one set. Two keys of equal 64-bit
 //! hash share a bucket.
 
@@ -52,8 +56,12 @@ impl Set {
 
     #[inline]
     fn find(&self, tag: u64) -> Option<&AtomicU64> {
-        let way = self.tags.iter().position(|way| way.load(Ordering::Relaxed) == tag)?;
-        self.tats.get(way)
+        // Without a branch for each way: which it is, is as random as the hash.
+        let mut found = WAYS;
+        for (way, owner) in self.tags.iter().enumerate() {
+            found = if owner.load(Ordering::Relaxed) == tag { way } else { found };
+        }
+        self.tats.get(found)
     }
 
     /// The entry that is idle already or will be soonest, with its tag and TAT.
@@ -146,9 +154,15 @@ impl MeterTable {
     }
 
     /// Takes `cost` tokens from the bucket of `hash` at the time `now`, in units. False when it
-    /// holds fewer.
+    /// holds fewer. With `IS_SHARED` others may charge it at the same time.
     #[inline]
-    pub(crate) fn charge(&self, rate: &Rate, hash: u64, now: u64, cost: u32) -> bool {
+    pub(crate) fn charge<const IS_SHARED: bool>(
+        &self,
+        rate: &Rate,
+        hash: u64,
+        now: u64,
+        cost: u32,
+    ) -> bool {
         let position = self.position(hash);
         let Some(set) = self.sets.get(position) else {
             return false;
@@ -164,6 +178,10 @@ impl MeterTable {
             let Some(next) = rate.take(tat, now, cost) else {
                 return false;
             };
+            if !IS_SHARED {
+                entry.store(next, Ordering::Relaxed);
+                return true;
+            }
             match entry.compare_exchange_weak(tat, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(current) => tat = current,
@@ -203,6 +221,31 @@ impl MeterTable {
 pub(crate) struct Meter {
     pub(crate) table: Arc<MeterTable>,
     pub(crate) rate: Rate,
+    /// Several workers charge it.
+    pub(crate) is_shared: bool,
+}
+
+impl Meter {
+    /// Charges buckets, each with its hash and cost, and says of each whether it had the tokens.
+    #[inline]
+    pub(crate) fn charge_each(
+        &self,
+        charges: impl Iterator<Item = (u64, u32)>,
+        now: u64,
+        results: &mut [u8],
+    ) {
+        let Self { table, rate, is_shared } = self;
+        let results = results.iter_mut().zip(charges);
+        if *is_shared {
+            for (result, (hash, cost)) in results {
+                *result = u8::from(table.charge::<true>(rate, hash, now, cost));
+            }
+        } else {
+            for (result, (hash, cost)) in results {
+                *result = u8::from(table.charge::<false>(rate, hash, now, cost));
+            }
+        }
+    }
 }
 
 /// What `sluice status` shows of one meter.
@@ -248,7 +291,7 @@ mod tests {
 
     fn admitted(table: &MeterTable, rate: &Rate, key: [u8; 16], now: u64, offered: u32) -> u32 {
         let hash = table.hash(key);
-        (0..offered).map(|_| u32::from(table.charge(rate, hash, now, 1))).sum()
+        (0..offered).map(|_| u32::from(table.charge::<true>(rate, hash, now, 1))).sum()
     }
 
     #[test]
@@ -267,6 +310,23 @@ mod tests {
             });
             assert_eq!(sum, 10_000, "round {round}");
             assert_eq!(table.evictions(), 0);
+        }
+    }
+
+    #[test]
+    fn one_worker_gets_what_several_get() {
+        let rate = Rate::new(1_000_000, 7).expect("a rate");
+        let sole = MeterTable::new(1 << 16);
+        let shared = sole.copy();
+        for step in 0..100_000_u64 {
+            let key = u128::from(step * 7919 % 301).to_le_bytes();
+            let (now, cost) = (NOW + units(step * 3_000), (step % 3) as u32);
+            let hash = sole.hash(key);
+            assert_eq!(
+                sole.charge::<false>(&rate, hash, now, cost),
+                shared.charge::<true>(&rate, hash, now, cost),
+                "step {step}"
+            );
         }
     }
 

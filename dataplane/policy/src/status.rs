@@ -51,6 +51,12 @@ pub struct WorkerStatus {
     pub states_taken: u64,
     /// Instances that started empty, because that state was refused or its hand-over trapped.
     pub states_lost: u64,
+    /// Sets of plugins that brought a new version of it to a worker.
+    pub swaps: u64,
+    /// Cycles of the time-stamp counter that the workers took for them, between two turns.
+    pub swap_cycles: u64,
+    /// The most that one of them took.
+    pub swap_cycles_max: u64,
     /// Packets that the plugin sent to a named next hop.
     pub transmitted: u64,
     /// Packets that it set something on: mark, tag, class, DSCP, MSS or TCP options.
@@ -163,6 +169,9 @@ impl From<Totals> for WorkerStatus {
             flow_evictions: totals.flow_evictions,
             states_taken: totals.states_taken,
             states_lost: totals.states_lost,
+            swaps: totals.swaps,
+            swap_cycles: totals.swap_cycles,
+            swap_cycles_max: totals.swap_cycles_max,
         }
     }
 }

@@ -27,4 +27,5 @@ pub mod lab;
 pub mod miri;
 pub mod peers;
 pub mod setup;
+pub mod soak;
 pub mod test_output;

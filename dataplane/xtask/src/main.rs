@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::build::Workspace;
-use xtask::{changes, checks, fuzz, lab, miri, peers, setup};
+use xtask::{changes, checks, fuzz, lab, miri, peers, setup, soak};
 
 /// Set-up, lab, tests and CI of Sluice, one command each.
 #[derive(Debug, Parser)]
@@ -47,6 +47,8 @@ enum Command {
     BenchDrops(peers::drops::Options),
     /// Measures what changes of the running router cost: packets lost over the offered rate.
     BenchChanges(changes::Options),
+    /// Does everything at random to ten plugins under packets, good and hostile modules alike.
+    Soak(soak::Options),
     /// Runs networks of routers in virtual time, each from its seed, and checks what must hold.
     Simulate {
         /// `--seed N`, `--seeds N`, `--seconds N`, `--packets N`, `--trace`, `--pcap DIR`; see `--help`
@@ -109,6 +111,7 @@ fn run(command: Command) -> Result<bool> {
             setup::require(setup::Need::Lab)?;
             changes::run(&options, &lab::Binaries::find(&workspace)?)
         }
+        Command::Soak(options) => soak::run(&workspace, options),
         Command::Lab(options) if options.clean => lab::clean().map(|()| true),
         Command::Lab(options) => {
             setup::require(setup::Need::Build)?;

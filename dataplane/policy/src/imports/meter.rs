@@ -19,11 +19,16 @@ pub(super) struct Meters {
     plugin: Arc<str>,
     registry: Arc<MeterRegistry>,
     opened: Vec<Meter>,
+    is_shared: bool,
+    /// Of the keys of a call.
+    hashes: Box<[u64; BATCH_MAX]>,
 }
 
 impl Meters {
-    pub(super) fn new(plugin: Arc<str>, registry: Arc<MeterRegistry>) -> Self {
-        Self { plugin, registry, opened: Vec::new() }
+    /// For an instance of `plugin`; with `is_shared` several workers charge the same buckets.
+    pub(super) fn new(plugin: Arc<str>, registry: Arc<MeterRegistry>, is_shared: bool) -> Self {
+        let hashes = Box::new([0; BATCH_MAX]);
+        Self { plugin, registry, opened: Vec::new(), is_shared, hashes }
     }
 
     fn open(&mut self, rate_per_s_milli: i64, burst: i64, entries: i32) -> i32 {
@@ -40,7 +45,7 @@ impl Meters {
             return open_error::TOO_MANY;
         }
         let table = self.registry.open(&self.plugin, handle, entries);
-        self.opened.push(Meter { table, rate });
+        self.opened.push(Meter { table, rate, is_shared: self.is_shared });
         i32::try_from(handle).unwrap_or(open_error::TOO_MANY)
     }
 }
@@ -68,13 +73,13 @@ pub(super) fn meter_batch(
     results: i32,
 ) -> wasmtime::Result<()> {
     let (memory, state) = memory_of(&mut caller, "meter_batch")?;
+    let Meters { opened, hashes, .. } = &mut state.meters;
     let meter = usize::try_from(handle)
         .ok()
-        .and_then(|handle| state.meters.opened.get(handle))
+        .and_then(|handle| opened.get(handle))
         .ok_or_else(|| format_err!("`sluice.meter_batch`: {handle} is no handle of a meter"))?;
     let n = count_of(n, "meter_batch")?;
     let outside = |what: &str| format_err!("`sluice.meter_batch`: {what} lie outside the memory");
-    let mut hashes = [0; BATCH_MAX];
     let keys = span(memory.len(), keys.cast_unsigned(), n * 16)
         .and_then(|range| memory.get(range))
         .ok_or_else(|| outside("the keys"))?;
@@ -85,11 +90,14 @@ pub(super) fn meter_batch(
         touched |= meter.table.touch(*hash);
     }
     std::hint::black_box(touched);
-    let mut prices = [1_u32; BATCH_MAX];
+    // Buckets outlive the guest: one that lies about the time must not fill them into the future.
+    let now = units(now_ns.cast_unsigned().min(state.now_ns));
+    let mut prices = None;
     if costs != 0 {
         let costs = span(memory.len(), costs.cast_unsigned(), n * 4)
             .and_then(|range| memory.get(range))
             .ok_or_else(|| outside("the costs"))?;
+        let prices = prices.insert([0_u32; BATCH_MAX]);
         for (price, cost) in prices.iter_mut().zip(costs.as_chunks::<4>().0) {
             *price = u32::from_le_bytes(*cost);
         }
@@ -97,10 +105,10 @@ pub(super) fn meter_batch(
     let results = span(memory.len(), results.cast_unsigned(), n)
         .and_then(|range| memory.get_mut(range))
         .ok_or_else(|| outside("the results"))?;
-    // Buckets outlive the guest: one that lies about the time must not fill them into the future.
-    let now = units(now_ns.cast_unsigned().min(state.now_ns));
-    for ((result, hash), price) in results.iter_mut().zip(hashes).zip(prices) {
-        *result = u8::from(meter.table.charge(&meter.rate, hash, now, price));
+    let hashes = hashes.iter().copied();
+    match &prices {
+        None => meter.charge_each(hashes.zip(std::iter::repeat(1)), now, results),
+        Some(prices) => meter.charge_each(hashes.zip(prices.iter().copied()), now, results),
     }
     Ok(())
 }

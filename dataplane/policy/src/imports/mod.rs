@@ -60,12 +60,15 @@ pub(crate) struct Offers {
     pub(crate) meters: Arc<MeterRegistry>,
     pub(crate) quotas: Arc<QuotaRegistry>,
     pub(crate) seeds: Seeds,
+    /// Several workers' instances use what is shared.
+    pub(crate) is_shared: bool,
 }
 
 impl Offers {
-    /// With generators that the system seeds, or from a fixed seed on.
-    pub(crate) fn new(seed: Option<u64>) -> Self {
+    /// With generators that the system seeds, or from a fixed seed on; for several workers or one.
+    pub(crate) fn new(seed: Option<u64>, is_shared: bool) -> Self {
         Self {
+            is_shared,
             log: Arc::new(LogQueue::new()),
             meters: Arc::default(),
             quotas: Arc::default(),
@@ -79,7 +82,7 @@ impl Offers {
         Self {
             meters: Arc::new(self.meters.copied(plugin)),
             quotas: Arc::new(self.quotas.copied(plugin)),
-            ..Self::new(Some(0))
+            ..Self::new(Some(0), true)
         }
     }
 
@@ -126,7 +129,7 @@ impl HostState {
             now_ns: 0,
             overrun_since: None,
             logger: Logger::new(Arc::clone(plugin), Arc::clone(&offers.log)),
-            meters: Meters::new(Arc::clone(plugin), Arc::clone(&offers.meters)),
+            meters: Meters::new(Arc::clone(plugin), Arc::clone(&offers.meters), offers.is_shared),
             names: Arc::clone(names),
             quotas: Quotas::new(Arc::clone(plugin), Arc::clone(&offers.quotas)),
             random: offers.seeds.generator()?,

@@ -6,19 +6,22 @@
 //!   intervals  |0     |a  |b       |a         |0      each with its longest prefix's value
 //!
 //!   key in ::ffff:0:0/96 --> its upper bits --> index --> a few of the starts of 32 bits
-//!   any other key ---------> all starts, halved again and again, sixteen keys in step
+//!   any other key ---------> its upper half --> Tree --> value, or a split /64
+//!                            its lower half --> a few starts of that /64
 //! ```
 //!
 //! Built once, then only read. It is as large as its prefixes: up to two intervals of 8 bytes for each of
-//! IPv4, of 20 bytes for others, and 4 bytes of index an interval. The router's own tables are not used
+//! IPv4, of 17 bytes for others, and 4 bytes of index an interval. The router's own tables are not used
 //! here: that for IPv4 starts at 32 MB, and both give 16-bit numbers of next hops.
 
 use std::collections::BTreeMap;
 
+use super::tree::{LANES, Tree};
+
 /// The first 96 bits of an IPv4 address in its mapped form.
 const MAPPED: u128 = 0xffff << 32;
-/// Keys that are looked for in step: one waits for memory while others compare.
-const LANES: usize = 16;
+/// In a target: it is no value but the number of a split /64.
+const SPLIT: u64 = 1 << 32;
 /// The index goes by at most so many upper bits: 4 MiB.
 const INDEX_BITS_MAX: u32 = 20;
 
@@ -55,12 +58,25 @@ struct Mapped {
     shift: u32,
 }
 
+/// Intervals of all other addresses.
+#[derive(Debug)]
+struct Others {
+    /// Over the upper halves.
+    tree: Tree,
+    /// By interval of the upper halves: a value, or [`SPLIT`] and a number.
+    targets: Box<[u64]>,
+    /// Where the starts of each split /64 begin, and behind the last one where they end.
+    splits: Box<[u32]>,
+    /// Lower halves in which intervals of a split /64 begin, the first of each 0.
+    starts: Box<[u64]>,
+    values: Box<[u32]>,
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Lpm {
     mapped: Mapped,
-    starts: Box<[u128]>,
-    values: Box<[u32]>,
+    others: Others,
 }
 
 impl Lpm {
@@ -85,20 +101,17 @@ impl Lpm {
         let kept = intervals.iter().enumerate().filter(|(position, _)| {
             !(first_inside..first_beyond.saturating_sub(1)).contains(position)
         });
-        let (starts, values): (Vec<_>, Vec<_>) = kept.map(|(_, interval)| *interval).unzip();
-        Self {
-            mapped: Mapped::new(mapped_starts, mapped_values),
-            starts: starts.into(),
-            values: values.into(),
-        }
+        let kept: Vec<_> = kept.map(|(_, interval)| *interval).collect();
+        Self { mapped: Mapped::new(mapped_starts, mapped_values), others: Others::new(&kept) }
     }
 
     /// Bytes that look-ups read.
     pub(crate) fn bytes(&self) -> usize {
-        let mapped = &self.mapped;
+        let (mapped, others) = (&self.mapped, &self.others);
         4 * (mapped.starts.len() + mapped.values.len() + mapped.index.len())
-            + 16 * self.starts.len()
-            + 4 * self.values.len()
+            + others.tree.bytes()
+            + 8 * (others.targets.len() + others.starts.len())
+            + 4 * (others.splits.len() + others.values.len())
     }
 
     /// The value of the longest prefix that holds each of `keys`, or 0.
@@ -114,30 +127,98 @@ impl Lpm {
     }
 
     fn lookup_any(&self, keys: &[u128], results: &mut [u32]) {
-        let mut padded = [0_u128; LANES];
-        for (to, from) in padded.iter_mut().zip(keys) {
-            *to = *from;
-        }
-        // The number of starts that are not above the key, less one. The first start is 0.
-        let mut positions = [0_usize; LANES];
-        let mut left = self.starts.len();
-        while left > 1 {
-            let half = left / 2;
-            for (position, key) in positions.iter_mut().zip(&padded) {
-                let middle = *position + half;
-                let is_at_or_behind = self.starts.get(middle).is_some_and(|start| start <= key);
-                *position = if is_at_or_behind { middle } else { *position };
-            }
-            left -= half;
-        }
-        for (result, position) in results.iter_mut().zip(positions) {
-            *result = self.values.get(position).copied().unwrap_or(0);
-        }
+        self.others.lookup(keys, results);
         for (result, key) in results.iter_mut().zip(keys) {
             if key >> 32 == MAPPED >> 32 {
                 self.mapped.lookup(std::slice::from_ref(key), std::slice::from_mut(result));
             }
         }
+    }
+}
+
+impl Others {
+    /// Of intervals in order, the first from 0.
+    fn new(intervals: &[(u128, u32)]) -> Self {
+        // Where intervals of upper halves begin, and what is there.
+        let mut uppers: Vec<(u64, u64)> = Vec::new();
+        let (mut splits, mut starts, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let mut before = 0;
+        let mut rest = intervals;
+        while let Some((start, _)) = rest.first() {
+            let upper = upper_half(*start);
+            let here = rest.partition_point(|(start, _)| upper_half(*start) == upper);
+            let (inside, behind) = rest.split_at(here);
+            rest = behind;
+            match inside {
+                [(start, value)] if lower_half(*start) == 0 => {
+                    uppers.push((upper, u64::from(*value)));
+                    before = *value;
+                }
+                _ => {
+                    uppers.push((upper, SPLIT | splits.len() as u64));
+                    splits.push(position(starts.len()));
+                    if inside.first().is_some_and(|(start, _)| lower_half(*start) != 0) {
+                        starts.push(0);
+                        values.push(before);
+                    }
+                    for (start, value) in inside {
+                        starts.push(lower_half(*start));
+                        values.push(*value);
+                        before = *value;
+                    }
+                    // What reaches out of it goes on behind it.
+                    if let Some(next) = upper.checked_add(1)
+                        && rest.first().is_none_or(|(start, _)| *start != u128::from(next) << 64)
+                    {
+                        uppers.push((next, u64::from(before)));
+                    }
+                }
+            }
+        }
+        splits.push(position(starts.len()));
+        // In the /64 behind a split one another may begin.
+        uppers.dedup_by(|next, kept| {
+            let is_same = next.0 == kept.0;
+            if is_same {
+                kept.1 = next.1;
+            }
+            is_same
+        });
+        let ends = uppers.iter().skip(1).map(|(start, _)| start - 1).chain([u64::MAX]);
+        let lasts: Vec<u64> = ends.collect();
+        Self {
+            tree: Tree::new(&lasts),
+            targets: uppers.iter().map(|(_, target)| *target).collect(),
+            splits: splits.into(),
+            starts: starts.into(),
+            values: values.into(),
+        }
+    }
+
+    /// Of up to [`LANES`] keys.
+    fn lookup(&self, keys: &[u128], results: &mut [u32]) {
+        let mut uppers = [0; LANES];
+        for (upper, key) in uppers.iter_mut().zip(keys) {
+            *upper = upper_half(*key);
+        }
+        let found = self.tree.intervals(&uppers);
+        for ((result, key), interval) in results.iter_mut().zip(keys).zip(found) {
+            let target = self.targets.get(interval).copied().unwrap_or(0);
+            *result = low_half(u128::from(target));
+            if target & SPLIT != 0 {
+                *result = self.lookup_split(low_half(u128::from(target)) as usize, *key);
+            }
+        }
+    }
+
+    fn lookup_split(&self, split: usize, key: u128) -> u32 {
+        let at = |place: usize| self.splits.get(place).copied().unwrap_or(0) as usize;
+        let (first, end) = (at(split), at(split + 1));
+        let lower = lower_half(key);
+        let within = self.starts.get(first..end).unwrap_or_default();
+        // The first start is 0, so that there is always one at or before the key.
+        let behind = within.partition_point(|start| *start <= lower);
+        self.values.get((first + behind).saturating_sub(1)).copied().unwrap_or(0)
     }
 }
 
@@ -181,6 +262,20 @@ impl Mapped {
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
 fn low_half(key: u128) -> u32 {
     key as u32
+}
+
+fn upper_half(key: u128) -> u64 {
+    (key >> 64) as u64
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+fn lower_half(key: u128) -> u64 {
+    key as u64
+}
+
+/// A position in a list, which the size of a table's file keeps within 32 bits.
+fn position(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 /// Disjoint intervals that cover all keys: where each begins, and its value, or 0.

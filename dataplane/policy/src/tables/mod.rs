@@ -13,6 +13,7 @@
 
 mod lpm;
 mod reload;
+mod tree;
 
 use std::{
     collections::{BTreeMap, HashMap},

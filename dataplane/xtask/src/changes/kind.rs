@@ -14,6 +14,12 @@ pub enum Kind {
     PluginReload,
     /// The filter plugin's file is replaced, and the router notices by itself.
     PluginFile,
+    /// The file of a plugin of 13 KB is replaced, and the router notices by itself.
+    PluginFileSmall,
+    /// The file of a plugin of 1 MB of code is replaced, and the router notices by itself.
+    PluginFileLarge,
+    /// A plugin of 13 KB, compiled before, is loaded again a thousand times.
+    PluginThousand,
     /// `sluice reload`, between two configurations with different slices and routes.
     ConfigurationReload,
     /// A slice goes to another node and back.
@@ -28,9 +34,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::PluginReload,
         Self::PluginFile,
+        Self::PluginFileSmall,
+        Self::PluginFileLarge,
+        Self::PluginThousand,
         Self::ConfigurationReload,
         Self::SliceMove,
         Self::RouteChurn,
@@ -44,11 +53,24 @@ impl Kind {
         match self {
             Self::PluginReload => "plugin reload by command",
             Self::PluginFile => "plugin reload by file",
+            Self::PluginFileSmall => "plugin of 13 KB by file",
+            Self::PluginFileLarge => "plugin of 1 MB by file",
+            Self::PluginThousand => "1000 plugin reloads",
             Self::ConfigurationReload => "configuration reload",
             Self::SliceMove => "slice move, new owner first",
             Self::RouteChurn => "route change, 1000 a second",
             Self::Restart => "SIGTERM and start",
             Self::Crash => "SIGKILL and start",
+        }
+    }
+
+    /// Bytes of the plugin that it needs in place of the filter.
+    #[must_use]
+    pub fn plugin_bytes(self) -> Option<usize> {
+        match self {
+            Self::PluginFileSmall | Self::PluginThousand => Some(13_000),
+            Self::PluginFileLarge => Some(1_000_000),
+            _ => None,
         }
     }
 
@@ -63,6 +85,10 @@ impl Kind {
     pub fn duration(self, usual: Duration) -> Duration {
         match self {
             Self::Restart | Self::Crash => usual * 5 / 2,
+            // Fifty a second, for as long as a thousand take; with --quick it is some hundreds.
+            Self::PluginThousand => usual * 41 / 10,
+            // Compiling takes a second.
+            Self::PluginFileLarge => usual * 2,
             _ => usual,
         }
     }
@@ -73,7 +99,9 @@ impl Kind {
         let per_second = match self {
             Self::PluginReload | Self::ConfigurationReload => 5.0,
             // The router looks at plugins' files every half second.
-            Self::PluginFile => 1.2,
+            Self::PluginFile | Self::PluginFileSmall => 1.2,
+            Self::PluginFileLarge => 0.4,
+            Self::PluginThousand => 50.0,
             Self::SliceMove => 2.0,
             Self::RouteChurn => 1000.0,
             // Ending and starting take a second or two.

@@ -37,6 +37,7 @@ pub mod bed;
 pub mod configuration;
 pub mod kind;
 pub mod node;
+pub mod padded;
 pub mod report;
 pub mod rounds;
 pub mod site;

@@ -1,11 +1,13 @@
 //! [`Node`]: `sluice run` on a node, as a process that is started, asked, reloaded and ended.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use super::bed::Shape;
 use super::configuration::{self, Fixed, State, Which};
@@ -105,6 +107,23 @@ impl Node {
     /// When the command fails: with what it wrote.
     pub fn ask(&self, words: &[&str]) -> Result<String> {
         command::output(&mut self.command(words))
+    }
+
+    /// Sends it one request over its socket; returns the answer.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is an error.
+    pub fn request(&self, request: &Value) -> Result<Value> {
+        let mut socket = UnixStream::connect(self.socket()).context("the control socket")?;
+        socket.set_read_timeout(Some(START_TIMEOUT))?;
+        writeln!(socket, "{request}")?;
+        let mut line = String::new();
+        BufReader::new(socket).read_line(&mut line)?;
+        let mut answer: Value = serde_json::from_str(&line).context("the router's answer")?;
+        match answer.get_mut("ok") {
+            Some(value) => Ok(value.take()),
+            None => bail!("the router answers {request} with {answer}"),
+        }
     }
 
     /// Makes it read its configuration in that state.

@@ -280,11 +280,12 @@ fn round_of(
         })
         .context(if is_change { "with the change" } else { "control" })?;
         let what = if is_change { format!("{} times", run.times) } else { "control".to_owned() };
-        let Run { trial, times, fates } = run;
+        let Run { trial, times, fates, remarks } = run;
         let (kind, load) = (row.kind, row.load * 100.0);
+        let remarks = if remarks.is_empty() { remarks } else { format!("; {remarks}") };
         let fates = if fates.is_empty() { fates } else { format!(" ({fates})") };
         eprintln!(
-            "{kind}, {load:.0} % of NDR, run {}/{}: {what}: {} of {} lost{fates}",
+            "{kind}, {load:.0} % of NDR, run {}/{}: {what}: {} of {} lost{fates}{remarks}",
             round + 1,
             plan.runs,
             trial.lost,

@@ -10,6 +10,7 @@ use super::bed::{Bed, Shape};
 use super::configuration::{self, State, Which};
 use super::kind::Kind;
 use super::node::Node;
+use super::padded;
 use super::rounds::Cores;
 use super::traffic::{Flight, Tester, Trial};
 use crate::lab::Binaries;
@@ -43,6 +44,8 @@ pub struct Site {
     pub filter: PathBuf,
     /// How often the plugin's file was replaced.
     pub modules: u32,
+    /// How long after its file was there each new version of the plugin ran, in this run.
+    pub live_after: Vec<Duration>,
     /// Where all files are.
     pub folder: Folder,
     tester: Tester,
@@ -92,6 +95,8 @@ pub struct Run {
     pub times: u32,
     /// Where lost packets went, as far as routers know.
     pub fates: String,
+    /// What else there is to say of the changes, in words; may be empty.
+    pub remarks: String,
 }
 
 impl Site {
@@ -119,7 +124,8 @@ impl Site {
             core: cores.generator,
         };
         let filter = binaries.filter.clone();
-        let site = Self { a, b, bed, shape, filter, modules: 0, folder, tester };
+        let site =
+            Self { a, b, bed, shape, filter, modules: 0, live_after: Vec::new(), folder, tester };
         for state in site.states() {
             site.enter(state)?;
             let trial = site.tester.start(&site.bed, shape, WARM_UP_PPS, WARM_UP)?.land()?;
@@ -170,7 +176,7 @@ impl Site {
             let trial = self.tester.start(&self.bed, self.shape, rate_pps, share)?.land()?;
             let fates = self.fates(&before, trial.lost)?;
             sum = Some(match sum {
-                None => Run { trial, times: 0, fates },
+                None => Run { trial, times: 0, fates, remarks: String::new() },
                 Some(mut sum) => {
                     sum.trial.sent += trial.sent;
                     sum.trial.lost += trial.lost;
@@ -189,6 +195,10 @@ impl Site {
     /// # Errors
     /// When a change cannot be made, the generator fails, or a router does not answer.
     pub fn run(&mut self, kind: Kind, rate_pps: f64, duration: Duration) -> Result<Run> {
+        if let Some(bytes) = kind.plugin_bytes() {
+            self.take_padded(bytes)?;
+        }
+        self.live_after.clear();
         let before = self.statuses()?;
         let mut flight = self.tester.start(&self.bed, self.shape, rate_pps, duration)?;
         let start = self.await_packets(&mut flight)?;
@@ -197,9 +207,51 @@ impl Site {
         let times = acts::make(self, kind, window)?;
         let trial = flight.land()?;
         let fates = self.fates(&before, trial.lost)?;
+        let remarks = self.remarks(&before)?;
         acts::settle(self, kind)?;
         ensure!(times > 0, "no change was complete within the {:.1} s", duration.as_secs_f64());
-        Ok(Run { trial, times, fates })
+        Ok(Run { trial, times, fates, remarks })
+    }
+
+    /// Puts a plugin of that many bytes in the filter's place, and waits until it runs.
+    fn take_padded(&mut self, bytes: usize) -> Result<()> {
+        let path = self.folder.path().join(format!("padded-{bytes}.wasm"));
+        if self.filter != path {
+            std::fs::write(&path, padded::module(bytes)?)?;
+            configuration::write_module(&path, self.folder.path(), 0)?;
+            self.a.ask(&["plugin", "reload", configuration::PLUGIN])?;
+            self.filter = path;
+        }
+        Ok(())
+    }
+
+    /// How long new plugins took to run, and workers to take them over since `before`.
+    fn remarks(&self, before: &[Status]) -> Result<String> {
+        let mut words = Vec::new();
+        let mut live: Vec<_> = self.live_after.iter().map(Duration::as_millis).collect();
+        live.sort_unstable();
+        if let (Some(median), Some(most)) = (live.get(live.len() / 2), live.last()) {
+            words.push(format!("live after {median} ms (median), {most} ms (most)"));
+        }
+        let swaps = |status: &Status| {
+            let value = status.value();
+            let plugins = value["plugins"].as_array().into_iter().flatten();
+            let of = |key: &str| -> Vec<u64> {
+                plugins.clone().filter_map(|plugin| plugin["total"][key].as_u64()).collect()
+            };
+            let hertz = value["router"]["tsc_hz"].as_f64().unwrap_or(1.0);
+            (of("swaps"), of("swap_cycles"), of("swap_cycles_max"), hertz)
+        };
+        let sum = |values: &Vec<u64>| values.iter().sum::<u64>() as f64;
+        let (count, cycles, max, hertz) = swaps(&self.a.status()?);
+        let (count_before, cycles_before, ..) = before.first().map_or_else(Default::default, swaps);
+        let count = sum(&count) - sum(&count_before);
+        if count > 0.0 {
+            let mean = (sum(&cycles) - sum(&cycles_before)) / count / hertz * 1e6;
+            let most = max.iter().max().map_or(0.0, |max| *max as f64) / hertz * 1e6;
+            words.push(format!("a worker's swap {mean:.2} us (mean), {most:.2} us (most so far)"));
+        }
+        Ok(words.join("; "))
     }
 
     /// Waits until node a has received packets of the run.

@@ -10,6 +10,12 @@ use serde_json::Value;
 pub struct Status(Value);
 
 impl Status {
+    /// A report that has been read.
+    #[must_use]
+    pub fn new(report: Value) -> Self {
+        Self(report)
+    }
+
     /// Reads the report.
     ///
     /// # Errors

@@ -20,7 +20,10 @@ use super::site::{Site, Window};
 pub fn make(site: &mut Site, kind: Kind, window: Window) -> Result<u32> {
     match kind {
         Kind::PluginReload => plugins::by_command(site, window),
-        Kind::PluginFile => plugins::by_file(site, window),
+        Kind::PluginFile | Kind::PluginFileSmall | Kind::PluginFileLarge => {
+            plugins::by_file(site, window)
+        }
+        Kind::PluginThousand => plugins::by_socket(site, window),
         Kind::ConfigurationReload => reload::make(site, window),
         Kind::SliceMove => slice::make(site, window),
         Kind::RouteChurn => routes::make(site, window),
@@ -38,7 +41,7 @@ pub fn settle(site: &mut Site, kind: Kind) -> Result<()> {
         Kind::ConfigurationReload => reload::settle(site),
         Kind::SliceMove => slice::switch(site, super::configuration::State::First),
         Kind::RouteChurn => routes::settle(site),
-        Kind::PluginReload | Kind::PluginFile | Kind::Restart | Kind::Crash => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,9 @@
 //!
 //! The modules of `plugins/` are built first, for `wasm32-unknown-unknown`; without that target only
 //! the trivial plugin is measured. Packets come from 4096 sources in turn, so that neither tables nor
-//! branches see the same batch twice in a row.
+//! branches see the same batch twice in a row. Then the same policies by other means (`peers`).
+
+mod peers;
 
 use std::{
     path::{Path, PathBuf},
@@ -128,11 +130,16 @@ fn load(spec: &PluginSpec, copies: usize) -> (PluginHost, WorkerChain) {
     (host, chains.remove(0))
 }
 
+/// Writes the trivial plugin into a directory.
+fn trivial(directory: &Path) -> PathBuf {
+    let path = directory.join("trivial.wasm");
+    std::fs::write(&path, wat::parse_str(TRIVIAL).expect("a module")).expect("written");
+    path
+}
+
 fn benches(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a directory");
-    let trivial = directory.path().join("trivial.wasm");
-    let bytes = wat::parse_str(TRIVIAL).expect("a module");
-    std::fs::write(&trivial, bytes).expect("written");
+    let trivial = trivial(directory.path());
 
     let mut cases = vec![
         ("trivial", PluginSpec::new("trivial", &trivial, HookPoint::Ingress), 1),
@@ -272,5 +279,5 @@ fn native<P: Plugin + Declared>(criterion: &mut Criterion, label: &str, config: 
     group.finish();
 }
 
-criterion_group!(all, benches);
+criterion_group!(all, peers::peers, benches);
 criterion_main!(all);
