@@ -88,7 +88,7 @@ impl Offers {
 
     /// What an instance of a rehearsal is offered, and those that come after it: shared by these alone.
     pub(crate) fn rehearsed(seed: u64) -> Self {
-        Self { seeds: Seeds::Rehearsed(seed), ..Self::new(Some(0)) }
+        Self { seeds: Seeds::Rehearsed(seed), ..Self::new(Some(0), true) }
     }
 
     /// Forgets what no instance uses any more.

@@ -57,8 +57,7 @@ impl Packets {
         Ok(packets)
     }
 
-    /// Generated ones, in batches of all sizes.
-    /// They come in by `interfaces` interfaces.
+    /// Generated ones, in batches of all sizes. They come in by `interfaces` interfaces.
     pub(crate) fn generate(
         seed: u64,
         config: &[u8],
@@ -165,13 +164,13 @@ impl Packets {
     }
 }
 
-/// Generated packets, for the module's side alone.
+/// Generated packets of one interface, for the module's side alone.
 pub(crate) fn generated_packets(
     seed: u64,
     config: &[u8],
     manifest: &Manifest,
 ) -> Vec<RehearsalPacket> {
-    let packets = Packets::generate(seed, config, manifest);
+    let packets = Packets::generate(seed, config, manifest, 1);
     let all = packets.batches.iter().flat_map(|(_, batch)| batch);
     all.map(|packet| rehearsal_packet(&packet.seen)).collect()
 }
