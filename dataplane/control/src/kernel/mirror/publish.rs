@@ -108,13 +108,19 @@ impl Mirror<'_> {
             }
             let (changes, since) = self.tables.take_changes(CHANGES_MAX);
             if !changes.is_empty() {
+                // Before the event: whoever has it may ask for the counts.
+                self.count_routes();
                 self.tell(KernelEvent::Routes { changes, since })?;
             }
         }
+        self.count_routes();
+        Ok(())
+    }
+
+    fn count_routes(&self) {
         let (v4, v6) = (&self.tables.v4, &self.tables.v6);
         self.counters.routes_v4.store(v4.told, Relaxed);
         self.counters.routes_v6.store(v6.told, Relaxed);
         self.counters.routes_unexpressible.store(v4.unexpressible + v6.unexpressible, Relaxed);
-        Ok(())
     }
 }
