@@ -11,8 +11,10 @@
 //!   lasts              5  9 17    20   33  41    50   MAX
 //! ```
 //!
-//! A node is one cache line (32 keys of 16 bits): inside it keys are counted without a branch, and the
-//! next node's place is computed from the count. A key is stored in exactly one level. Many small trees share one arena of nodes.
+//! A node is one cache line (8 keys of 64 bits, which vector instructions compare with their signs, 32 of
+//! 16): inside it keys are counted without a
+//! branch, and the next node's place is computed from the count. A key is stored in exactly one
+//! level. Many small trees share one arena of nodes.
 //!
 //! Invariants: the last interval ends at `MAX`; a place that no interval fills holds `MAX`, which no
 //! key exceeds, so a descent never leaves the tree.
@@ -51,6 +53,22 @@ impl Keys for [u16; 32] {
     }
 }
 
+impl Keys for [i64; 8] {
+    type Key = i64;
+
+    const COUNT: usize = 8;
+    const MAX: i64 = i64::MAX;
+
+    fn from_fn(key: impl FnMut(usize) -> i64) -> Self {
+        std::array::from_fn(key)
+    }
+
+    #[inline(always)]
+    fn below(&self, x: i64) -> usize {
+        self.iter().map(|&key| u64::from(key < x)).sum::<u64>() as usize
+    }
+}
+
 /// One cache line of keys.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
@@ -64,6 +82,14 @@ impl<L: Keys> Node<L> {
     #[inline(always)]
     pub(crate) fn child(&self, x: L::Key) -> usize {
         self.0.below(x)
+    }
+}
+
+impl<L> Node<L> {
+    /// The keys of the node.
+    #[inline(always)]
+    pub(crate) const fn keys(&self) -> &L {
+        &self.0
     }
 }
 
@@ -142,6 +168,22 @@ mod tests {
                 }
             }
             assert_eq!(tree.rank(&arena, 0), 0);
+        }
+    }
+
+    #[test]
+    fn full_width_keys() {
+        for intervals in (1..=100_i64).chain([728, 729, 730, 6_560, 6_561, 6_562, 60_000]) {
+            let step = (u64::MAX / intervals as u64) as i64;
+            let mut lasts: Vec<i64> =
+                (1..intervals).map(|n| i64::MIN.wrapping_add(step.wrapping_mul(n))).collect();
+            lasts.push(i64::MAX);
+            let mut arena = Vec::new();
+            let tree = RankTree::<8>::append::<[i64; 8]>(&mut arena, &lasts);
+            for (index, &last) in lasts.iter().enumerate() {
+                assert_eq!(tree.rank(&arena, last), index);
+                assert_eq!(tree.rank(&arena, last.wrapping_add(1)), (index + 1) % lasts.len());
+            }
         }
     }
 }
