@@ -89,6 +89,43 @@ fn a_call_within_its_budget_is_left_alone() {
     assert_eq!(rig.host.status()[0].total.traps, 0);
 }
 
+/// What other work takes of its core is not held against a call, nor what interrupts are charged to it: a
+/// thousandth of the budget would be enough for each of these calls.
+#[test]
+fn a_call_that_is_interrupted_is_left_alone() {
+    let core = core_affinity::get_core_ids().and_then(|cores| cores.first().copied());
+    let Some(core) = core.filter(|core| core_affinity::set_for_current(*core)) else {
+        eprintln!("SKIPPED: no core can be chosen");
+        return;
+    };
+    let short = "(loop $l (br_if $l (i32.lt_u
+        (local.tee $j (i32.add (local.get $j) (i32.const 1))) (i32.const 2000))))";
+    let mut rig = Rig::new(1);
+    let spec = rig.spec("short", &unlucky(short));
+    rig.publish(&[spec]);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                core_affinity::set_for_current(core);
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let started = Instant::now();
+        let mut interrupted = 0;
+        while started.elapsed() < Duration::from_secs(3) {
+            let called = Instant::now();
+            rig.turn(0, &mut batch(&numbered(13)), Nanos(1));
+            interrupted += u64::from(called.elapsed() > Duration::from_millis(1));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        eprintln!("{interrupted} turns were interrupted for more than the budget");
+    });
+    assert_eq!(rig.host.status()[0].total.traps, 0);
+}
+
 #[test]
 fn without_an_instance_on_trap_holds_until_there_is_one() {
     let mut rig = Rig::new(2);

@@ -10,7 +10,7 @@ mod quota;
 mod random;
 mod table;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use sluice_abi::{BATCH_MAX, IMPORT_MODULE};
 use wasmtime::{Caller, Engine, Linker, Memory, StoreLimits, format_err};
@@ -105,8 +105,10 @@ pub(crate) struct HostState {
     pub(crate) configuring: bool,
     /// The time that the running call was given.
     pub(crate) now_ns: u64,
-    /// Processor time of the thread when the running call was first found over its budget.
-    pub(crate) overrun_since: Option<Duration>,
+    /// In how many ticks the running call was seen to run after its budget was over.
+    pub(crate) overrun_ticks: u64,
+    /// In how many it may be, before it is stopped.
+    pub(crate) overrun_ticks_max: u64,
     logger: Logger,
     meters: Meters,
     names: Arc<Names>,
@@ -127,7 +129,8 @@ impl HostState {
             memory: None,
             configuring: false,
             now_ns: 0,
-            overrun_since: None,
+            overrun_ticks: 0,
+            overrun_ticks_max: 0,
             logger: Logger::new(Arc::clone(plugin), Arc::clone(&offers.log)),
             meters: Meters::new(Arc::clone(plugin), Arc::clone(&offers.meters), offers.is_shared),
             names: Arc::clone(names),

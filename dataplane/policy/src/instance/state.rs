@@ -4,7 +4,7 @@
 
 use wasmtime::{Store, TypedFunc};
 
-use super::Instance;
+use super::{Instance, begin_call};
 use crate::{Manifest, PluginFault, imports::HostState, ticker::Beat};
 
 /// The guest's functions, and what its manifest says of them.
@@ -62,7 +62,7 @@ impl Instance {
         if to.schema != from.schema && !to.takes.contains(&from.schema) {
             return HandOver::Refused;
         }
-        begin(&mut old.store, old.budget_ticks);
+        begin_call(&mut old.store, old.budget_ticks);
         let exported = match beat.during(|| from.export.call(&mut old.store, ())) {
             Ok(exported) => exported,
             Err(error) => return HandOver::ExportFailed(error),
@@ -79,7 +79,7 @@ impl Instance {
         let place = self.memory.data_mut(&mut self.store).get_mut(areas.1..areas.1 + len);
         let (Some(bytes), Some(place)) = (bytes, place) else { return HandOver::Refused };
         place.copy_from_slice(bytes);
-        begin(&mut self.store, self.budget_ticks);
+        begin_call(&mut self.store, self.budget_ticks);
         let schema = from.schema.cast_signed();
         match beat.during(|| to.import.call(&mut self.store, (schema, exported))) {
             Ok(0) => HandOver::Taken,
@@ -87,9 +87,4 @@ impl Instance {
             Err(error) => HandOver::ImportFailed(error),
         }
     }
-}
-
-fn begin(store: &mut Store<HostState>, ticks: u64) {
-    store.set_epoch_deadline(ticks);
-    store.data_mut().overrun_since = None;
 }
