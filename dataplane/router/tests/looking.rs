@@ -60,6 +60,21 @@ impl Stage {
         self.sluice.json(&[&["explain"], words].concat())
     }
 
+    /// What a replay of frames that come in by `lan0` explains of each packet.
+    fn replayed(&self, frames: &[Vec<u8>]) -> Vec<String> {
+        let pcap = self.sluice.file("in.pcap");
+        let packets: Vec<Packet> =
+            (1..).zip(frames).map(|(time, frame)| Packet::new(time, frame.clone())).collect();
+        sim::write_pcap(&pcap, &packets).expect("a capture");
+        let out = self.sluice.file("replayed");
+        run(common::replay(&self.config(), &out)
+            .arg("--explain")
+            .arg("--in")
+            .arg(format!("lan0={}", pcap.display())));
+        let lines = fs::read_to_string(out.join("explain.jsonl")).expect("explanations");
+        lines.lines().map(|line| packet(&serde_json::from_str(line).expect("JSON"))).collect()
+    }
+
     fn capture(&self, target: &str, more: &[&str]) -> (Child, PathBuf) {
         let file = self.sluice.file(&format!("{target}.pcapng"));
         let mut command = self.sluice.command(&["capture", "-i", target, "--duration", "4"]);
@@ -204,19 +219,7 @@ fn a_running_router_tells_why() {
 
     // A replay of the same frames says the same, byte for byte.
     let frames: Vec<Vec<u8>> = kinds.iter().map(|(_, frame, _)| frame.clone()).collect();
-    let pcap = stage.sluice.file("in.pcap");
-    let packets: Vec<Packet> =
-        (1..).zip(&frames).map(|(time, frame)| Packet::new(time, frame.clone())).collect();
-    sim::write_pcap(&pcap, &packets).expect("a capture");
-    let out = stage.sluice.file("replayed");
-    run(common::replay(&stage.config(), &out)
-        .arg("--explain")
-        .arg("--in")
-        .arg(format!("lan0={}", pcap.display())));
-    let replayed = fs::read_to_string(out.join("explain.jsonl")).expect("explanations");
-    let replayed: Vec<String> =
-        replayed.lines().map(|line| packet(&serde_json::from_str(line).expect("JSON"))).collect();
-    assert_eq!(replayed, explained.iter().map(packet).collect::<Vec<_>>());
+    assert_eq!(stage.replayed(&frames), explained.iter().map(packet).collect::<Vec<_>>());
 
     // Live: captures and a trace at the same time.
     let captures = [
@@ -359,19 +362,7 @@ fn what_plugins_do_is_told_by_name() {
     }
 
     // A replay says the same, byte for byte.
-    let pcap = stage.sluice.file("in.pcap");
-    let packets: Vec<Packet> =
-        (1..).zip(&frames).map(|(time, frame)| Packet::new(time, frame.clone())).collect();
-    sim::write_pcap(&pcap, &packets).expect("a capture");
-    let out = stage.sluice.file("replayed");
-    run(common::replay(&stage.config(), &out)
-        .arg("--explain")
-        .arg("--in")
-        .arg(format!("lan0={}", pcap.display())));
-    let replayed = fs::read_to_string(out.join("explain.jsonl")).expect("explanations");
-    let replayed: Vec<String> =
-        replayed.lines().map(|line| packet(&serde_json::from_str(line).expect("JSON"))).collect();
-    assert_eq!(replayed, explained);
+    assert_eq!(stage.replayed(&frames), explained);
 
     // So does a trace of live packets, while a capture gets what the plugin mirrors.
     let (capture, file) = stage.capture("actor", &[]);

@@ -118,12 +118,12 @@ impl Kept {
         if self.lost.is_empty() || self.restore_at.is_some_and(|at| now < at) {
             return;
         }
-        let kept: Vec<Neighbor> =
-            self.lost.iter().filter(|neighbor| self.contains(neighbor)).copied().collect();
-        self.lost.clear();
-        self.refused.retain(|neighbor| kept.contains(neighbor));
-        for neighbor in kept {
-            if host.is_up(neighbor.0) {
+        let lost = std::mem::take(&mut self.lost);
+        self.refused.retain(|neighbor| lost.contains(neighbor));
+        for neighbor in lost {
+            if !self.contains(&neighbor) {
+                self.refused.remove(&neighbor);
+            } else if host.is_up(neighbor.0) {
                 self.install(neighbor, host, mirror);
             } else {
                 self.lost.insert(neighbor);
