@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Where the last words of failed tests are cut off.
+const TOLD_BYTES_MAX: usize = 16 << 10;
+
 /// What the tests of many binaries said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -13,6 +16,10 @@ pub struct Summary {
     pub failed: Vec<String>,
     /// What tests said about parts that they skipped.
     pub skipped: Vec<String>,
+    /// What libtest shows of the tests that failed, to be said again at the end, where it is found.
+    pub told: String,
+    /// Whether the last lines were told by a test that failed.
+    in_failure: bool,
     /// Whether the last lines were libtest's list of tests that passed, which it has shown before.
     in_successes: bool,
 }
@@ -28,6 +35,15 @@ impl Summary {
         }
         if self.in_successes {
             return false;
+        }
+        if text == "failures:" {
+            self.in_failure = true;
+        } else if text.starts_with("test result:") {
+            self.in_failure = false;
+        }
+        if self.in_failure && self.told.len() < TOLD_BYTES_MAX {
+            self.told.push_str(line.trim_end());
+            self.told.push('\n');
         }
         if let Some(rest) = text.strip_prefix("test ")
             && let Some((name, outcome)) = rest.rsplit_once(" ... ")
@@ -52,6 +68,7 @@ impl fmt::Display for Summary {
         for skipped in &self.skipped {
             writeln!(f, "  {skipped}")?;
         }
+        f.write_str(&self.told)?;
         for failed in &self.failed {
             writeln!(f, "  FAILED {failed}")?;
         }
@@ -94,6 +111,10 @@ mod tests {
             ("    a::b", false),
             ("", false),
             ("failures:", true),
+            ("---- broken stdout ----", true),
+            ("it is broken", true),
+            ("", true),
+            ("failures:", true),
             ("    broken", true),
             ("test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured", true),
         ];
@@ -102,6 +123,8 @@ mod tests {
         }
         assert_eq!((summary.passed, summary.ignored), (3, 1));
         assert_eq!(summary.failed, ["broken"]);
+        assert!(summary.to_string().contains("---- broken stdout ----\nit is broken\n"));
+        assert!(!summary.told.contains("test result"));
         assert_eq!(
             summary.skipped,
             ["SKIPPED a::b: no CAP_NET_ADMIN", "skipping the rest: SLUICE_TESTDATA is not set"]
