@@ -414,3 +414,54 @@ fn error_text(memory: &[u8], area: &Range<usize>, len: i32) -> String {
         None => format!("(the plugin gave no text: it returned {len})"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicU64, Ordering},
+        time::Instant,
+    };
+
+    use wasmtime::{Caller, Config, Engine, Linker, Module, StoreLimits};
+
+    use super::*;
+
+    /// The guest loops until `work` says 0. In each round a tick passes, and as much processor time is charged
+    /// to the thread as a long interrupt takes.
+    fn is_stopped(rounds: u64, budget_ticks: u64) -> bool {
+        let engine = Engine::new(Config::new().epoch_interruption(true)).expect("an engine");
+        let text = "(module (import \"\" \"work\" (func $work (result i32)))
+            (func (export \"call\") (loop $l (br_if $l (call $work)))))";
+        let module = Module::new(&engine, wat::parse_str(text).expect("a module")).expect("valid");
+        let left = AtomicU64::new(rounds);
+        let mut linker = Linker::new(&engine);
+        let work = move |caller: Caller<'_, HostState>| {
+            let started = Instant::now();
+            while started.elapsed().as_micros() < 200 {
+                std::hint::spin_loop();
+            }
+            caller.engine().increment_epoch();
+            i32::from(left.fetch_sub(1, Ordering::Relaxed) > 1)
+        };
+        linker.func_wrap("", "work", work).expect("an import");
+        let (names, limits) = (Arc::default(), StoreLimits::default());
+        let offers = Offers::rehearsed(1);
+        let state = HostState::new(&"test".into(), &names, limits, &offers).expect("a state");
+        let mut store = Store::new(&engine, state);
+        store.epoch_deadline_callback(over_budget);
+        let instance = linker.instantiate(&mut store, &module).expect("an instance");
+        let call = instance.get_typed_func::<(), ()>(&mut store, "call").expect("a function");
+        begin_call(&mut store, budget_ticks);
+        call.call(&mut store, ()).is_err()
+    }
+
+    #[test]
+    fn a_call_is_stopped_by_the_ticks_in_which_it_runs_on() {
+        // Of two ticks, then four at least; of ten, then as many; of a thousand, then twenty.
+        for (budget_ticks, overrun_ticks) in [(2, 4), (10, 10), (1000, 20)] {
+            let allowed = budget_ticks + overrun_ticks;
+            assert!(!is_stopped(allowed - 1, budget_ticks), "{budget_ticks}");
+            assert!(is_stopped(allowed + 2, budget_ticks), "{budget_ticks}");
+        }
+    }
+}

@@ -11,10 +11,9 @@
 //!   lasts              5  9 17    20   33  41    50   MAX
 //! ```
 //!
-//! A node is one cache line (8 keys of 64 bits, which vector instructions compare with their signs, 32 of
-//! 16): inside it keys are counted without a
-//! branch, and the next node's place is computed from the count. A key is stored in exactly one
-//! level. Many small trees share one arena of nodes.
+//! A node is one cache line (8 keys of 64 bits, which vector instructions compare with their signs, 32 of 16):
+//! inside it keys are counted without a branch, and the next node's place is computed from the count. A key
+//! is stored in exactly one level. Many small trees share one arena of nodes.
 //!
 //! Invariants: the last interval ends at `MAX`; a place that no interval fills holds `MAX`, which no
 //! key exceeds, so a descent never leaves the tree.
