@@ -14,29 +14,38 @@ use core::net::IpAddr;
 
 use frame::{Descriptor, DropReason, Frame};
 use sluice_abi::flags;
-use tables::{Encapsulation, Gre, OUTER_TTL, OuterHeaders, Peer};
+use tables::{Encapsulation, Gre, OUTER_TTL, Peer};
 use wire::{GreRepr, IpVersion, ecn, ethernet, ipv4, ipv6, udp};
 
 /// Ports from which tunnel packets are sent, RFC 6335's dynamic range: 14 bits of entropy.
 const ENTROPY_PORT_FIRST: u16 = 49_152;
 const ENTROPY_PORT_MASK: u32 = 0x3fff;
 
-/// Puts the outer headers in front of the packet, after cutting what stood there.
-pub(crate) fn encapsulate(
-    frame: &mut Frame,
+/// Puts the outer headers in front of the packet, in place of what stood there, and room for the link's
+/// header in front of them, which it returns.
+#[inline]
+pub(crate) fn encapsulate<'a>(
+    frame: &'a mut Frame,
     descriptor: &Descriptor,
     peer: &Peer,
-) -> Result<(), DropReason> {
-    // What lies behind the packet's end is link-layer padding, which must not become payload.
-    if !frame.trim_front(usize::from(descriptor.l3_offset))
-        || !frame.set_len(usize::from(descriptor.length))
-    {
+) -> Result<&'a mut [u8; ethernet::HEADER_LEN], DropReason> {
+    let (l3_offset, length) = (usize::from(descriptor.l3_offset), usize::from(descriptor.length));
+    if l3_offset + length > frame.len() {
         return Err(DropReason::FrameTruncated);
     }
-    let inner = match descriptor.flags & flags::IPV6 {
-        0 => IpVersion::V4,
-        _ => IpVersion::V6,
-    };
+    let headers_len = ethernet::HEADER_LEN + usize::from(peer.overhead());
+    // What lies behind the packet's end is link-layer padding, which must not become payload.
+    let frame =
+        frame.replace_front(l3_offset, length, headers_len).ok_or(DropReason::HeadroomExhausted)?;
+    let (link_layer, packet) =
+        frame.split_first_chunk_mut().ok_or(DropReason::HeadroomExhausted)?;
+    emit(packet, descriptor, peer)?;
+    Ok(link_layer)
+}
+
+/// Writes the outer headers to the front of `packet`.
+#[inline]
+fn emit(packet: &mut [u8], descriptor: &Descriptor, peer: &Peer) -> Result<(), DropReason> {
     let payload_len = descriptor.length.saturating_add(peer.encapsulation.header_len());
     let mut traffic_class = ecn::encapsulate(descriptor.traffic_class);
     if !peer.copies_dscp {
@@ -44,14 +53,26 @@ pub(crate) fn encapsulate(
     }
     let source_port = ENTROPY_PORT_FIRST | (descriptor.hash & ENTROPY_PORT_MASK) as u16;
     if let Some(outer) = &peer.outer {
-        let packet = frame.prepend(OuterHeaders::LEN).ok_or(DropReason::HeadroomExhausted)?;
         let headers = packet.first_chunk_mut().ok_or(DropReason::HeadroomExhausted)?;
         outer.emit(headers, traffic_class, payload_len, source_port);
         return Ok(());
     }
+    emit_other(packet, descriptor, peer, (traffic_class, payload_len, source_port))
+}
+
+/// The same, field by field.
+#[inline(never)]
+fn emit_other(
+    packet: &mut [u8],
+    descriptor: &Descriptor,
+    peer: &Peer,
+    (traffic_class, payload_len, source_port): (u8, u16, u16),
+) -> Result<(), DropReason> {
+    let inner = match descriptor.flags & flags::IPV6 {
+        0 => IpVersion::V4,
+        _ => IpVersion::V6,
+    };
     let protocol = peer.encapsulation.protocol(inner);
-    let packet =
-        frame.prepend(usize::from(peer.overhead())).ok_or(DropReason::HeadroomExhausted)?;
     let payload = match (peer.local, peer.remote) {
         (IpAddr::V4(local), IpAddr::V4(remote)) => {
             let (outer, payload) =

@@ -87,7 +87,7 @@ fn forward(
     if descriptor.ttl <= 1 && !path.originated {
         return Verdict::Drop(DropReason::TtlExceeded);
     }
-    let mtu = path.limited(adjacency.mtu).saturating_sub(overhead(path, snapshot));
+    let mtu = path.limited(adjacency.mtu).saturating_sub(peer.map_or(0, Peer::overhead));
     if descriptor.length > mtu {
         path.mtu = mtu;
         return too_big(frame, descriptor, path, adjacency, snapshot);
@@ -119,8 +119,11 @@ pub(crate) fn wrap(
     match peer {
         None if !frame.set_len(packet_end) => Err(DropReason::FrameTruncated),
         None => write_link_layer(frame, l3_offset, adjacency, descriptor.flags & flags::IPV6 != 0),
-        Some(peer) => encapsulate(frame, descriptor, peer)
-            .and_then(|()| write_link_layer(frame, 0, adjacency, peer.remote.is_ipv6())),
+        Some(peer) => {
+            let header = encapsulate(frame, descriptor, peer)?;
+            write_header(header, adjacency, peer.remote.is_ipv6());
+            Ok(())
+        }
     }
 }
 
@@ -253,7 +256,12 @@ fn write_link_layer(
         frame.prepend(ethernet::HEADER_LEN).ok_or(DropReason::HeadroomExhausted)?;
     }
     let header = frame.bytes_mut().first_chunk_mut().ok_or(DropReason::FrameTruncated)?;
+    write_header(header, adjacency, is_v6);
+    Ok(())
+}
+
+#[inline]
+fn write_header(header: &mut [u8; ethernet::HEADER_LEN], adjacency: &Adjacency, is_v6: bool) {
     let ethertype = if is_v6 { ethernet::ETHERTYPE_IPV6 } else { ethernet::ETHERTYPE_IPV4 };
     ethernet::write_header(header, adjacency.destination, adjacency.source, ethertype);
-    Ok(())
 }

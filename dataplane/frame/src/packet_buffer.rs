@@ -134,6 +134,18 @@ impl Frame {
         self.set_bounds(start, len).then(|| self.bytes_mut())
     }
 
+    /// Puts `count` bytes, whose content is whatever was there, in place of the first `cut` of the
+    /// packet, and cuts it behind the `keep` bytes that follow those. Returns the whole packet. `None`,
+    /// and no change, when the packet is shorter than that, or without that much headroom.
+    #[inline]
+    pub fn replace_front(&mut self, cut: usize, keep: usize, count: usize) -> Option<&mut [u8]> {
+        if cut.saturating_add(keep) > self.len() {
+            return None;
+        }
+        let start = (self.start() + cut).checked_sub(count)?;
+        self.set_bounds(start, count + keep).then(|| self.bytes_mut())
+    }
+
     /// Cuts `count` bytes from the front of the packet. Returns false, and leaves the frame as it
     /// was, when the packet is shorter.
     #[inline]
@@ -188,5 +200,21 @@ mod tests {
         assert_eq!(frame.bytes(), [7; 20]);
         assert!(!frame.trim_front(21));
         assert_eq!(frame.home(), 3);
+    }
+
+    #[test]
+    fn a_front_is_replaced_and_what_is_behind_the_packet_cut() {
+        let mut frame = frame();
+        let packet = frame.reset(20).expect("20 bytes fit");
+        (0_u8..).zip(packet).for_each(|(n, byte)| *byte = n);
+        assert_eq!(frame.replace_front(14, 4, 42).expect("headroom").len(), 46);
+        assert_eq!(frame.start(), HEADROOM_BYTES + 14 - 42);
+        assert_eq!(frame.bytes()[42..], [14, 15, 16, 17]);
+        let before = (frame.start(), frame.len());
+        assert!(frame.replace_front(42, 5, 0).is_none());
+        assert!(frame.replace_front(usize::MAX, 1, 0).is_none());
+        assert!(frame.replace_front(0, 46, HEADROOM_BYTES + 1).is_none());
+        assert_eq!((frame.start(), frame.len()), before);
+        assert_eq!(frame.replace_front(42, 4, 0).expect("shorter"), [14, 15, 16, 17]);
     }
 }
