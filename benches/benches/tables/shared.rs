@@ -4,7 +4,7 @@ use benches::destinations::COUNT;
 use benches::random::Random;
 use criterion::Criterion;
 use ipnet::Ipv4Net;
-use tables::{EgressBlock, NodeId, Owner, SliceId, SliceRange, SliceTable};
+use tables::{EgressBlock, NodeId, Owner, SliceHit, SliceId, SliceKey, SliceRange, SliceTable};
 
 use super::{BATCHES, bench_batches, group};
 
@@ -40,20 +40,22 @@ pub(super) fn slices(criterion: &mut Criterion) {
             (0..COUNT).map(|_| (random.next() as u32, random.next() as u16)).collect();
         for (kind, packets) in [("owned", &owned), ("ordinary", &ordinary)] {
             let mut group = group(criterion, &format!("slices/{kind}"));
+            let mut keys = Vec::new();
             for batch in BATCHES {
                 bench_batches(
                     &mut group,
                     name,
                     batch,
                     packets,
-                    Owner::Unowned,
+                    SliceHit::MISS,
                     |packets, results| {
-                        for (&(address, port), result) in packets.iter().zip(results) {
-                            *result = match table.egress4(address) {
-                                Some(egress) => table.lookup(egress, port).owner,
-                                None => Owner::Unowned,
-                            };
-                        }
+                        // As the data plane does: shared addresses are picked out, and their ports
+                        // looked up together.
+                        keys.clear();
+                        keys.extend(packets.iter().filter_map(|&(address, port)| {
+                            Some(SliceKey { egress: table.egress4(address)?, port })
+                        }));
+                        table.lookup_batch(&keys, &mut results[..keys.len()]);
                     },
                 );
             }

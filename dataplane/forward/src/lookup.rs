@@ -20,7 +20,7 @@ use frame::{BATCH_MAX, Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::{direction, flags};
 use tables::{
     AdjacencyId, AdjacencyState, Delivery, EgressId, Group, Members, Owner, PeerId, Role, RouteId,
-    SiteId, SliceHit, Snapshot, SourceValidation,
+    SiteId, SliceHit, SliceKey, Snapshot, SourceValidation,
 };
 use wire::{EmbeddedError, Quoted, ethernet, icmp, icmpv6, protocol};
 
@@ -34,11 +34,67 @@ use crate::stages::{Stage, Stopwatch};
 /// Lists of positions that wait for the same kind of look-up, kept between turns for their memory.
 #[derive(Debug)]
 pub(crate) struct Lookup {
+    /// Packets with ports that have an end in an egress prefix, and the slices they ask for: for each the
+    /// source's, then the destination's.
+    shared: Vec<Shared>,
+    keys: Vec<SliceKey>,
+    hits: Vec<SliceHit>,
+    /// Packets that go by the tables.
+    routed: Routed,
+    /// Packets that go into tunnels, whose routes are known.
+    positions_through: Vec<u16>,
+    routes_through: Vec<RouteId>,
+}
+
+/// A packet whose ends, one or both, are in egress prefixes.
+#[derive(Clone, Copy, Debug)]
+struct Shared {
+    position: u16,
+    source: bool,
+    destination: bool,
+}
+
+/// Packets whose destinations are looked up in the tables.
+#[derive(Debug)]
+struct Routed {
     positions4: Vec<u16>,
     destinations4: Vec<u32>,
     positions6: Vec<u16>,
     destinations6: Vec<u128>,
     routes: Box<[RouteId; BATCH_MAX]>,
+}
+
+impl Routed {
+    fn clear(&mut self) {
+        self.positions4.clear();
+        self.destinations4.clear();
+        self.positions6.clear();
+        self.destinations6.clear();
+    }
+
+    #[inline(always)]
+    fn push(
+        &mut self,
+        position: u16,
+        descriptor: &Descriptor,
+        verdict: &mut Verdict,
+        snapshot: &Snapshot,
+    ) {
+        // RFC 1812 section 5.3.7. Two slices of one shared address may talk to each other; no other
+        // address is both ends of a packet on a wire.
+        if descriptor.source == descriptor.destination {
+            *verdict = Verdict::Drop(DropReason::MartianSource);
+        } else if descriptor.flags & flags::IPV6 == 0 {
+            let destination = v4_bits(&descriptor.destination);
+            // The miss passes while the rest of the batch is steered.
+            snapshot.fib4.prefetch(destination);
+            self.positions4.push(position);
+            self.destinations4.push(destination);
+        } else {
+            self.positions6.push(position);
+            self.destinations6.push(v6_bits(&descriptor.destination));
+        }
+    }
 }
 
 /// What the slices say of a packet.
@@ -56,11 +112,18 @@ enum Steering {
 impl Lookup {
     pub(crate) fn new() -> Self {
         Self {
-            positions4: Vec::with_capacity(BATCH_MAX),
-            destinations4: Vec::with_capacity(BATCH_MAX),
-            positions6: Vec::with_capacity(BATCH_MAX),
-            destinations6: Vec::with_capacity(BATCH_MAX),
-            routes: Box::new([RouteId::NONE; BATCH_MAX]),
+            shared: Vec::with_capacity(BATCH_MAX),
+            keys: Vec::with_capacity(2 * BATCH_MAX),
+            hits: Vec::with_capacity(2 * BATCH_MAX),
+            routed: Routed {
+                positions4: Vec::with_capacity(BATCH_MAX),
+                destinations4: Vec::with_capacity(BATCH_MAX),
+                positions6: Vec::with_capacity(BATCH_MAX),
+                destinations6: Vec::with_capacity(BATCH_MAX),
+                routes: Box::new([RouteId::NONE; BATCH_MAX]),
+            },
+            positions_through: Vec::with_capacity(BATCH_MAX),
+            routes_through: Vec::with_capacity(BATCH_MAX),
         }
     }
 
@@ -74,14 +137,18 @@ impl Lookup {
         origin: Origin,
         watch: &mut Stopwatch,
     ) {
-        self.positions4.clear();
-        self.destinations4.clear();
-        self.positions6.clear();
-        self.destinations6.clear();
+        self.shared.clear();
+        self.keys.clear();
+        self.routed.clear();
+        self.positions_through.clear();
+        self.routes_through.clear();
         if batch.edits.is_touched() {
             self.steer::<true>(batch, paths, snapshot, origin);
         } else {
             self.steer::<false>(batch, paths, snapshot, origin);
+        }
+        if !self.shared.is_empty() {
+            self.steer_shared(batch, paths, snapshot);
         }
         watch.lap(Stage::Slices);
         self.route(batch, paths, snapshot);
@@ -120,44 +187,105 @@ impl Lookup {
                     continue;
                 }
             }
-            let steering = if has_slices {
-                steer_one(frame, descriptor, path, snapshot)
-            } else {
-                Steering::Route
-            };
-            match steering {
-                // RFC 1812 section 5.3.7. Two slices of one shared address may talk to each other;
-                // no other address is both ends of a packet on a wire.
-                Steering::Route if descriptor.source == descriptor.destination => {
-                    *verdict = Verdict::Drop(DropReason::MartianSource);
-                }
-                Steering::Route if descriptor.flags & flags::IPV6 == 0 => {
-                    let destination = v4_bits(&descriptor.destination);
-                    // The miss passes while the rest of the batch is steered.
-                    snapshot.fib4.prefetch(destination);
-                    self.positions4.push(position);
-                    self.destinations4.push(destination);
-                }
-                Steering::Route => {
-                    self.positions6.push(position);
-                    self.destinations6.push(v6_bits(&descriptor.destination));
-                }
-                Steering::Decided(next) => settle(next, path, verdict),
-                Steering::Through(route) => {
-                    let next = resolve(route, descriptor, path, snapshot);
-                    settle(next.and_then(outwards), path, verdict);
-                }
-                Steering::To(adjacency) => {
-                    settle(resolve_to(adjacency, snapshot), path, verdict);
+            if has_slices {
+                let (source, destination) = egresses(descriptor, snapshot);
+                if source.or(destination).is_some() {
+                    if descriptor.flags & flags::PORTS != 0 {
+                        self.ask(position, source, destination, descriptor);
+                    } else {
+                        let steering = steer_one(frame, descriptor, path, snapshot);
+                        self.follow(steering, position, descriptor, path, verdict, snapshot);
+                    }
+                    continue;
                 }
             }
+            self.routed.push(position, descriptor, verdict, snapshot);
+        }
+    }
+
+    /// Notes which slices a packet with ports asks for.
+    #[inline]
+    fn ask(
+        &mut self,
+        position: u16,
+        source: Option<EgressId>,
+        destination: Option<EgressId>,
+        descriptor: &mut Descriptor,
+    ) {
+        self.shared.push(Shared {
+            position,
+            source: source.is_some(),
+            destination: destination.is_some(),
+        });
+        descriptor.direction = direction::INBOUND;
+        if let Some(egress) = source {
+            descriptor.direction = direction::OUTBOUND;
+            self.keys.push(SliceKey { egress, port: descriptor.source_port });
+        }
+        if let Some(egress) = destination {
+            self.keys.push(SliceKey { egress, port: descriptor.destination_port });
+        }
+    }
+
+    /// The packets of `shared`, whose slices are looked up together.
+    #[inline(never)]
+    fn steer_shared(&mut self, batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
+        let Batch { frames, descriptors, verdicts, .. } = batch;
+        self.hits.resize(self.keys.len(), SliceHit::MISS);
+        snapshot.slices.lookup_batch(&self.keys, &mut self.hits);
+        let hits = std::mem::take(&mut self.hits);
+        let shared = std::mem::take(&mut self.shared);
+        let mut left = hits.iter();
+        for &Shared { position, source, destination } in &shared {
+            let source = if source { left.next() } else { None };
+            let destination = if destination { left.next() } else { None };
+            let at = usize::from(position);
+            let (Some(frame), Some(descriptor), Some(verdict), Some(path)) =
+                (frames.get(at), descriptors.get_mut(at), verdicts.get_mut(at), paths.get_mut(at))
+            else {
+                continue;
+            };
+            if let Some(hit) = source
+                && let Err(reason) = admit(*hit, frame, path, snapshot)
+            {
+                *verdict = Verdict::Drop(reason);
+                continue;
+            }
+            let steering = match destination {
+                Some(hit) => deliver(*hit, descriptor, path, snapshot),
+                None => Steering::Route,
+            };
+            self.follow(steering, position, descriptor, path, verdict, snapshot);
+        }
+        (self.hits, self.shared) = (hits, shared);
+    }
+
+    /// Does what the slices say.
+    #[inline(always)]
+    fn follow(
+        &mut self,
+        steering: Steering,
+        position: u16,
+        descriptor: &Descriptor,
+        path: &mut Path,
+        verdict: &mut Verdict,
+        snapshot: &Snapshot,
+    ) {
+        match steering {
+            Steering::Route => self.routed.push(position, descriptor, verdict, snapshot),
+            Steering::Decided(next) => settle(next, path, verdict),
+            Steering::Through(route) => {
+                self.positions_through.push(position);
+                self.routes_through.push(route);
+            }
+            Steering::To(adjacency) => settle(resolve_to(adjacency, snapshot), path, verdict),
         }
     }
 
     /// FIB, then next-hop group, then adjacency.
     fn route(&mut self, batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
         let Batch { descriptors, verdicts, .. } = batch;
-        let mut settle_all = |positions: &[u16], routes: &[RouteId]| {
+        let mut settle_all = |positions: &[u16], routes: &[RouteId], is_into_tunnel: bool| {
             // Packets come in runs to one next hop, which is then resolved once.
             let mut known = None;
             for (&position, &route) in positions.iter().zip(routes) {
@@ -174,7 +302,10 @@ impl Lookup {
                         path.next = next;
                         continue;
                     }
-                    let next = resolve(route, descriptor, path, snapshot);
+                    let mut next = resolve(route, descriptor, path, snapshot);
+                    if is_into_tunnel {
+                        next = next.and_then(outwards);
+                    }
                     known = match next {
                         Ok(next) if leads_to_one(route, snapshot) => Some((route, next)),
                         _ => None,
@@ -183,14 +314,17 @@ impl Lookup {
                 }
             }
         };
-        if let Some(routes) = self.routes.get_mut(..self.destinations4.len()) {
-            snapshot.fib4.lookup_batch(&self.destinations4, routes);
-            settle_all(&self.positions4, routes);
+        let Routed { positions4, destinations4, positions6, destinations6, routes } =
+            &mut self.routed;
+        if let Some(routes) = routes.get_mut(..destinations4.len()) {
+            snapshot.fib4.lookup_batch(destinations4, routes);
+            settle_all(positions4, routes, false);
         }
-        if let Some(routes) = self.routes.get_mut(..self.destinations6.len()) {
-            snapshot.fib6.lookup_batch(&self.destinations6, routes);
-            settle_all(&self.positions6, routes);
+        if let Some(routes) = routes.get_mut(..destinations6.len()) {
+            snapshot.fib6.lookup_batch(destinations6, routes);
+            settle_all(positions6, routes, false);
         }
+        settle_all(&self.positions_through, &self.routes_through, true);
     }
 }
 
@@ -252,6 +386,17 @@ fn steer_one(
         Ok(hit) => hit,
         Err(reason) => return Steering::Decided(Err(reason)),
     };
+    deliver(hit, descriptor, path, snapshot)
+}
+
+/// To whom the slice of a packet's destination belongs.
+#[inline(always)]
+fn deliver(
+    hit: SliceHit,
+    descriptor: &mut Descriptor,
+    path: &mut Path,
+    snapshot: &Snapshot,
+) -> Steering {
     descriptor.slice = hit.slice.map_or(0, |slice| slice.0.saturating_add(1));
     match hit.owner {
         Owner::Local(owner) => {
@@ -299,6 +444,7 @@ fn site_of(peer: PeerId, snapshot: &Snapshot) -> Option<SiteId> {
     snapshot.peer(peer).and_then(|peer| peer.site)
 }
 
+#[inline(always)]
 fn into_tunnel(
     peer: Option<PeerId>,
     would_loop: bool,
@@ -324,12 +470,27 @@ pub(crate) fn admit_sender(
     path: &Path,
     snapshot: &Snapshot,
 ) -> Result<(), DropReason> {
+    // Asked first, as it tells more than that there is no slice.
+    come_from_inside(frame, path, snapshot)?;
+    let hit = find_slice(egress, End::Source, frame, descriptor, path, snapshot)
+        .map_err(|_| DropReason::SliceSender)?;
+    admit(hit, frame, path, snapshot)
+}
+
+/// Nobody outside has a shared address.
+#[inline]
+fn come_from_inside(frame: &Frame, path: &Path, snapshot: &Snapshot) -> Result<(), DropReason> {
     let role = snapshot.interface(frame.ingress()).map(|interface| interface.role);
     if path.decapsulated.is_none() && role == Some(Role::Outside) {
         return Err(DropReason::SpoofedSource);
     }
-    let hit = find_slice(egress, End::Source, frame, descriptor, path, snapshot)
-        .map_err(|_| DropReason::SliceSender)?;
+    Ok(())
+}
+
+/// The sender of a packet whose source belongs to the slice of `hit`.
+#[inline]
+fn admit(hit: SliceHit, frame: &Frame, path: &Path, snapshot: &Snapshot) -> Result<(), DropReason> {
+    come_from_inside(frame, path, snapshot)?;
     let admitted = match (hit.owner, path.decapsulated) {
         (Owner::Local(owner), None) => match snapshot.delivery(owner) {
             Some(Delivery::NextHop { interface, adjacency }) if *interface == frame.ingress() => {

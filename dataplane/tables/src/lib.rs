@@ -50,7 +50,7 @@ pub use own_addresses::OwnAddresses;
 pub use publish::{Publisher, Reader};
 pub use slices::{
     EgressBlock, EgressId, LocalOwnerId, NodeId, Owner, ResolvedRange, SiteId, SliceHit, SliceId,
-    SliceRange, SliceTable, SliceTableError, SliceWriter,
+    SliceKey, SliceRange, SliceTable, SliceTableError, SliceWriter,
 };
 pub use snapshot::{
     Delivery, FragmentLimits, HeaderRules, HoldLimits, IcmpLimits, Interface, Peer, PeerId, Role,

@@ -8,8 +8,8 @@ use common::{Random, cases};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 use tables::{
-    EgressBlock, EgressId, LocalOwnerId, NodeId, Owner, SiteId, SliceHit, SliceId, SliceRange,
-    SliceTable, SliceTableError, SliceWriter,
+    EgressBlock, EgressId, Instructions, LocalOwnerId, NodeId, Owner, SiteId, SliceHit, SliceId,
+    SliceKey, SliceRange, SliceTable, SliceTableError, SliceWriter,
 };
 
 /// The blocks around an address, the longest prefix first.
@@ -76,6 +76,18 @@ fn assert_same_as_naive(table: &SliceTable, blocks: &[EgressBlock], address: IpA
         assert_eq!(range.hit, want, "{address} port {port}, range {range:?} in {blocks:?}");
     }
     assert_eq!((range.last_port, ranges.next()), (u16::MAX, None));
+    let keys: Vec<SliceKey> = (0..=u16::MAX).map(|port| SliceKey { egress: id, port }).collect();
+    let sets = [Some(Instructions::PORTABLE), Instructions::avx2(), Instructions::avx512()];
+    for instructions in sets.into_iter().flatten() {
+        // Of no length that stages or vectors have.
+        for keys in keys.chunks(999) {
+            let mut hits = vec![SliceHit::MISS; keys.len()];
+            table.lookup_batch_by(instructions, keys, &mut hits);
+            for (key, hit) in keys.iter().zip(hits) {
+                assert_eq!(hit, table.lookup(id, key.port), "{address} {key:?} {instructions:?}");
+            }
+        }
+    }
 }
 
 fn ends(prefix: IpNet) -> [IpAddr; 2] {

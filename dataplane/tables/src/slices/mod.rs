@@ -25,14 +25,13 @@
 //! a distinct partition of up to 33 ranges. 65,536 prefixes of 31 slices each take 3.3 MB when the
 //! same nodes share them alike and 20 MB when no two are alike.
 //!
-//! A caller that has a batch asks for the egress prefixes of all of it before it looks up ports: the
-//! misses then overlap, which takes a third off a look-up where tables exceed the caches (82 to 55 ns
-//! for 65,536 addresses of which no two are alike; 24 to 19 alike) and adds a nanosecond where they do
-//! not (10 ns). Prefetching on top gained nothing and cost 4 ns in small tables, so none is offered.
-//! An ordinary address is refused in 2 ns, in 5 to 8 among 65,536.
+//! Ports are looked up for a whole batch ([`SliceTable::lookup_batch`]): 10 ns each where the tables fit the
+//! near caches, 24 ns for 65,536 addresses that are shared alike and 37 ns where no two are (one by one 11,
+//! 31 and 78 ns, in the same run). An ordinary address is refused in 1 to 2 ns, in 4 among 65,536.
 //!
 //! Absent: state of a slice other than its owner, and any per-flow state.
 
+mod batch;
 mod build;
 mod partition;
 mod writer;
@@ -42,10 +41,11 @@ use std::fmt;
 use ipnet::IpNet;
 
 use crate::exact_index::ExactIndex;
-use crate::hardware::Memory;
+use crate::hardware::{Instructions, Memory};
 use crate::rank_tree::{Node, RankTree};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
+pub use batch::SliceKey;
 pub use writer::SliceWriter;
 
 /// Position of a slice in the configuration's list.
@@ -289,6 +289,7 @@ pub struct SliceTable {
     egresses: Vec<Egress>,
     nodes: Vec<PortNode>,
     hits: Hits,
+    instructions: Instructions,
     /// Hits in use, for status output alone.
     hits_len: AtomicU32,
     /// For status output alone: prefixes, and their partitions as lists.
@@ -336,7 +337,8 @@ impl SliceTable {
         self.index6.longest(address).map(EgressId)
     }
 
-    /// The slice and the owner of `port` at each address of the prefix.
+    /// The slice and the owner of `port` at each address of the prefix. Packets take
+    /// [`SliceTable::lookup_batch`].
     ///
     /// # Panics
     /// If `egress` comes from another table.
@@ -344,7 +346,7 @@ impl SliceTable {
     #[must_use]
     pub fn lookup(&self, egress: EgressId, port: u16) -> SliceHit {
         let egress = &self.egresses[egress.0 as usize];
-        egress.hit(&self.hits, egress.tree.rank(&self.nodes, port))
+        egress.hit(&self.hits, egress.place(egress.tree.rank(&self.nodes, port)))
     }
 
     /// Who gets packets of protocols without ports.
@@ -384,7 +386,7 @@ impl SliceTable {
         first_ports.zip(last_ports).enumerate().map(|(n, (first_port, &last_port))| ResolvedRange {
             first_port,
             last_port,
-            hit: egress.hit(hits, n),
+            hit: egress.hit(hits, egress.place(n)),
         })
     }
 
@@ -400,9 +402,15 @@ impl SliceTable {
 }
 
 impl Egress {
+    /// Where the hit of a range is.
     #[inline(always)]
-    fn hit(&self, hits: &Hits, range: usize) -> SliceHit {
-        let hit = hits.get(self.first_hit.load(Ordering::Acquire) as usize + range);
+    fn place(&self, range: usize) -> usize {
+        self.first_hit.load(Ordering::Acquire) as usize + range
+    }
+
+    #[inline(always)]
+    fn hit(&self, hits: &Hits, place: usize) -> SliceHit {
+        let hit = hits.get(place);
         let slice = (hit.slice != RelativeHit::NO_SLICE)
             .then_some(SliceId(self.slice_base.wrapping_add(hit.slice)));
         SliceHit { slice, owner: hit.owner }
@@ -418,6 +426,7 @@ impl Default for SliceTable {
             egresses: Vec::new(),
             nodes: Vec::new(),
             hits: Hits::default(),
+            instructions: Instructions::best(),
             hits_len: AtomicU32::new(0),
             prefixes: Vec::new(),
             partitions: Vec::new(),
