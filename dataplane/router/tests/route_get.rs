@@ -1,7 +1,12 @@
 //! `sluice route get` against the kernel's own look-up (`RTM_GETROUTE`, which is what `ip route get` asks), for
-//! thousands of addresses in a namespace with routes of every kind; `sluice route show`, page by page; and
-//! `sluice slice` for every port.
+//! a hundred thousand addresses in a namespace with routes of every kind beside some of the Internet's;
+//! `sluice route show`, page by page; and `sluice slice` for every port.
+//!
+//! With `SLUICE_FULL_TABLE` set, and in a release build, the look-ups are in the whole table:
+//! `SLUICE_FULL_TABLE=1 cargo test --release -p router --test route_get whole -- --nocapture`
 
+#[path = "common/feed/mod.rs"]
+mod feed;
 #[path = "common/net/mod.rs"]
 mod net;
 #[allow(dead_code, reason = "the differential test needs more of it")]
@@ -9,12 +14,14 @@ mod net;
 mod packet;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control::kernel::{KernelMirror, MirrorOptions, RouteKind};
 use control::socket::{ControlClient, Request};
+use feed::Table;
 use net::{Namespace, Router, wait_until};
 use packet::Random;
 use serde_json::Value;
@@ -117,33 +124,103 @@ fn kernel_says(kind: &RouteKind) -> (&'static str, Option<IpAddr>) {
     }
 }
 
-#[test]
-fn route_get_says_what_the_kernel_says() {
-    let Some(net) = Net::new("route get", "") else { return };
+/// Next hops of the Internet's routes, in each family. None of them answers.
+const NEXT_HOPS: usize = 32;
+
+/// Addresses that are looked up: a hundred thousand, and those that the router leaves to the kernel.
+const LOOKUPS: usize = 105_000;
+
+/// Puts routes into the kernel, each by one of the next hops, and waits until the router knows them.
+fn fill(net: &Net, table: &Table) {
+    let mut batch = String::new();
+    // What holds the routes of every kind, and has a default route of its own.
+    let other: ipnet::Ipv4Net = "20.0.0.0/8".parse().expect("a prefix");
+    let v4 = table.v4.keys().filter(|prefix| prefix.prefix_len() > 0 && !other.contains(prefix));
+    for (number, prefix) in v4.enumerate() {
+        let hop = 50 + number % NEXT_HOPS;
+        writeln!(batch, "route add {prefix} via 10.1.0.{hop}").expect("a string");
+    }
+    let v6 = table.v6.keys().filter(|prefix| prefix.prefix_len() > 0);
+    for (number, prefix) in v6.enumerate() {
+        let hop = 0x50 + number % NEXT_HOPS;
+        writeln!(batch, "route add {prefix} via 2001:db8:1::{hop:x} dev wan0").expect("a string");
+    }
+    net.router.sysctl("ipv6/route/max_size", "4000000");
+    let before = net.sluice.status().routes;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), &batch).expect("a file");
+    net.router.run("ip", &["-batch", file.path().to_str().expect("a path")]);
+    let routes = batch.lines().count() as u64;
+    wait_until("the routes are known", PATIENCE, || {
+        let now = net.sluice.status().routes;
+        now.v4 + now.v6 >= before.v4 + before.v6 + routes
+    });
+}
+
+/// Addresses within prefixes of the table, in routes of every kind, and anywhere.
+fn addresses(table: &Table, random: &mut Random) -> Vec<IpAddr> {
+    let v4: Vec<_> = table.v4.keys().collect();
+    let v6: Vec<_> = table.v6.keys().collect();
+    let mut all = Vec::with_capacity(LOOKUPS);
+    while all.len() < LOOKUPS {
+        let bits = u128::from(random.next()) << 64 | u128::from(random.next());
+        // Of IPv6 what has been given out so far: 2000::/3.
+        let (bits4, bits6) = (bits as u32, bits >> 3 | 1 << 125);
+        let [a, b, c, _] = bits4.to_be_bytes();
+        let address: IpAddr = match all.len() % 10 {
+            0 => Ipv4Addr::new(20, a % 14, b, c).into(),
+            1 => Ipv4Addr::new(20, 1, 2, c).into(),
+            2 => Ipv4Addr::from_bits(bits4).into(),
+            3..6 => {
+                let prefix = random.of(&v4);
+                let host = bits4 & prefix.hostmask().to_bits();
+                Ipv4Addr::from_bits(prefix.network().to_bits() | host).into()
+            }
+            6 => {
+                let (third, fourth) = (0x1e + u16::from(a % 12), u16::from(b % 3));
+                Ipv6Addr::new(0x2001, 0xdb8, third, fourth, 0, 0, 0, 1 + u16::from(c)).into()
+            }
+            7 => Ipv6Addr::from_bits(bits6).into(),
+            _ => {
+                let prefix = random.of(&v6);
+                let host = bits6 & prefix.hostmask().to_bits();
+                Ipv6Addr::from_bits(prefix.network().to_bits() | host).into()
+            }
+        };
+        // The test's own links, and what no kernel routes.
+        let is_routed = match address {
+            IpAddr::V4(address) => !matches!(address.octets()[0], 0 | 10 | 127 | 224..),
+            IpAddr::V6(address) => address.segments()[0] & 0xe000 == 0x2000,
+        };
+        // Otherwise another one of the same sort.
+        if is_routed {
+            all.push(address);
+        }
+    }
+    all
+}
+
+/// Looks up addresses in the kernel and the router, which have the same routes.
+#[track_caller]
+fn compare(net: &Net, table: &Table) {
+    let start = Instant::now();
+    fill(net, table);
+    eprintln!(
+        "{} IPv4 and {} IPv6 prefixes known within {:?}",
+        table.v4.len(),
+        table.v6.len(),
+        start.elapsed()
+    );
     let mirror = net.router.within(|| {
         KernelMirror::start(MirrorOptions { routes: false, ..MirrorOptions::default() })
     });
     let (mirror, _events) = mirror.expect("a mirror");
     let mut client = net.client();
-    let mut random = Random(11);
     let mut met: BTreeMap<String, usize> = BTreeMap::new();
-    for number in 0..4000 {
-        let address: IpAddr = match number % 4 {
-            0 => {
-                let [a, b] = [random.below(14) as u8, random.below(256) as u8];
-                Ipv4Addr::new(20, a, b, random.below(256) as u8).into()
-            }
-            1 => Ipv4Addr::new(20, 1, 2, random.below(256) as u8).into(),
-            2 => Ipv4Addr::new(1 + random.below(200) as u8, 7, 7, 7).into(),
-            _ => {
-                let third = 0x1e + random.below(12) as u16;
-                let fourth = random.below(3) as u16;
-                Ipv6Addr::new(0x2001, 0xdb8, third, fourth, 0, 0, 0, 1 + number as u16).into()
-            }
-        };
-        if matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 127 || v4.octets()[0] == 10) {
-            continue;
-        }
+    // How long the prefixes were that were found, in each family.
+    let mut lengths = [[0_usize; 129]; 2];
+    let (start, mut left) = (Instant::now(), 0);
+    for address in addresses(table, &mut Random(11)) {
         let (expected, via) = kernel_says(&mirror.route_get(address).expect("an answer").kind);
         let answer =
             client.call(&Request::RouteGet { address: address.to_string() }).expect("an answer");
@@ -151,9 +228,14 @@ fn route_get_says_what_the_kernel_says() {
         let kind = next["kind"].as_str().unwrap_or_default();
         let candidate = &answer["route"]["candidates"][0];
         *met.entry(format!("{kind} {expected}")).or_default() += 1;
+        if let Some(prefix) = answer["route"]["prefix"].as_str() {
+            let prefix: ipnet::IpNet = prefix.parse().expect("a prefix");
+            lengths[usize::from(address.is_ipv6())][usize::from(prefix.prefix_len())] += 1;
+        }
         // What it leaves to the kernel it names, with a reason; the kernel does as it likes.
         if kind == "kernel" && !candidate["unexpressible"].is_null() {
             assert!(candidate["unexpressible"]["words"].is_string(), "{answer}");
+            left += 1;
             continue;
         }
         let members: Vec<IpAddr> = next["members"]
@@ -170,12 +252,28 @@ fn route_get_says_what_the_kernel_says() {
             _ => assert_eq!(kind, expected, "{address}: {answer}"),
         }
     }
-    eprintln!("met: {met:?}");
+    eprintln!(
+        "{LOOKUPS} addresses in {:?}, of which {left} are left to the kernel, met: {met:?}",
+        start.elapsed()
+    );
+    assert!(LOOKUPS - left >= 100_000, "{left} of {LOOKUPS} are left to the kernel");
+    for (lengths, family) in lengths.iter().zip(["IPv4", "IPv6"]) {
+        let found: Vec<_> =
+            (0..).zip(lengths).filter(|(_, count)| **count > 0).map(|(length, _)| length).collect();
+        eprintln!("{family} prefixes of these lengths were found: {found:?}");
+        assert!(found.len() > 15, "{family}: {found:?}");
+    }
     for kind in ["next-hops", "on-link", "blackhole", "unreachable", "prohibit", "kernel"] {
         let count: usize =
             met.iter().filter(|(met, _)| met.starts_with(kind)).map(|(_, count)| count).sum();
-        assert!(count > 20, "{kind} was met {count} times: {met:?}");
+        assert!(count > 500, "{kind} was met {count} times: {met:?}");
     }
+}
+
+#[test]
+fn route_get_says_what_the_kernel_says() {
+    let Some(net) = Net::new("route get", "") else { return };
+    compare(&net, &Table::read(30));
     let status = net.sluice.status().routes;
     let reasons: BTreeMap<&str, u64> = status
         .unexpressible_by_reason
@@ -185,6 +283,17 @@ fn route_get_says_what_the_kernel_says() {
     assert_eq!(reasons.get("throw"), Some(&1), "{reasons:?}");
     // 20.7/16, 20.8/16, 2001:db8:26::/48 and what the kernel makes for dum0 and lo by itself.
     assert!(reasons.get("foreign-interface") >= Some(&4), "{reasons:?}");
+}
+
+#[test]
+fn route_get_says_what_the_kernel_says_of_the_whole_table() {
+    const TEST: &str = "route get in the whole table";
+    if std::env::var_os("SLUICE_FULL_TABLE").is_none() {
+        eprintln!("skipped: {TEST}: SLUICE_FULL_TABLE is not set; it takes a minute and gigabytes");
+        return;
+    }
+    let Some(net) = Net::new(TEST, "") else { return };
+    compare(&net, &Table::read(1));
 }
 
 #[test]

@@ -11,7 +11,11 @@
 //! routes change, each prefix has its old or its new next hop and nothing else; when they have settled, the
 //! new one. Packets that do not arrive are counted.
 
-#![allow(dead_code, reason = "each test file is a program of its own, and not all need everything")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test file is a program of its own, and not all need everything"
+)]
 
 mod bed;
 mod bird;
