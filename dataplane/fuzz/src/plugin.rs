@@ -39,7 +39,10 @@ fn manifest(bytes: &[u8]) -> Option<Manifest> {
             let names = manifest.counter_names();
             assert!(names.len() <= 4096 && manifest.reasons.len() <= 64);
             assert!(names.iter().chain(&manifest.reasons).all(|name| !name.is_empty()));
-            assert!(HookPoint::ALL.iter().any(|point| manifest.has_hook(*point)));
+            assert!(
+                manifest.hooks.iter().all(|hook| manifest.has_hook(hook))
+                    && !manifest.hooks.is_empty()
+            );
             Some(manifest)
         }
         Err(fault) => {

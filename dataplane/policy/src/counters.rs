@@ -8,8 +8,8 @@ use std::{
 use crossbeam::utils::CachePadded;
 
 use crate::{
+    NamedCounter,
     histogram::{Distribution, Histogram},
-    manifest::CounterName,
 };
 
 /// A counter with one writer: adding is a load and a store, never a locked instruction.
@@ -154,7 +154,7 @@ impl Totals {
         &mut self,
         counters: &WorkerCounters,
         reasons: &[String],
-        guest: &[CounterName],
+        guest: &[NamedCounter],
     ) {
         self.packets += counters.packets.get();
         self.batches += counters.batches.get();
@@ -182,7 +182,7 @@ impl Totals {
         for (name, counter) in names.zip(&counters.reasons) {
             *self.reasons.entry(name.to_owned()).or_default() += counter.get();
         }
-        for (CounterName { name, is_gauge }, counter) in guest.iter().zip(&counters.guest) {
+        for (NamedCounter { name, is_gauge }, counter) in guest.iter().zip(&counters.guest) {
             // Of an array only what was counted at all is shown: it may have room for thousands.
             let count = counter.get();
             if count > 0 || !name.ends_with(']') {

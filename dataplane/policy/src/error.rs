@@ -146,7 +146,7 @@ pub enum PluginFault {
         "`{}` is nothing that can be granted: there are the capabilities of imports ({}), the \
          actions ({}) and `payload`",
         .0,
-        crate::imports::capabilities().join(", "),
+        sluice_manifest::CAPABILITIES.join(", "),
         crate::Action::ALL.map(crate::Action::name).join(", ")
     )]
     GrantUnknown(String),

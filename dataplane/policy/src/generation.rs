@@ -3,12 +3,11 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    Granularity, OnTrap, PluginFault, PluginSpec, Price, TableStatus,
+    Granularity, Manifest, NamedCounter, OnTrap, PluginFault, PluginSpec, Price, TableStatus,
     chain::Terms,
     counters::{GenerationCounters, Totals},
     instance::Instance,
     judgement::Allowed,
-    manifest::{CounterName, Manifest},
     module::{CheckedModule, MODULE_BYTES_MAX, inspect, read_file},
     rollback::{Held, KeptPlugin},
     tables::Tables,
@@ -42,7 +41,7 @@ pub(crate) struct Loaded {
     pub(crate) module: CheckedModule,
     pub(crate) config: Vec<u8>,
     pub(crate) budget_ticks: u64,
-    pub(crate) counter_names: Arc<[CounterName]>,
+    pub(crate) counter_names: Arc<[NamedCounter]>,
     pub(crate) counters: Arc<GenerationCounters>,
     pub(crate) stamp: Stamp,
     pub(crate) tables: Tables,
@@ -64,7 +63,7 @@ pub(crate) struct LiveCounters {
     pub(crate) generation: u64,
     pub(crate) counters: Arc<GenerationCounters>,
     pub(crate) reasons: Vec<String>,
-    pub(crate) guest: Arc<[CounterName]>,
+    pub(crate) guest: Arc<[NamedCounter]>,
     pub(crate) workers_left: usize,
 }
 

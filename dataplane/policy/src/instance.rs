@@ -14,6 +14,7 @@ use std::{
 
 use frame::Nanos;
 use sluice_abi::Descriptor;
+use sluice_manifest::check_version;
 use wasmtime::{
     Memory, Store, StoreContextMut, StoreLimitsBuilder, Trap, TypedFunc, UpdateDeadline,
 };
@@ -23,11 +24,10 @@ pub(crate) use state::HandOver;
 use state::StateCalls;
 
 use crate::{
-    PayloadWindow, PluginFault,
+    LayoutNeeds, PayloadWindow, PluginFault,
     counters::Counter,
     imports::{HostState, Names, Offers, printable},
     layout::Areas,
-    manifest::check_version,
     module::{CheckedModule, TABLE_ELEMENTS_MAX, TABLES_MAX},
     tables::Tables,
     ticker::Beat,
@@ -197,9 +197,8 @@ impl Instance {
         begin(&mut store);
         let address =
             beat.during(|| layout.call(&mut store, ())).map_err(failed("sluice_layout"))?;
-        let gauges: Box<[bool]> =
-            module.manifest.named_counters().iter().map(|counter| counter.is_gauge).collect();
-        let needs = module.manifest.layout_needs();
+        let gauges: Box<[bool]> = module.manifest.gauges().into();
+        let needs = LayoutNeeds::of(&module.manifest);
         let areas = Areas::read(memory.data(&store), address.cast_unsigned(), needs)?;
 
         begin(&mut store);

@@ -83,10 +83,6 @@ pub use host::{Checkpoint, PluginHost, PreparedSet, ReloadReport};
 pub use imports::Names;
 pub use inspection::{ModuleReport, inspect_module};
 pub use layout::{LayoutNeeds, check_layout};
-pub use manifest::{
-    Action, CounterDeclaration, CounterTable, Granularity, Manifest, PayloadStart, PayloadWindow,
-    StateDeclaration,
-};
 pub use meters::MeterStatus;
 pub use packet_text::packet_text;
 pub use price::{Price, PriceTraffic, TrafficNow, TrafficSource};
@@ -96,7 +92,11 @@ pub use rehearsal::{
 };
 pub use replay::{Replayed, TrappedCall, replay};
 pub use saved_batch::{SavedBatch, SavedPacket};
-pub use spec::{DefaultVerdict, HostOptions, OnTrap, PluginConfig, PluginSpec};
+pub use sluice_manifest::{
+    Action, CounterDeclaration, CounterTable, DefaultVerdict, Granularity, Manifest, ManifestError,
+    NamedCounter, OnTrap, PayloadStart, PayloadWindow, StateDeclaration,
+};
+pub use spec::{HostOptions, PluginConfig, PluginSpec};
 pub use status::{GenerationStatus, PluginState, PluginStatus, WorkerStatus};
 pub use tables::TableStatus;
 pub use trial::{DifferenceSample, TrialStatus, TrialTrap};

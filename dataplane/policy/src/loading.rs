@@ -3,14 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    OnTrap, PluginFault, PluginHost, PluginSpec, PolicyError, PreparedSet, ReloadReport,
-    background,
+    NamedCounter, OnTrap, PluginFault, PluginHost, PluginSpec, PolicyError, PreparedSet,
+    ReloadReport, background,
     counters::GenerationCounters,
     generation::{Files, History, Instances, Loaded, Numbers},
     host::Prepared,
     imports::Offers,
     instance::{Instance, Recipe},
-    manifest::CounterName,
     module::{CheckedModule, hex},
     rollback::KeptPlugin,
     tables::no_tables,
@@ -196,7 +195,7 @@ impl PluginHost {
         stamp: Stamp,
         Numbers { plugin, generation, number }: Numbers,
     ) -> Loaded {
-        let counter_names: Arc<[CounterName]> = module.manifest.named_counters().into();
+        let counter_names: Arc<[NamedCounter]> = module.manifest.named_counters().into();
         let tables = no_tables(&module.manifest);
         let workers = self.options.workers;
         let reasons = module.manifest.reasons.len();

@@ -4,6 +4,7 @@ use std::{fmt::Write as _, fs::File, io::Read as _, path::Path, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 use sluice_abi::{IMPORT_MODULE, MANIFEST_SECTION};
+use sluice_manifest::CAPABILITIES;
 use wasmtime::{
     Engine, ExternType, InstancePre, Linker, Module, ValType,
     wasmparser::{Encoding, Parser, Payload},
@@ -11,7 +12,8 @@ use wasmtime::{
 
 use crate::{
     Action, Manifest, PluginFault, PluginSpec,
-    imports::{HostState, capability, is_capability},
+    imports::{HostState, capability},
+    manifest::hook_name,
 };
 
 /// The largest module that is read, in bytes. Compiling takes about half a second a megabyte.
@@ -78,7 +80,7 @@ pub(crate) fn inspect(
         return Err(PluginFault::GrantUnknown(unknown.clone()));
     }
     let manifest = Manifest::parse(manifest_section(bytes)?)?;
-    if !manifest.has_hook(spec.hook) {
+    if !manifest.has_hook(hook_name(spec.hook)) {
         return Err(PluginFault::Hook(spec.hook));
     }
     check_grants(&manifest, spec)?;
@@ -92,7 +94,7 @@ pub(crate) fn inspect(
 
 fn can_be_granted(name: &str) -> bool {
     name == PAYLOAD_GRANT
-        || is_capability(name)
+        || CAPABILITIES.contains(&name)
         || Action::ALL.iter().any(|action| action.name() == name)
 }
 
@@ -110,7 +112,7 @@ fn check_grants(manifest: &Manifest, spec: &PluginSpec) -> Result<(), PluginFaul
 
 /// The manifest of a module that nobody has configured yet.
 pub(crate) fn manifest_of(bytes: &[u8]) -> Result<Manifest, PluginFault> {
-    Manifest::parse(manifest_section(bytes)?)
+    Ok(Manifest::parse(manifest_section(bytes)?)?)
 }
 
 pub(crate) fn manifest_section(bytes: &[u8]) -> Result<&[u8], PluginFault> {

@@ -21,6 +21,7 @@ use crate::{
     imports::{Names, Offers},
     instance::{HandOver, Instance, reason},
     loading::AsideVersion,
+    manifest::hook_name,
     module::{MODULE_BYTES_MAX, hex, manifest_of, read_file, sha256},
     ticker::Beat,
 };
@@ -107,7 +108,7 @@ fn spec_of(path: &Path) -> Result<(PluginSpec, Examined), PluginFault> {
     let bytes = read_file(path, MODULE_BYTES_MAX)?;
     let manifest = manifest_of(&bytes)?;
     let grants = grants_of(&manifest);
-    let hook = HookPoint::ALL.into_iter().find(|hook| manifest.has_hook(*hook));
+    let hook = HookPoint::ALL.into_iter().find(|hook| manifest.has_hook(hook_name(*hook)));
     let mut spec = PluginSpec::new(&manifest.name, path, hook.unwrap_or(HookPoint::Ingress));
     spec.grants.clone_from(&grants);
     let sha256 = hex(&sha256(&bytes));

@@ -2,34 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
+use crate::{DefaultVerdict, Names, OnTrap};
 use frame::HookPoint;
-use serde::{Deserialize, Serialize};
-
-use crate::Names;
-
-/// The verdict of a packet that the guest leaves undecided.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DefaultVerdict {
-    /// The packet goes on.
-    #[default]
-    Continue,
-    /// The packet is dropped.
-    Drop,
-}
-
-/// What becomes of packets while a plugin cannot judge them: it trapped, or it is disabled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnTrap {
-    /// They go on.
-    #[default]
-    Open,
-    /// They are dropped.
-    Closed,
-    /// The generation before judges them; without one, or when it traps too, they go on.
-    LastGood,
-}
 
 /// A plugin's own configuration, which the host hands to the guest as JSON.
 #[derive(Clone, Debug, Default, PartialEq)]

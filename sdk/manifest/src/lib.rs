@@ -1,15 +1,30 @@
 //! [`Manifest`]: what a plugin says of itself, in the custom section `sluice.manifest`.
 //!
 //! Reading it is a check: what [`Manifest::parse`] returns keeps the rules and limits of `sdk/ABI.md`.
-//! The guest crate's macro reads it while a plugin is compiled, so that an author need not load a module
-//! to learn of a wrong key. Deliberately absent: whether the operator grants what it asks for, and whether
-//! the module has what it says.
+//! The host reads it when it loads a module, and the guest crate's macro while a plugin is compiled, so
+//! that an author need not load a module to learn of a wrong key. Deliberately absent: whether the operator
+//! grants what it asks for, and whether the module has what it says. These are the host's.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::panic
+    )
+)]
+
+mod action;
+mod counters;
 
 use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 use sluice_abi::{ABI_VERSION_MAJOR, ABI_VERSION_MINOR, edit};
+
+pub use action::Action;
+pub use counters::{CounterDeclaration, CounterTable, NamedCounter};
 
 /// Where a plugin can be called.
 pub const HOOKS: [&str; 3] = ["ingress", "forward", "egress"];
@@ -17,13 +32,28 @@ pub const HOOKS: [&str; 3] = ["ingress", "forward", "egress"];
 /// The capabilities that imports need.
 pub const CAPABILITIES: [&str; 6] = ["log", "random", "names", "meter", "table", "quota"];
 
-/// What is wrong with a manifest: a text that names the key and, for broken TOML, the line.
+/// What is wrong with a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ManifestError(String);
+pub enum ManifestError {
+    /// A text that names the key and, for broken TOML, the line.
+    Invalid(String),
+    /// It is made for a version of the ABI that this one does not take.
+    AbiVersion {
+        /// That version.
+        found: String,
+        /// This one.
+        spoken: String,
+    },
+}
 
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Invalid(text) => f.write_str(text),
+            Self::AbiVersion { found, spoken } => {
+                write!(f, "the plugin is made for ABI {found}, this is {spoken}")
+            }
+        }
     }
 }
 
@@ -40,7 +70,7 @@ pub enum DefaultVerdict {
     Drop,
 }
 
-/// What becomes of packets while a plugin cannot judge them.
+/// What becomes of packets while a plugin cannot judge them: it trapped, or it is disabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnTrap {
@@ -49,7 +79,7 @@ pub enum OnTrap {
     Open,
     /// They are dropped.
     Closed,
-    /// The generation before judges them.
+    /// The generation before judges them; without one, or when it traps too, they go on.
     LastGood,
 }
 
@@ -78,72 +108,6 @@ pub enum Granularity {
     Packet,
     /// About a flow's packet whose verdict the host does not have, or has no longer.
     Flow,
-}
-
-/// What a plugin may do with a packet besides dropping it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    /// Send it to a named next hop.
-    Transmit,
-    /// Set its egress tag.
-    Tag,
-    /// Set its class.
-    Class,
-    /// Set its mark.
-    Mark,
-    /// Mirror it to captures.
-    Mirror,
-    /// Set its DSCP.
-    Dscp,
-    /// Lower the MSS of a SYN.
-    Mss,
-    /// Overwrite options of a SYN.
-    TcpOptions,
-}
-
-impl Action {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Transmit,
-        Self::Tag,
-        Self::Class,
-        Self::Mark,
-        Self::Mirror,
-        Self::Dscp,
-        Self::Mss,
-        Self::TcpOptions,
-    ];
-
-    /// Its name in manifests and grants.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Transmit => "transmit",
-            Self::Tag => "tag",
-            Self::Class => "class",
-            Self::Mark => "mark",
-            Self::Mirror => "mirror",
-            Self::Dscp => "dscp",
-            Self::Mss => "mss",
-            Self::TcpOptions => "tcp-options",
-        }
-    }
-
-    /// The bit of a verdict's flags that asks for it; `None` for [`Self::Transmit`], which is an action.
-    #[must_use]
-    pub const fn flag(self) -> Option<u8> {
-        match self {
-            Self::Transmit => None,
-            Self::Tag => Some(edit::TAG),
-            Self::Class => Some(edit::CLASS),
-            Self::Mark => Some(edit::MARK),
-            Self::Mirror => Some(edit::MIRROR),
-            Self::Dscp => Some(edit::DSCP),
-            Self::Mss => Some(edit::MSS),
-            Self::TcpOptions => Some(edit::TCP_OPTIONS),
-        }
-    }
 }
 
 /// The part of each packet that a plugin is shown.
@@ -232,61 +196,6 @@ pub struct Manifest {
     pub counters: Vec<CounterDeclaration>,
 }
 
-/// A counter, or several that share a name.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum CounterDeclaration {
-    /// One counter: `"name"`.
-    One(String),
-    /// One or several: `{ name = "name", len = 16, gauge = true }`.
-    More(CounterTable),
-}
-
-/// A counter with more than its name.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CounterTable {
-    /// Its name, which several share.
-    pub name: String,
-    /// How many they are, shown as `name[0]` and so on; without it, one.
-    #[serde(default)]
-    pub len: Option<usize>,
-    /// Whether they can fall, and are added up over workers as they stand.
-    #[serde(default)]
-    pub gauge: bool,
-}
-
-impl CounterDeclaration {
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::One(name) | Self::More(CounterTable { name, .. }) => name,
-        }
-    }
-
-    /// How many counters it stands for.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        match self {
-            Self::One(_) => 1,
-            Self::More(table) => table.len.unwrap_or(1),
-        }
-    }
-
-    /// Whether they are several, with an index each.
-    #[must_use]
-    pub fn is_array(&self) -> bool {
-        matches!(self, Self::More(CounterTable { len: Some(_), .. }))
-    }
-
-    /// Whether it can fall.
-    #[must_use]
-    pub fn is_gauge(&self) -> bool {
-        matches!(self, Self::More(CounterTable { gauge: true, .. }))
-    }
-}
-
 const fn memory_bytes_default() -> usize {
     MEMORY_BYTES_DEFAULT
 }
@@ -295,9 +204,10 @@ impl Manifest {
     /// Reads and checks a manifest.
     ///
     /// # Errors
-    /// [`ManifestError`] names the key and, for broken TOML, the line.
+    /// [`ManifestError::Invalid`] names the key and, for broken TOML, the line;
+    /// [`ManifestError::AbiVersion`] both versions.
     pub fn parse(section: &[u8]) -> Result<Self, ManifestError> {
-        let fault = |text: String| ManifestError(text);
+        let fault = ManifestError::Invalid;
         let text = std::str::from_utf8(section).map_err(|error| fault(error.to_string()))?;
         let manifest: Self =
             toml::from_str(text).map_err(|error| fault(error.to_string().trim_end().to_owned()))?;
@@ -377,7 +287,7 @@ impl Manifest {
             Some((major.parse::<u16>().ok()?, minor.parse::<u16>().ok()?))
         });
         match parsed {
-            None => Err(ManifestError(format!(
+            None => Err(ManifestError::Invalid(format!(
                 "`abi`: `{}` does not have the form major.minor",
                 self.abi
             ))),
@@ -391,37 +301,44 @@ impl Manifest {
         self.hooks.iter().any(|known| known == hook)
     }
 
-    /// Names of all counters, those of arrays with their index, in their order in memory.
+    /// All counters, those of arrays with their index, in their order in memory.
+    #[must_use]
+    pub fn named_counters(&self) -> Vec<NamedCounter> {
+        self.counters.iter().flat_map(CounterDeclaration::each).collect()
+    }
+
+    /// Their names.
     #[must_use]
     pub fn counter_names(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        for counter in &self.counters {
-            let name = counter.name();
-            if counter.is_array() {
-                names.extend((0..counter.count()).map(|index| format!("{name}[{index}]")));
-            } else {
-                names.push(name.to_owned());
-            }
-        }
-        names
+        self.named_counters().into_iter().map(|counter| counter.name).collect()
+    }
+
+    /// For each of them, whether it is a gauge.
+    #[must_use]
+    pub fn gauges(&self) -> Vec<bool> {
+        self.named_counters().into_iter().map(|counter| counter.is_gauge).collect()
     }
 }
 
-/// Whether this host speaks a version of the ABI.
-fn check_version(major: u16, minor: u16) -> Result<(), ManifestError> {
+/// Whether a plugin of this version of the ABI is taken.
+///
+/// # Errors
+/// [`ManifestError::AbiVersion`] names both versions.
+pub fn check_version(major: u16, minor: u16) -> Result<(), ManifestError> {
     if major == ABI_VERSION_MAJOR && (0..=ABI_VERSION_MINOR).contains(&minor) {
         return Ok(());
     }
-    Err(ManifestError(format!(
-        "the plugin is made for ABI {major}.{minor}, this is {ABI_VERSION_MAJOR}.{ABI_VERSION_MINOR}"
-    )))
+    Err(ManifestError::AbiVersion {
+        found: format!("{major}.{minor}"),
+        spoken: format!("{ABI_VERSION_MAJOR}.{ABI_VERSION_MINOR}"),
+    })
 }
 
 /// Names end up as labels of metrics, so they are held to what every consumer takes.
 fn check_name(key: &str, name: &str) -> Result<(), ManifestError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
-        return Err(ManifestError(format!(
+        return Err(ManifestError::Invalid(format!(
             "`{key}`: {name:?} is no name of 1 to 64 letters, digits, `-` and `_`"
         )));
     }
@@ -433,7 +350,7 @@ fn unique<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Man
     for name in names {
         check_name(key, name)?;
         if name == "default" || !seen.insert(name) {
-            return Err(ManifestError(format!(
+            return Err(ManifestError::Invalid(format!(
                 "`{key}`: `{name}` is reserved or stands there twice"
             )));
         }

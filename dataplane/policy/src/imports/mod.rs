@@ -24,11 +24,11 @@ pub use names::Names;
 pub(crate) use random::{Generator, Seeds};
 use {log::Logger, meter::Meters, quota::Quotas, table::TableReader};
 
-/// Each function with the capability that it takes.
+/// Each function with the capability that it takes, in the order of `CAPABILITIES`.
 const FUNCTIONS: [(&str, &str); 10] = [
     ("log", "log"),
-    ("name_number", "names"),
     ("random", "random"),
+    ("name_number", "names"),
     ("meter_open", "meter"),
     ("meter_batch", "meter"),
     ("table_open", "table"),
@@ -43,11 +43,8 @@ pub(crate) fn capability(name: &str) -> Option<&'static str> {
     FUNCTIONS.iter().find(|(function, _)| *function == name).map(|(_, capability)| *capability)
 }
 
-pub(crate) fn is_capability(name: &str) -> bool {
-    FUNCTIONS.iter().any(|(_, capability)| *capability == name)
-}
-
 /// The capabilities of all functions, each once.
+#[cfg(test)]
 pub(crate) fn capabilities() -> Vec<&'static str> {
     let mut all: Vec<_> = FUNCTIONS.iter().map(|(_, capability)| *capability).collect();
     all.dedup();
