@@ -2,7 +2,7 @@
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{Slot, WorkerSet, scrape_last};
+use super::{Slot, WorkerSet, scrape::scrape_last};
 use crate::{
     PluginHost,
     instance::HandOver,
