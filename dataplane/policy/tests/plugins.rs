@@ -247,7 +247,8 @@ fn distances_are_judged_by_prefix() {
 #[test]
 fn the_rate_of_syns_holds_for_all_workers_and_no_flow_is_lost_to_a_flood() {
     let mut rig = Rig::new(2);
-    let config = "syn_per_s = 100\nburst = 500\nfallback_per_s = 10\nentries = 1024\ndirections = [\"transit\"]";
+    let config = "syn_per_s = 100\nburst = 500\nfallback_per_s = 10\nentries = 1024\nsources = 64\n\
+                  half_open_max = 4\ndirections = [\"transit\"]";
     let Some(mut spec) = spec("syn_guard", config) else { return };
     spec.grants = vec!["meter".to_owned()];
     rig.publish(&[spec]);
@@ -257,27 +258,44 @@ fn the_rate_of_syns_holds_for_all_workers_and_no_flow_is_lost_to_a_flood() {
         source_port: n as u16,
         ..ipv4(n.to_be_bytes(), 443)
     };
-    // Each worker gets a flood of ten times its table, and a packet of an established flow with it.
-    let mut passed = 0;
+    // A source that each worker trusts, and that from then on completes no more handshakes.
+    let greedy = |port, tcp_flags| Descriptor { source_port: port, ..tcp(7, tcp_flags) };
+    for worker in 0..2 {
+        let verdicts =
+            rig.turn(worker, &mut batch(&[greedy(1, 0x02), greedy(1, 0x10)]), Nanos(SECOND));
+        assert_eq!(verdicts, [Verdict::Continue; 2]);
+    }
+    // Each worker gets a flood of ten times its table, and packets of established flows with it.
+    let established: Vec<_> = [0x10, 0x18, 0x11, 0x04, 0x12]
+        .into_iter()
+        .flat_map(|tcp_flags| [greedy(1, tcp_flags), tcp(9, tcp_flags)])
+        .collect();
+    let mut passed = 2_u64;
     for turn in 0..160_u32 {
         let mut packets: Vec<_> =
             (0..128).map(|n| tcp(0x0b00_0000 + turn * 128 + n, 0x02)).collect();
-        packets.push(tcp(7, 0x10));
+        packets.push(greedy(1000 + turn as u16, 0x02));
+        packets.extend(&established);
         let verdicts = rig.turn(turn as usize % 2, &mut batch(&packets), Nanos(SECOND));
-        assert_eq!(verdicts[128], Verdict::Continue, "turn {turn}");
-        passed += verdicts[..128].iter().filter(|verdict| **verdict == Verdict::Continue).count();
+        let (of_syns, of_others) = verdicts.split_at(129);
+        assert!(of_others.iter().all(|verdict| *verdict == Verdict::Continue), "turn {turn}");
+        passed += of_syns.iter().filter(|verdict| **verdict == Verdict::Continue).count() as u64;
     }
     rig.begin(Nanos(2 * SECOND));
     let status = rig.host.status().remove(0);
     let counters = &status.total.counters;
-    assert_eq!(counters["syns"], 160 * 128);
+    let syns = 160 * 129 + 2;
+    assert_eq!(counters["syns"], syns);
     assert_eq!(counters["unchallenged"], 500, "the burst, for both workers together");
     assert_eq!(counters["unremembered"], 10, "the fall-back, likewise");
-    assert_eq!(passed, 510);
-    assert!(counters["handshakes-full"] > 0);
+    // At each worker four of the trusted source may be half-open, of which three still had a token.
+    assert_eq!((counters["verified"], counters["half-open"]), (2 * 4 - 3, 160 - 2 * 4));
+    assert_eq!(passed, 500 + 10 + 5);
+    assert!(counters["handshakes-full"] > 0 && counters["sources-full"] > 0, "{counters:?}");
     let drops = &status.total.drops_by_reason;
     assert_eq!(drops["challenged"], counters["challenged"]);
     assert_eq!(drops["table-full"], counters["refused-table-full"]);
-    assert_eq!(drops["challenged"] + drops["table-full"], 160 * 128 - 510);
+    assert_eq!(drops["half-open"], counters["half-open"]);
+    assert_eq!(drops.values().sum::<u64>(), syns - passed, "none without a reason");
     assert_eq!(status.total.traps, 0);
 }

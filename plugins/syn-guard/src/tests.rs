@@ -201,6 +201,50 @@ fn an_established_flow_loses_nothing_to_a_flood_of_ten_times_the_table() {
 }
 
 #[test]
+fn full_tables_drop_nothing_that_is_established_and_nothing_without_a_reason() {
+    let mut bench = bench(
+        r#""syn_per_s": 100, "burst": 100, "fallback_per_s": 50, "entries": 1024, "sources": 64,
+           "half_open_max": 4"#,
+    );
+    let (greedy, start) = (0x0a00_0001, 10 * SECOND);
+    assert_eq!(bench.judge(&[packet(greedy, 1, SYN), packet(greedy, 1, ACK)], start), [KEPT; 2]);
+    // Of flows that the plugin saw begin, and did not; one of them of a source whose limit is used up, and
+    // one under an address that the flood has forged.
+    let established: Vec<_> = [greedy, 0x0a00_0002, 0x1000_0000]
+        .into_iter()
+        .flat_map(|source| {
+            [ACK, ACK | 0x08, ACK | FIN, RST, SYN | ACK, 0].map(|of| packet(source, 1, of))
+        })
+        .collect();
+    let (mut syns, mut dropped, mut passed) = (1_u64, [0_u64; 3], 1_u64);
+    for round in 0..10 * 1024 / 64 {
+        let mut packets = flood(round * 64, 64);
+        packets.extend((0..4).map(|n| packet(greedy, 1000 + (round * 4 + n) as u16, SYN)));
+        let begins = packets.len();
+        packets.extend(&established);
+        let verdicts = bench.judge(&packets, start + u64::from(round) * 400 * 1000);
+        assert!(verdicts[begins..].iter().all(|verdict| *verdict == KEPT), "round {round}");
+        syns += begins as u64;
+        for verdict in &verdicts[..begins] {
+            match [AGAIN, TOO_MANY, FULL].iter().position(|reason| reason == verdict) {
+                Some(reason) => dropped[reason] += 1,
+                None => passed += u64::from(*verdict == KEPT),
+            }
+        }
+    }
+    // All tables were full, and each drop is in the counter of its reason.
+    let counters = &bench.counters;
+    for full in [tally::HANDSHAKES_FULL, tally::SOURCES_FULL] {
+        assert!(counters[full] > 0, "{counters:?}");
+    }
+    assert!(dropped.iter().all(|count| *count > 0), "{dropped:?}");
+    assert_eq!(counters[tally::CHALLENGED..=tally::REFUSED_TABLE_FULL], dropped);
+    assert_eq!(counters[tally::SYNS], syns);
+    assert_eq!(passed + dropped.iter().sum::<u64>(), syns);
+    assert_balance(counters);
+}
+
+#[test]
 fn a_full_table_takes_the_place_of_what_was_not_repeated() {
     // One bucket of eight.
     let mut bench = strict(r#", "entries": 8"#);
