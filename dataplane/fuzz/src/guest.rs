@@ -6,13 +6,32 @@ const LAYOUT: u32 = 16;
 const DESCRIPTORS: u32 = 65_536;
 /// Where the verdicts lie.
 const VERDICTS: u32 = 131_072;
+/// Where the edits lie, if there are any.
+const EDITS: u32 = 163_840;
 
 /// A module without a manifest, which appends one. Its `sluice_process` takes the first 8 bytes of each
 /// descriptor, the beginning of the source address, for its verdict; and gives up where the 16 bytes of
-/// the destination address of the first packet are all ones.
-pub(crate) fn module(descriptor_stride: u32, verdict_stride: u32) -> Vec<u8> {
+/// the destination address of the first packet are all ones. With a stride for edits, the destination
+/// address is the packet's edit.
+pub(crate) fn module(
+    descriptor_stride: u32,
+    verdict_stride: u32,
+    edit_stride: Option<u32>,
+) -> Vec<u8> {
+    let (edits, edit_stride) = edit_stride.map_or((0, 0), |stride| (EDITS, stride));
+    let copy_edit = if edits == 0 {
+        String::new()
+    } else {
+        format!(
+            "(memory.copy
+               (i32.add (i32.const {EDITS}) (i32.mul (local.get $i) (i32.const {edit_stride})))
+               (i32.add (i32.const {DESCRIPTORS})
+                 (i32.add (i32.const 16) (i32.mul (local.get $i) (i32.const {descriptor_stride}))))
+               (i32.const 16))"
+        )
+    };
     let layout = [
-        48,
+        80,
         256,
         DESCRIPTORS,
         descriptor_stride,
@@ -24,6 +43,14 @@ pub(crate) fn module(descriptor_stride: u32, verdict_stride: u32) -> Vec<u8> {
         256,
         57_344,
         2,
+        edits,
+        edit_stride,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
     ];
     let layout: String = layout
         .iter()
@@ -45,6 +72,7 @@ pub(crate) fn module(descriptor_stride: u32, verdict_stride: u32) -> Vec<u8> {
                (i32.add (i32.const {VERDICTS}) (i32.mul (local.get $i) (i32.const {verdict_stride})))
                (i64.load (i32.add (i32.const {DESCRIPTORS})
                  (i32.mul (local.get $i) (i32.const {descriptor_stride})))))
+             {copy_edit}
              (local.set $i (i32.add (local.get $i) (i32.const 1)))
              (br $next)))))"#,
         first = DESCRIPTORS + 16,

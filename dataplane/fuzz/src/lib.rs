@@ -25,6 +25,7 @@ mod common;
 pub mod configuration;
 pub mod control_socket;
 mod cursor;
+pub mod edits;
 pub mod embedding;
 pub mod filter;
 pub mod fragments;
@@ -45,6 +46,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("configuration", configuration::run),
     ("control_socket", control_socket::run),
+    ("edits", edits::run),
     ("embedding", embedding::run),
     ("filter", filter::run),
     ("fragments", fragments::run),

@@ -17,16 +17,22 @@ pub enum Defect {
     QuotedOptions,
     /// `fragments`: a fragment that overlaps passes to the owner.
     Overlap,
+    /// `edits`: of a verdict that is refused, something is taken all the same.
+    HalfVoid,
+    /// `edits`: a checksum is updated as if no option began at an odd offset.
+    OddOption,
     /// `turn`: a packet whose TTL ends is counted twice.
     CountedTwice,
 }
 
 impl Defect {
     /// Every one, with its target.
-    pub const ALL: [(Self, &str); 4] = [
+    pub const ALL: [(Self, &str); 6] = [
         (Self::LostCarry, "views"),
         (Self::QuotedOptions, "embedding"),
         (Self::Overlap, "fragments"),
+        (Self::HalfVoid, "edits"),
+        (Self::OddOption, "edits"),
         (Self::CountedTwice, "turn"),
     ];
 }

@@ -23,7 +23,7 @@ pub fn run(bytes: &[u8]) {
         0 => _ = manifest(input.rest()),
         1 => _ = load(input.rest()),
         2 => {
-            static SOUND: LazyLock<Vec<u8>> = LazyLock::new(|| guest::module(64, 8));
+            static SOUND: LazyLock<Vec<u8>> = LazyLock::new(|| guest::module(64, 8, None));
             let text = input.rest();
             let is_loaded = load(&guest::with_manifest(SOUND.clone(), text));
             let manifest = manifest(text);

@@ -126,6 +126,7 @@ fn by_hand() -> Vec<Seed> {
         seeds.push(("verdicts", words.iter().flat_map(word).collect()));
         seeds.push(("verdicts", words.iter().rev().flat_map(word).collect()));
     }
+    edits(&mut seeds);
     filters(&mut seeds);
     // A pcapng file: section, interface, a packet of each kind.
     let ng: [&[u32]; 5] = [
@@ -269,12 +270,41 @@ fn plugins(seeds: &mut Vec<Seed>) {
     for manifest in [least, whole] {
         seeds.push(("plugin", [b"\0", manifest.as_bytes()].concat()));
         seeds.push(("plugin", [b"\x02", manifest.as_bytes()].concat()));
-        let module = guest::with_manifest(guest::module(64, 8), manifest.as_bytes());
+        let module = guest::with_manifest(guest::module(64, 8, None), manifest.as_bytes());
         seeds.push(("plugin", [b"\x01", &module[..]].concat()));
     }
     let layout: [u32; 12] = [48, 256, 1024, 64, 20_480, 8, 32_768, 4096, 40_960, 256, 49_152, 4];
     let bytes = layout.iter().flat_map(|field| field.to_le_bytes());
     seeds.push(("plugin", [3, 0, 0, 0, 0, 4, 0].into_iter().chain(bytes).collect()));
+}
+
+/// SYNs with all options, in and out of tunnels, each edit alone and all at once, and answers that are void.
+fn edits(seeds: &mut Vec<Seed>) {
+    let options =
+        [2, 4, 0x05, 0xb4, 1, 3, 3, 7, 1, 2, 4, 0x23, 0, 4, 2, 8, 2, 34, 2, 30, 2, 1, 1, 0];
+    let segment = [&[0xd0, 7, 0x40, 0x9c, 0, 2, 24], &options[..], &[3], b"syn"].concat();
+    let edit = [9, 0, 0, 0, 1, 0, 0xb0, 4, 1, 46, 31, 0, 0, 0, 0, 0];
+    let answer = |action: u8, flags: u8, argument: u8| {
+        [&[action, flags, 0, 0, argument, 0, 0, 0], &edit[..]].concat()
+    };
+    let nothing = answer(0, 0, 0);
+    // Family and interface, from, to.
+    for (path, number) in [[0_u8, 0, 1], [0, 0, 2], [2, 4, 0], [1, 0, 1], [1, 0, 2], [0, 0, 6]]
+        .into_iter()
+        .zip(0_u8..)
+    {
+        let packet = [&path[..], &[0x03, 64], &segment].concat();
+        for (first, second, third) in [
+            (answer(0, 0x7f, 0), nothing.clone(), answer(0, 13, 0)),
+            (nothing.clone(), answer(0, 0x70, 0), nothing.clone()),
+            (answer(2, 0x70, 1), answer(1, 0, 0), nothing.clone()),
+            (answer(0, 0x10, 0), answer(2, 0x20, 2), answer(0, 0x10, 0)),
+            (answer(0, 0x90, 0), answer(0, 8, 0), answer(1, 4, 0)),
+        ] {
+            let companions = [number % 4];
+            seeds.push(("edits", [&companions[..], &first, &second, &third, &packet].concat()));
+        }
+    }
 }
 
 fn filters(seeds: &mut Vec<Seed>) {

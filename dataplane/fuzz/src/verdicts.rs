@@ -7,6 +7,8 @@
 //!
 //! Two plugins stand in a row: one lets pass by default and has arrays without gaps, the other drops by
 //! default and has gaps. They live on from input to input, as they do in a router.
+//!
+//! Absent: whatever else a plugin may want than a drop, which it has to declare: that is the target `edits`.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -36,7 +38,8 @@ static CHAIN: LazyLock<Mutex<Chain>> = LazyLock::new(|| {
     let directory = tempfile::tempdir().expect("a directory");
     let spec = |name: &str, strides: (u32, u32), default, on_trap| {
         let path = directory.path().join(name);
-        let module = guest::with_manifest(guest::module(strides.0, strides.1), MANIFEST.as_bytes());
+        let module =
+            guest::with_manifest(guest::module(strides.0, strides.1, None), MANIFEST.as_bytes());
         std::fs::write(&path, module).expect("a file");
         PluginSpec {
             default: Some(default),

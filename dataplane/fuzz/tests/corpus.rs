@@ -44,7 +44,7 @@ macro_rules! tests {
 }
 
 tests! {
-    configuration control_socket embedding filter fragments pcap plugin tunnels turn verdicts views
+    configuration control_socket edits embedding filter fragments pcap plugin tunnels turn verdicts views
 }
 
 #[test]

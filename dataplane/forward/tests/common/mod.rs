@@ -15,7 +15,7 @@ use control::publication::{
 };
 use crossbeam::channel::{Receiver, bounded};
 use forward::{Neighbor, PuntReceiver, Worker, WorkerCounters, WorkerParts, punt_channel};
-use frame::{DropReason, Nanos, NoHook};
+use frame::{DropReason, Hook, Nanos, NoHook};
 use sim::{Faults, MemoryQueue, QueueSizes, memory_pool, reclaim_pool};
 use sound::Judge;
 use tables::{Adjacency, AdjacencyId, AdjacencyState, Publisher, Snapshot};
@@ -143,28 +143,34 @@ pub(crate) fn snapshot(configuration: usize) -> Snapshot {
 fn snapshot_of_node(node: usize, configuration: usize) -> &'static Snapshot {
     static SNAPSHOTS: [[OnceLock<Snapshot>; CONFIGURATIONS]; NODES.len()] =
         [const { [const { OnceLock::new() }; CONFIGURATIONS] }; NODES.len()];
-    SNAPSHOTS[node][configuration].get_or_init(|| {
-        let (own_name, digits, ..) = NODES[node];
-        let mut interfaces =
-            INTERFACES.replace("NODE", own_name).replace("DIGITS", &digits.to_string());
-        for (name, digits, has_ipv4, tunnel) in NODES {
-            let addresses = if has_ipv4 {
-                format!(r#"["10.0.0.{digits}", "fd00::{digits}"]"#)
-            } else {
-                format!(r#""fd00::{digits}""#)
-            };
-            // Two nodes that want different kinds of tunnels have none between them, which a configuration
-            // may not say: only node a has one to each other.
-            let tunnel = if node == A || name == own_name { tunnel } else { "" };
-            interfaces += &format!("[[node]]\nname = {name:?}\naddress = {addresses}\n{tunnel}\n");
-        }
-        let text = match configuration {
-            WHOLE => format!("{interfaces}{DEFAULT_ROUTES}{SLICES}"),
-            OTHER_OWNERS => format!("{}{MOVED}", interfaces.replace(INSIDE, STRICT)),
-            _ => format!("{interfaces}{DEFAULT_ROUTES}"),
+    SNAPSHOTS[node][configuration].get_or_init(|| snapshot_of(&text_of_node(node, configuration)))
+}
+
+/// The tables of node a in the first configuration, and what `more` says.
+pub(crate) fn snapshot_with(more: &str) -> Snapshot {
+    snapshot_of(&(text_of_node(A, WHOLE) + more))
+}
+
+fn text_of_node(node: usize, configuration: usize) -> String {
+    let (own_name, digits, ..) = NODES[node];
+    let mut interfaces =
+        INTERFACES.replace("NODE", own_name).replace("DIGITS", &digits.to_string());
+    for (name, digits, has_ipv4, tunnel) in NODES {
+        let addresses = if has_ipv4 {
+            format!(r#"["10.0.0.{digits}", "fd00::{digits}"]"#)
+        } else {
+            format!(r#""fd00::{digits}""#)
         };
-        snapshot_of(&text)
-    })
+        // Two nodes that want different kinds of tunnels have none between them, which a configuration
+        // may not say: only node a has one to each other.
+        let tunnel = if node == A || name == own_name { tunnel } else { "" };
+        interfaces += &format!("[[node]]\nname = {name:?}\naddress = {addresses}\n{tunnel}\n");
+    }
+    match configuration {
+        WHOLE => format!("{interfaces}{DEFAULT_ROUTES}{SLICES}"),
+        OTHER_OWNERS => format!("{}{MOVED}", interfaces.replace(INSIDE, STRICT)),
+        _ => format!("{interfaces}{DEFAULT_ROUTES}"),
+    }
 }
 
 fn snapshot_of(text: &str) -> Snapshot {
@@ -231,8 +237,8 @@ impl Default for Plan {
 }
 
 /// A worker with two interfaces.
-pub(crate) struct Rig {
-    pub(crate) worker: Worker<MemoryQueue, NoHook>,
+pub(crate) struct Rig<H: Hook = NoHook> {
+    pub(crate) worker: Worker<MemoryQueue, H>,
     pub(crate) wanted: Receiver<Neighbor>,
     pub(crate) now: Nanos,
     publisher: Publisher,
@@ -248,8 +254,14 @@ impl Rig {
 
     /// The worker of one of the nodes.
     pub(crate) fn of(node: usize, plan: &Plan) -> Self {
-        let whole = snapshot_of_node(node, WHOLE);
-        let publisher = Publisher::new(whole.clone());
+        Self::with(node, plan, snapshot_of_node(node, WHOLE), NoHook)
+    }
+}
+
+impl<H: Hook> Rig<H> {
+    /// The worker of one of the nodes, with these tables and this policy.
+    pub(crate) fn with(node: usize, plan: &Plan, tables: &Snapshot, hook: H) -> Self {
+        let publisher = Publisher::new(tables.clone());
         let (sender, receiver) = plan.punt_frames_max.map(|max| punt_channel(max, || {})).unzip();
         let (want, wanted) = bounded(64);
         let queues = [WAN, LAN].map(|position| {
@@ -259,7 +271,7 @@ impl Rig {
             id: 0,
             queues: queues.into(),
             pool: memory_pool(plan.frames, 0),
-            hook: NoHook,
+            hook,
             reader: publisher.reader(),
             counters: Arc::new(WorkerCounters::new(2)),
             punt: sender,
@@ -267,7 +279,7 @@ impl Rig {
             wanted: want,
             batch_frames: plan.batch_frames,
         });
-        let own = whole.locals.iter().copied().collect();
+        let own = tables.locals.iter().copied().collect();
         let judge = Judge { own, tunnel_port: packets::TUNNEL_PORT, is_fooled: false };
         let mut rig =
             Self { worker, wanted, now: Nanos(0), publisher, punt: receiver, judge, node };

@@ -119,7 +119,7 @@ pub(crate) fn icmp(source: IpAddr, destination: IpAddr, mut message: Vec<u8>) ->
 }
 
 /// RFC 1071.
-fn checksum(bytes: &[u8], start: u32) -> u16 {
+pub(crate) fn checksum(bytes: &[u8], start: u32) -> u16 {
     let mut sum = bytes.chunks(2).fold(start, |sum, word| {
         sum + u32::from(u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)]))
     });
