@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use frame::DropReason;
 
-use crate::StageCounters;
 use crate::account::ActionCounters;
+use crate::{LongTurns, StageCounters};
 
 /// A counter with one writer. Readers on other threads see some recent value.
 #[derive(Debug, Default)]
@@ -176,6 +176,8 @@ pub struct WorkerCounters {
     pub interfaces: Box<[InterfaceCounters]>,
     /// Turns of the loop.
     pub turns: Counter,
+    /// Turns that took long.
+    pub long_turns: LongTurns,
     /// Turns that had at least one frame.
     pub busy_turns: Counter,
     /// System calls to wake the kernel, over all queues.
@@ -207,6 +209,7 @@ impl WorkerCounters {
         Self {
             interfaces: (0..interfaces).map(|_| InterfaceCounters::default()).collect(),
             turns: Counter::default(),
+            long_turns: LongTurns::default(),
             busy_turns: Counter::default(),
             kicks: Counter::default(),
             frames_free: Counter::default(),

@@ -52,6 +52,7 @@ mod split;
 mod stages;
 mod tap;
 mod tunnel_errors;
+mod turns;
 mod witness;
 mod worker;
 
@@ -70,4 +71,5 @@ pub use stages::{Stage, StageCounters};
 pub use tap::{
     Captured, SNAP_BYTES_MAX, TAPS_MAX, Tap, TapBoard, TapDirection, TapReader, TapScope,
 };
+pub use turns::{LONG_TURN_NS, LongTurns};
 pub use worker::{Worker, WorkerParts};

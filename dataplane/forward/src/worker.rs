@@ -34,6 +34,9 @@ use crate::{Neighbor, PacketRecord, Sampler, TapReader, decap, icmp_errors, pars
 /// millisecond.
 const LEVELS_EVERY_TURNS: u64 = 1024;
 
+/// Later than any time that a turn is given.
+const NEVER: Nanos = Nanos(u64::MAX);
+
 /// What a worker is made of.
 #[derive(Debug)]
 pub struct WorkerParts<Q, H> {
@@ -80,6 +83,8 @@ pub struct Worker<Q, H> {
     witness: Witness,
     sampler: Option<Sampler>,
     turns: u64,
+    /// When the turn before this one began: far ahead if none did since the start or a rest.
+    began: Nanos,
     first_queue: usize,
     batch_frames: usize,
 }
@@ -132,6 +137,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
             witness: Witness::default(),
             sampler: None,
             turns: 0,
+            began: NEVER,
             first_queue: 0,
             batch_frames: parts.batch_frames.clamp(1, BATCH_MAX),
         }
@@ -163,6 +169,8 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     /// its verdict, and then as many as other workers handed over. Returns how many frames came.
     #[inline]
     pub fn turn(&mut self, now: Nanos) -> usize {
+        self.io.counters.long_turns.took(now.since(self.began));
+        self.began = now;
         let changed = self.reader.refresh();
         if changed {
             self.hook.tables_are_of(self.reader.snapshot().configuration);
@@ -688,6 +696,7 @@ impl<Q: QueueIo, H: Hook> Worker<Q, H> {
     /// Publishes the levels of a worker that is about to sleep or to be looked at, and has nobody wait for
     /// it who changes tables.
     pub fn rest(&mut self) {
+        self.began = NEVER;
         self.publish_levels();
         self.reader.park();
     }

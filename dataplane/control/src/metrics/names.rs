@@ -157,6 +157,8 @@ metric_table! {
 
     Counter TURNS "sluice_worker_turns_total" ["worker"]
         "Turns of the worker's loop."
+    Counter LONG_TURNS "sluice_worker_long_turns_total" ["worker", "at_least_ns"]
+        "Turns that took so many nanoseconds or more, whatever else their core did meanwhile: packets waited for as long."
     Counter KICKS "sluice_worker_kicks_total" ["worker"]
         "System calls that woke the kernel for the worker's rings."
     Gauge BUSY "sluice_worker_busy_ratio" ["worker"]

@@ -35,6 +35,10 @@ const SLICE_STATES: [&str; 3] = ["owned", "draining", "none"];
 const NEIGHBOR_STATES: [&str; 9] =
     ["none", "incomplete", "reachable", "stale", "delay", "probe", "failed", "noarp", "permanent"];
 
+/// From where on long turns are counted, in nanoseconds: a batch late, a millisecond, what fills a ring of
+/// 4096 at a million packets a second, and what fills it at a quarter of that.
+const LONG_TURNS_NS: [u64; 4] = [1 << 16, 1 << 20, 1 << 22, 1 << 24];
+
 /// Sets every metric from `report`, in the current recorder of the `metrics` crate.
 pub fn record(report: &StatusReport) {
     let router = &report.router;
@@ -130,6 +134,10 @@ fn interface(row: &InterfaceStatus) {
 fn worker(row: &WorkerStatus) {
     let id = row.id.to_string();
     TURNS.set([&id], row.turns);
+    for at_least_ns in LONG_TURNS_NS {
+        let long = row.long_turns.iter().filter(|turns| turns.below_ns > at_least_ns);
+        LONG_TURNS.set([&id, &at_least_ns.to_string()], long.map(|turns| turns.turns).sum());
+    }
     KICKS.set([&id], row.kicks);
     BUSY.set([&id], row.busy_fraction);
     BATCH.set([&id], row.batch_mean);

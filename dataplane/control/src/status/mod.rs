@@ -159,6 +159,10 @@ pub struct WorkerStatus {
     pub queues: u32,
     /// Turns of its loop.
     pub turns: u64,
+    /// Turns that took long: from the beginning of one to that of the next, with whatever else their core did
+    /// meanwhile. From the shortest to the longest.
+    #[serde(default)]
+    pub long_turns: Vec<LongTurns>,
     /// The part of the last second in which turns carried packets, 0.0 to 1.0.
     pub busy_fraction: f64,
     /// Mean number of frames in a batch that was not empty, over the last second.
@@ -175,6 +179,15 @@ pub struct WorkerStatus {
     pub timed_packets: u64,
     /// Where the time of the timed turns went, in the order of a turn.
     pub stages: Vec<StageClocks>,
+}
+
+/// Turns of about the same length, which is known to an eighth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LongTurns {
+    /// They took less than this.
+    pub below_ns: u64,
+    /// How many there were since the start.
+    pub turns: u64,
 }
 
 /// What one stage of a worker's turns cost.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::table::{Align, Table, count, duration, rate, size};
-use super::{InterfaceStatus, RouteCounts, StatusReport};
+use super::{InterfaceStatus, RouteCounts, StatusReport, WorkerStatus};
 
 use Align::{Left, Right};
 
@@ -178,6 +178,7 @@ fn workers(report: &StatusReport) -> Table {
             ("core", Right),
             ("queues", Right),
             ("turns", Right),
+            ("longest", Right),
             ("busy", Right),
             ("batch", Right),
             ("kicks", Right),
@@ -189,12 +190,21 @@ fn workers(report: &StatusReport) -> Table {
             worker.core.map_or_else(|| "-".into(), |core| core.to_string()),
             worker.queues.to_string(),
             count(worker.turns),
+            longest_turn(worker),
             format!("{:.1} %", worker.busy_fraction * 100.0),
             format!("{:.1}", worker.batch_mean),
             count(worker.kicks),
         ]);
     }
     table
+}
+
+/// The longest turn since the start, rounded up.
+// Nanoseconds of seconds are far below 2^53, where f64 is exact.
+#[allow(clippy::cast_precision_loss)]
+fn longest_turn(worker: &WorkerStatus) -> String {
+    let longest = worker.long_turns.last();
+    longest.map_or_else(|| "-".into(), |turns| format!("{:.1} ms", turns.below_ns as f64 / 1e6))
 }
 
 /// The mean since the start, over all workers; stages that took no time worth a digit are left out.

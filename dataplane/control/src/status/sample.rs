@@ -56,6 +56,9 @@ pub(crate) fn report() -> StatusReport {
             core: Some(2),
             queues: 2,
             turns: 987_654_321,
+            long_turns: [(81_920, 40), (4_194_304, 2)]
+                .map(|(below_ns, turns)| LongTurns { below_ns, turns })
+                .into(),
             busy_fraction: 0.423,
             batch_mean: 17.25,
             frames: FrameCounts {

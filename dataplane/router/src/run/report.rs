@@ -8,9 +8,9 @@ use std::time::Duration;
 use config::{Checked, Delivery, Owner, Poll};
 use control::publication::RibCounts;
 use control::status::{
-    ActionStatus, ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, MirrorStatus,
-    NeighborStatus, NodeStatus, PuntStatus, ReasonCount, RouteCounts, RouterStatus, SliceStatus,
-    SourceCount, StageClocks, StatusReport, WorkerStatus, XdpStatistics,
+    ActionStatus, ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, LongTurns,
+    MirrorStatus, NeighborStatus, NodeStatus, PuntStatus, ReasonCount, RouteCounts, RouterStatus,
+    SliceStatus, SourceCount, StageClocks, StatusReport, WorkerStatus, XdpStatistics,
 };
 use forward::{Counter, InterfaceCounters, Stage, WorkerCounters};
 use frame::DropReason;
@@ -277,6 +277,11 @@ impl ControlLoop {
                     core: u32::try_from(*core).ok(),
                     queues,
                     turns: counters.turns.get(),
+                    long_turns: counters
+                        .long_turns
+                        .counts()
+                        .map(|(below_ns, turns)| LongTurns { below_ns, turns })
+                        .collect(),
                     busy_fraction,
                     batch_mean,
                     frames: FrameCounts {
