@@ -268,8 +268,29 @@ pub struct Change {
     pub blocked_us: f64,
     /// The same of the control.
     pub control_blocked_us: f64,
+    /// What the router told of the runs; absent where it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<ChangeTold>,
     /// Why it was not measured; absent if it was.
     pub skipped: Option<String>,
+}
+
+/// What a router told of the runs with a change and of those without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeTold {
+    /// The longest turn of a worker in a run with the change, with what else its core did meanwhile.
+    pub longest_turn_us: Option<f64>,
+    /// The same without it.
+    pub control_longest_turn_us: Option<f64>,
+    /// How long workers were ready to run and another ran, in all runs with the change.
+    pub waited_us: f64,
+    /// The same without it.
+    pub control_waited_us: f64,
+    /// The part of a worker's turn that took new plugins over; the mean.
+    pub swap_us: Option<f64>,
+    /// From a new file until it was in force; the median.
+    pub live_us: Option<f64>,
 }
 
 /// Several routers in the same place, one after the other.

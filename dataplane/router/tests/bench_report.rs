@@ -112,6 +112,7 @@ fn write_all(dir: &Path) {
         control_lost: vec![0, 0, 1],
         blocked_us,
         control_blocked_us: 0.0,
+        router: None,
         skipped: None,
     };
     let changes = ChangesOutcome {

@@ -5,8 +5,8 @@ use std::fs;
 
 use super::{ReadError, Report, Source, read_dir, render};
 use crate::document::{
-    Bound, Change, ChangesOutcome, Document, Latency, LatencyAt, Machine, Outcome, Peer,
-    PeersOutcome, ProfileOutcome, SCHEMA, SearchOutcome, Second, Stage, Trial, TrialOutcome,
+    Bound, Change, ChangeTold, ChangesOutcome, Document, Latency, LatencyAt, Machine, Outcome,
+    Peer, PeersOutcome, ProfileOutcome, SCHEMA, SearchOutcome, Second, Stage, Trial, TrialOutcome,
 };
 
 fn source(outcome: Outcome) -> Source {
@@ -256,6 +256,7 @@ fn change(name: &str) -> Change {
         control_lost: vec![0, 10, 20],
         blocked_us: 23.0,
         control_blocked_us: 1.0,
+        router: None,
         skipped: None,
     }
 }
@@ -264,7 +265,17 @@ fn change(name: &str) -> Change {
 fn changes_stand_beside_their_control() {
     let changes = vec![
         change("plugin reload"),
-        Change { lost: vec![15, 16, 30], blocked_us: 1.6, ..change("quiet change") },
+        Change {
+            lost: vec![15, 16, 30],
+            blocked_us: 1.6,
+            router: Some(ChangeTold {
+                longest_turn_us: Some(4100.0),
+                swap_us: Some(1.25),
+                live_us: Some(712_000.0),
+                ..ChangeTold::default()
+            }),
+            ..change("quiet change")
+        },
         Change {
             skipped: Some("needs two nodes".to_owned()),
             lost: Vec::new(),
@@ -289,6 +300,7 @@ fn changes_stand_beside_their_control() {
             "21.0 to 25.0",
             "210; 230; 250",
             "within control",
+            "4,100 | – | 1.25 | 712",
             "needs two nodes",
         ],
     );

@@ -9,7 +9,7 @@
 //!
 //! [`kind`] names the changes and [`acts`] makes them, [`bed`] and [`site`] are where, [`traffic`] is
 //! the generator in the background, [`rounds`] alternates runs with the change and without it, and
-//! [`report`] tells what came of it.
+//! [`report`] tells what came of it, with what the router itself has [`observed`].
 //!
 //! # What is computed
 //! A run offers one rate for some time, and changes the router again and again meanwhile; its control
@@ -37,6 +37,7 @@ pub mod bed;
 pub mod configuration;
 pub mod kind;
 pub mod node;
+pub mod observed;
 pub mod padded;
 pub mod report;
 pub mod rounds;

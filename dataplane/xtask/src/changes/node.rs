@@ -101,6 +101,14 @@ impl Node {
         Status::parse(&self.ask(&["status", "--json"])?)
     }
 
+    /// The number of its process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        self.process.as_ref().map(Process::pid).context("the router does not run")
+    }
+
     /// Runs a command of `sluice` that talks to it, and returns what that printed.
     ///
     /// # Errors

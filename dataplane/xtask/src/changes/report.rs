@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -106,11 +106,20 @@ impl Report<'_> {
             );
             for row in &part.rows {
                 let _ = writeln!(text, "{}", line(row));
+                if !row.lost.is_empty() {
+                    let _ = writeln!(text, "{:36} changes: {}", "", row.observed.words());
+                }
+                if !row.control_lost.is_empty() {
+                    let _ = writeln!(text, "{:36} control: {}", "", row.control_observed.words());
+                }
             }
             text.push('\n');
         }
         text += "times: changes in a run. blocked, for one change: (median lost - median lost of the \
-                 controls, not below 0) / times / pps\n";
+                 controls, not below 0) / times / pps\n\
+                 live: from a new file until it is in force. swap: the part of a worker's turn that takes a new \
+                 generation. longest turn, rounded up by an eighth at most, and swap have in them what the core did \
+                 for others meanwhile; without a core: what the worker waited for that in all runs\n";
         text
     }
 }
@@ -146,8 +155,23 @@ fn change(row: &Row) -> Value {
         "control_lost": row.control_lost,
         "blocked_us": row.blocked_us(&row.lost),
         "control_blocked_us": row.blocked_us(&row.control_lost),
+        "router": (!nothing).then(|| told(row)),
         // One that failed in a later round has figures, and no reason to be left out.
         "skipped": row.skipped.as_ref().filter(|_| nothing),
+    })
+}
+
+/// What the router told, as the documents have it.
+fn told(row: &Row) -> Value {
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    let Row { observed, control_observed, .. } = row;
+    json!({
+        "longest_turn_us": observed.longest_turn.map(us),
+        "control_longest_turn_us": control_observed.longest_turn.map(us),
+        "waited_us": us(observed.waited),
+        "control_waited_us": us(control_observed.waited),
+        "swap_us": observed.swap_mean().map(us),
+        "live_us": observed.live().map(|(median, _)| us(median)),
     })
 }
 
@@ -159,6 +183,7 @@ mod tests {
 
     use super::*;
     use crate::changes::kind::Kind;
+    use crate::changes::observed::Observed;
 
     #[test]
     fn the_documents_are_ones_that_the_report_reads() {
@@ -170,6 +195,14 @@ mod tests {
             times: if skipped.is_none() { vec![1, 1, 1] } else { Vec::new() },
             lost: if skipped.is_none() { vec![70, 50, 60] } else { Vec::new() },
             control_lost: if skipped.is_none() { vec![10, 0, 5] } else { Vec::new() },
+            observed: Observed {
+                longest_turn: Some(Duration::from_millis(4)),
+                swaps: 2,
+                swapping: Duration::from_micros(3),
+                live_after: vec![Duration::from_millis(700)],
+                ..Observed::default()
+            },
+            control_observed: Observed::default(),
             skipped: skipped.map(str::to_owned),
         };
         let part = |shape, rows| Part {
@@ -198,9 +231,14 @@ mod tests {
         assert!((changes[0].blocked_us - 1200.0).abs() < 1e-6);
         assert!((changes[0].control_blocked_us - 100.0).abs() < 1e-6);
         assert_eq!(changes[0].skipped, None);
+        let router = changes[0].router.as_ref().expect("what the router told");
+        assert_eq!((router.longest_turn_us, router.control_longest_turn_us), (Some(4000.0), None));
+        assert_eq!((router.swap_us, router.live_us), (Some(1.5), Some(700_000.0)));
+        assert_eq!(changes[1].router, None);
         assert_eq!(changes[1].skipped.as_deref(), Some("no second node"));
         let table = report.table();
         assert!(table.contains("1       1100.00  70 50 60"), "{table}");
+        assert!(table.contains("changes: live after 700 ms"), "{table}");
         assert!(table.contains("skipped: no second node"), "{table}");
     }
 }

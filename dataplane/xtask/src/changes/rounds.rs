@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::bed::Shape;
 use super::kind::Kind;
+use super::observed::Observed;
 use super::site::{Run, Site};
 use super::traffic::Search;
 use crate::lab::Binaries;
@@ -79,6 +80,10 @@ pub struct Row {
     pub lost: Vec<u64>,
     /// Packets lost in each control.
     pub control_lost: Vec<u64>,
+    /// What node a told of the runs with the change, together.
+    pub observed: Observed,
+    /// What it told of the controls.
+    pub control_observed: Observed,
     /// Why it was not measured, or not in every round.
     pub skipped: Option<String>,
 }
@@ -217,6 +222,8 @@ impl<'a> Rounds<'a> {
                     times: Vec::new(),
                     lost: Vec::new(),
                     control_lost: Vec::new(),
+                    observed: Observed::default(),
+                    control_observed: Observed::default(),
                     skipped: trouble.clone(),
                 })
                 .collect();
@@ -280,22 +287,24 @@ fn round_of(
         })
         .context(if is_change { "with the change" } else { "control" })?;
         let what = if is_change { format!("{} times", run.times) } else { "control".to_owned() };
-        let Run { trial, times, fates, remarks } = run;
+        let Run { trial, times, fates, observed } = run;
         let (kind, load) = (row.kind, row.load * 100.0);
-        let remarks = if remarks.is_empty() { remarks } else { format!("; {remarks}") };
         let fates = if fates.is_empty() { fates } else { format!(" ({fates})") };
         eprintln!(
-            "{kind}, {load:.0} % of NDR, run {}/{}: {what}: {} of {} lost{fates}{remarks}",
+            "{kind}, {load:.0} % of NDR, run {}/{}: {what}: {} of {} lost{fates}; {}",
             round + 1,
             plan.runs,
             trial.lost,
             trial.sent,
+            observed.words(),
         );
         if is_change {
             row.times.push(times);
             row.lost.push(trial.lost);
+            row.observed = std::mem::take(&mut row.observed).and(&observed);
         } else {
             row.control_lost.push(trial.lost);
+            row.control_observed = std::mem::take(&mut row.control_observed).and(&observed);
         }
         if part.traffic.is_none() {
             part.traffic = Some(trial.traffic);
@@ -333,6 +342,8 @@ mod tests {
             times: vec![2, 2, 2],
             lost: vec![1000, 4000, 3000],
             control_lost: vec![0, 1000, 200],
+            observed: Observed::default(),
+            control_observed: Observed::default(),
             skipped: None,
         };
         assert!((row.blocked_us(&row.lost) - 15_000.0).abs() < 1e-6);

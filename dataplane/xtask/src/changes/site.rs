@@ -10,6 +10,7 @@ use super::bed::{Bed, Shape};
 use super::configuration::{self, State, Which};
 use super::kind::Kind;
 use super::node::Node;
+use super::observed::{Counted, Observed};
 use super::padded;
 use super::rounds::Cores;
 use super::traffic::{Flight, Tester, Trial};
@@ -95,8 +96,8 @@ pub struct Run {
     pub times: u32,
     /// Where lost packets went, as far as routers know.
     pub fates: String,
-    /// What else there is to say of the changes, in words; may be empty.
-    pub remarks: String,
+    /// What node a told of it.
+    pub observed: Observed,
 }
 
 impl Site {
@@ -172,15 +173,17 @@ impl Site {
         let share = duration / u32::try_from(states.len())?;
         for state in states {
             self.enter(state)?;
-            let before = self.statuses()?;
+            let (before, counted) = (self.statuses()?, self.counted()?);
             let trial = self.tester.start(&self.bed, self.shape, rate_pps, share)?.land()?;
             let fates = self.fates(&before, trial.lost)?;
+            let observed = self.counted()?.since(&counted);
             sum = Some(match sum {
-                None => Run { trial, times: 0, fates, remarks: String::new() },
+                None => Run { trial, times: 0, fates, observed },
                 Some(mut sum) => {
                     sum.trial.sent += trial.sent;
                     sum.trial.lost += trial.lost;
                     sum.trial.void.extend(trial.void);
+                    sum.observed = sum.observed.and(&observed);
                     sum.fates = [sum.fates, fates].join(" ").trim().to_owned();
                     sum
                 }
@@ -199,7 +202,7 @@ impl Site {
             self.take_padded(bytes)?;
         }
         self.live_after.clear();
-        let before = self.statuses()?;
+        let (before, counted) = (self.statuses()?, self.counted()?);
         let mut flight = self.tester.start(&self.bed, self.shape, rate_pps, duration)?;
         let start = self.await_packets(&mut flight)?;
         let length = duration.saturating_sub(MARGIN);
@@ -207,10 +210,11 @@ impl Site {
         let times = acts::make(self, kind, window)?;
         let trial = flight.land()?;
         let fates = self.fates(&before, trial.lost)?;
-        let remarks = self.remarks(&before)?;
+        let mut observed = self.counted()?.since(&counted);
+        observed.live_after = std::mem::take(&mut self.live_after);
         acts::settle(self, kind)?;
         ensure!(times > 0, "no change was complete within the {:.1} s", duration.as_secs_f64());
-        Ok(Run { trial, times, fates, remarks })
+        Ok(Run { trial, times, fates, observed })
     }
 
     /// Puts a plugin of that many bytes in the filter's place, and waits until it runs.
@@ -225,33 +229,9 @@ impl Site {
         Ok(())
     }
 
-    /// How long new plugins took to run, and workers to take them over since `before`.
-    fn remarks(&self, before: &[Status]) -> Result<String> {
-        let mut words = Vec::new();
-        let mut live: Vec<_> = self.live_after.iter().map(Duration::as_millis).collect();
-        live.sort_unstable();
-        if let (Some(median), Some(most)) = (live.get(live.len() / 2), live.last()) {
-            words.push(format!("live after {median} ms (median), {most} ms (most)"));
-        }
-        let swaps = |status: &Status| {
-            let value = status.value();
-            let plugins = value["plugins"].as_array().into_iter().flatten();
-            let of = |key: &str| -> Vec<u64> {
-                plugins.clone().filter_map(|plugin| plugin["total"][key].as_u64()).collect()
-            };
-            let hertz = value["router"]["tsc_hz"].as_f64().unwrap_or(1.0);
-            (of("swaps"), of("swap_cycles"), of("swap_cycles_max"), hertz)
-        };
-        let sum = |values: &Vec<u64>| values.iter().sum::<u64>() as f64;
-        let (count, cycles, max, hertz) = swaps(&self.a.status()?);
-        let (count_before, cycles_before, ..) = before.first().map_or_else(Default::default, swaps);
-        let count = sum(&count) - sum(&count_before);
-        if count > 0.0 {
-            let mean = (sum(&cycles) - sum(&cycles_before)) / count / hertz * 1e6;
-            let most = max.iter().max().map_or(0.0, |max| *max as f64) / hertz * 1e6;
-            words.push(format!("a worker's swap {mean:.2} us (mean), {most:.2} us (most so far)"));
-        }
-        Ok(words.join("; "))
+    /// What node a has counted so far.
+    fn counted(&self) -> Result<Counted> {
+        Counted::read(&self.a.status()?, self.a.pid()?)
     }
 
     /// Waits until node a has received packets of the run.

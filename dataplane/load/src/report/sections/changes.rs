@@ -76,6 +76,10 @@ fn table(run: Run<'_>, changes: &ChangesOutcome) -> Table {
         numbers("spread, µs"),
         words("lost, each run"),
         words("lost, each control"),
+        numbers("longest turn, µs"),
+        numbers("control, µs"),
+        numbers("swap, µs"),
+        numbers("live after, ms"),
     ];
     let row = |change: &Change| {
         let mut cells = vec![change.name.clone(), percent(change.load)];
@@ -95,6 +99,11 @@ fn table(run: Run<'_>, changes: &ChangesOutcome) -> Table {
             list(&change.lost),
             list(&change.control_lost),
         ]);
+        let told = change.router.unwrap_or_default();
+        let live_ms = told.live_us.map(|time_us| time_us / 1e3);
+        for time in [told.longest_turn_us, told.control_longest_turn_us, told.swap_us, live_ms] {
+            cells.push(time.map_or_else(|| ABSENT.to_owned(), short));
+        }
         Row { origin: run.number, cells, marks: marks(change) }
     };
     Table { rows: changes.changes.iter().map(row).collect(), columns }

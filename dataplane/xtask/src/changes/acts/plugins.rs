@@ -10,7 +10,7 @@ use crate::changes::site::{Site, Window};
 use crate::lab::status::Status;
 
 /// How long a new file may take to run: it is found within half a second and then compiled.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The same bytes again, by `sluice plugin reload`, which answers when the new version is in force.
 pub(super) fn by_command(site: &Site, window: Window) -> Result<u32> {
