@@ -152,7 +152,7 @@ impl ControlLoop {
                     }
                 }
                 recv(scrapes) -> scrape => match scrape {
-                    Ok(scrape) => scrape.answer(self.report()),
+                    Ok(scrape) => self.report_to(|report| scrape.answer(report)),
                     // Metrics are no longer served; their thread has said why.
                     Err(_) => scrapes = never(),
                 },
@@ -239,7 +239,9 @@ impl ControlLoop {
 
     fn answer(&mut self, request: Request, responder: Responder) {
         match request {
-            Request::Status => responder.reply_with(Ok::<_, String>(self.report())),
+            Request::Status => {
+                self.report_to(|report| responder.reply_with(Ok::<_, String>(report)));
+            }
             Request::Reload { max_changed: None, confirm_s } => {
                 let result = self.reload_from(Source::read(&self.file), confirm_s);
                 reply(responder, result.map(|changed| self.reloaded(&changed, None)));
@@ -253,7 +255,9 @@ impl ControlLoop {
             },
             Request::Confirm { cancel } => reply(responder, self.confirm(cancel)),
             Request::Plan { file } => self.start_plan(file, Purpose::Show, responder),
-            Request::PluginList => responder.reply_with(Ok::<_, String>(self.plugins.status())),
+            Request::PluginList => {
+                self.plugins.tell_status(|plugins| responder.reply_with(Ok::<_, String>(plugins)));
+            }
             Request::PluginReload { name } => self.plugins.reload(name, responder),
             Request::PluginRollback { name } => {
                 self.plugins.act(PluginDeed::Rollback(name), responder);

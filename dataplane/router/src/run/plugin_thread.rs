@@ -20,6 +20,9 @@ const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
 /// How often plugin files are looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
+/// What is to be done with what plugins did.
+type Tell = Box<dyn FnOnce(Vec<PluginStatus>) + Send>;
+
 /// What the thread is asked for.
 enum Order {
     /// Compile, configure and price a whole set, which may cost so many cycles a packet; nothing changes
@@ -37,8 +40,8 @@ enum Order {
     Reload(String, Responder),
     /// What an operator asks for by a command.
     Act(PluginDeed, Responder),
-    /// What plugins did.
-    Status(Sender<Vec<PluginStatus>>),
+    /// Tell what plugins did.
+    Status(Tell),
     /// Which there are.
     List(Sender<Vec<ListedPlugin>>),
     /// Instances aside, to ask about a packet.
@@ -169,18 +172,24 @@ impl PluginThread {
 
     /// Loads one plugin again and answers the one who asked.
     pub(crate) fn reload(&self, name: String, responder: Responder) {
-        // Without the thread the responder is dropped, which is an answer, too.
-        let _ = self.orders.0.send(Order::Reload(name, responder));
+        self.leave(Order::Reload(name, responder));
     }
 
     /// Does what an operator asks for, and answers.
     pub(crate) fn act(&self, deed: PluginDeed, responder: Responder) {
-        // As for a reload.
-        let _ = self.orders.0.send(Order::Act(deed, responder));
+        self.leave(Order::Act(deed, responder));
     }
 
-    pub(crate) fn status(&self) -> Vec<PluginStatus> {
-        self.ask(Order::Status).unwrap_or_default()
+    /// Has `tell` called with what plugins did, on the plugins' thread: once it has compiled what it is at,
+    /// which the caller does not wait for.
+    pub(crate) fn tell_status(&self, tell: impl FnOnce(Vec<PluginStatus>) + Send + 'static) {
+        self.leave(Order::Status(Box::new(tell)));
+    }
+
+    /// Leaves an order without waiting. Without the thread, or room, its responder is dropped, which is an
+    /// answer, too.
+    fn leave(&self, order: Order) {
+        let _ = self.orders.0.try_send(order);
     }
 
     pub(crate) fn list(&self) -> Vec<ListedPlugin> {
@@ -241,9 +250,7 @@ fn run(mut host: PluginHost, orders: &Receiver<Order>) {
                 responder.reply_with(result);
             }
             Ok(Order::Act(deed, responder)) => deed.on(&mut host, responder),
-            Ok(Order::Status(reply)) => {
-                let _ = reply.send(host.status());
-            }
+            Ok(Order::Status(tell)) => tell(host.status()),
             Ok(Order::List(reply)) => {
                 let _ = reply.send(host.list());
             }

@@ -131,8 +131,20 @@ fn sum(
 }
 
 impl ControlLoop {
-    /// Everything that `sluice status` shows.
-    pub(crate) fn report(&self) -> StatusReport {
+    /// Has `take` called with everything that `sluice status` shows. Routes and neighbors do not wait for a
+    /// plugin that is being compiled: the plugins' thread completes the report when it gets to it.
+    pub(crate) fn report_to(&self, take: impl FnOnce(StatusReport) + Send + 'static) {
+        let mut report = self.report();
+        self.plugins.tell_status(move |plugins| {
+            let plugins = plugins.into_iter();
+            report.plugins =
+                plugins.filter_map(|status| serde_json::to_value(status).ok()).collect();
+            take(report);
+        });
+    }
+
+    /// The same without plugins.
+    fn report(&self) -> StatusReport {
         let counts = self.publication.counts();
         StatusReport {
             router: RouterStatus {
@@ -157,12 +169,7 @@ impl ControlLoop {
             routes: self.routes(&counts),
             punt: self.punted(),
             actions: self.actions(),
-            plugins: self
-                .plugins
-                .status()
-                .into_iter()
-                .filter_map(|status| serde_json::to_value(status).ok())
-                .collect(),
+            plugins: Vec::new(),
             reloads: self.reloads.clone(),
             confirmation: self.confirmation(),
         }
