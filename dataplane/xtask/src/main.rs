@@ -47,7 +47,8 @@ enum Command {
     BenchDrops(peers::drops::Options),
     /// Measures what changes of the running router cost: packets lost over the offered rate.
     BenchChanges(changes::Options),
-    /// Does everything at random to ten plugins under packets, good and hostile modules alike.
+    /// Does everything at random to ten plugins under packets, good and hostile modules alike: to the policy host
+    /// alone, and to a running router.
     Soak(soak::Options),
     /// Runs networks of routers in virtual time, each from its seed, and checks what must hold.
     Simulate {

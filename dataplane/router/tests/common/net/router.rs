@@ -131,9 +131,9 @@ impl Router {
         self.wait_for_an_answer();
     }
 
-    /// Ends it as an operator does, and starts it again.
+    /// Ends it as an operator does. It must say that all went well.
     #[track_caller]
-    pub(crate) fn stop_and_start(&mut self, namespace: &Namespace) {
+    pub(crate) fn end(&mut self) {
         self.signal(Signal::SIGTERM);
         let mut status = None;
         wait_until("the router ends", PATIENCE, || {
@@ -141,6 +141,12 @@ impl Router {
             status.is_some()
         });
         assert!(status.is_some_and(|status| status.success()), "{status:?}\n{}", self.log());
+    }
+
+    /// Ends it as an operator does, and starts it again.
+    #[track_caller]
+    pub(crate) fn stop_and_start(&mut self, namespace: &Namespace) {
+        self.end();
         self.child = spawn(namespace, &self.folder, &[]);
         self.wait_for_an_answer();
     }
