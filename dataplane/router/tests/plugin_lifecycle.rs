@@ -9,7 +9,7 @@ mod net;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use net::two_links::{INTERFACES, TwoLinks, WAN, WAN_MAC, udp_frame};
@@ -35,6 +35,20 @@ const GIVES_UP: &str = r#"(module
           (then (call $gives_up)))
         (local.set $i (i32.add (local.get $i) (i32.const 1)))
         (br $next)))))"#;
+
+/// A module that is compiled for a second or more.
+fn large() -> Vec<u8> {
+    let mut text = GIVES_UP.strip_suffix(')').expect("a module").to_owned();
+    for function in 0..2000 {
+        text += "(func (param i32) (result i32) local.get 0\n";
+        for step in 0..50 {
+            let odd = 500_000_001 + 2 * (function * 50 + step);
+            text += &format!("i32.const {odd} i32.mul local.get 0 i32.xor i32.popcnt\n");
+        }
+        text += ")\n";
+    }
+    wat::parse_str(text + ")").expect("a module")
+}
 
 struct Stage {
     tap: Tap,
@@ -175,5 +189,36 @@ fn candidates_rollbacks_and_saved_traps_over_the_control_socket() {
     let listed = stage.router.json(&["plugin", "list"]);
     assert_eq!((&listed[0]["generation"], &listed[0]["is_held"]), (&1.into(), &false.into()));
     assert_eq!(stage.send(&[2001, 2002]), 1);
+    stage.router.assert_conserved();
+}
+
+#[test]
+fn the_router_is_asked_about_routes_while_a_plugin_is_compiled() {
+    const QUESTIONS: usize = 5;
+    let Some(plugins) = common::plugins() else {
+        eprintln!(
+            "skipped: questions while a plugin is compiled: no plugins (cargo xtask plugins)"
+        );
+        return;
+    };
+    let Some(stage) = Stage::new(&plugins) else { return };
+    fs::write(stage.file("large.wasm"), large()).expect("a file");
+    let start = |words: &[&str]| {
+        let mut command = stage.router.command(words);
+        command.stdout(Stdio::null()).spawn().expect("sluice runs")
+    };
+    let mut load = start(&["plugin", "load", "filter", path(&stage.file("large.wasm"))]);
+    let mut reports = Vec::new();
+    // A report waits for the plugin. Who asks for something else does not wait for the report.
+    for question in 0..QUESTIONS {
+        reports.push(start(&["status"]));
+        stage.router.done(&["route", "get", "10.1.0.2"]);
+        assert!(load.try_wait().expect("a process").is_none(), "compiled before answer {question}");
+    }
+    for mut process in reports.into_iter().chain([load]) {
+        assert!(process.wait().expect("a process").success());
+    }
+    let listed = stage.router.json(&["plugin", "list"]);
+    assert_eq!(listed[0]["generation"], 2);
     stage.router.assert_conserved();
 }

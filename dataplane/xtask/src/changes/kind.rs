@@ -88,7 +88,7 @@ impl Kind {
             // Fifty a second, for as long as a thousand take; with --quick it is some hundreds.
             Self::PluginThousand => usual * 41 / 10,
             // Compiling takes seconds where the worker has most of the core that is left for it.
-            Self::PluginFileLarge => usual * 7,
+            Self::PluginFileLarge => usual * 12,
             _ => usual,
         }
     }
@@ -100,7 +100,7 @@ impl Kind {
             Self::PluginReload | Self::ConfigurationReload => 5.0,
             // The router looks at plugins' files every half second.
             Self::PluginFile | Self::PluginFileSmall => 1.2,
-            Self::PluginFileLarge => 0.15,
+            Self::PluginFileLarge => 0.05,
             Self::PluginThousand => 50.0,
             Self::SliceMove => 2.0,
             Self::RouteChurn => 1000.0,
