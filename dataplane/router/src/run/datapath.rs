@@ -159,6 +159,8 @@ impl Datapath {
         for (worker, queue_id) in workers.iter_mut().zip(0_u32..) {
             // A turn without packets fills the FILL rings.
             worker.turn(Nanos(0));
+            // It goes on once its thread runs: what lies between is the start, and no turn.
+            worker.rest();
             for (queue, position) in worker.queues().iter().zip(0_u8..) {
                 classifier.set_socket(InterfaceId(position), queue_id, queue)?;
             }
