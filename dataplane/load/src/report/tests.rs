@@ -300,10 +300,15 @@ fn changes_stand_beside_their_control() {
             "21.0 to 25.0",
             "210; 230; 250",
             "within control",
-            "4,100 | – | 1.25 | 712",
+            "longest turn, µs",
+            "4,100",
+            "1.25",
+            "712",
             "needs two nodes",
         ],
     );
+    let told = "4,100 | – | 1.25 | 712 |";
+    assert!(report.markdown.contains(told), "{}", report.markdown);
     let takeover = report.markdown.lines().filter(|line| line.contains("| takeover |"));
     for line in takeover {
         assert!(!line.contains("| 0 |"), "a number of what was skipped: {line}");
