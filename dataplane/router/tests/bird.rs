@@ -20,9 +20,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use feed::{
-    BACKUP, Bed, Bird, FLAPPING, GROUPS, ROUTER_BIRD, Table, Traffic, WITHDRAWN, has_bird, normal,
-};
+use feed::{BACKUP, Bed, Bird, FLAPPING, GROUPS, ROUTER_BIRD, Table, WITHDRAWN, has_bird, normal};
 use ipnet::IpNet;
 use net::{Router, wait_until};
 
@@ -116,20 +114,8 @@ fn thousand_changes(bed: &Bed, sluice: &Router) {
 fn run(table: &Table, addresses: usize, patience: Duration) {
     let mut bed = Bed::new();
     let sluice = bed.sluice();
-    let mut random = packet::Random(7);
-    let addresses = table.addresses(addresses, &mut random);
-    eprintln!(
-        "{} IPv4 and {} IPv6 prefixes, traffic to {} addresses",
-        table.v4.len(),
-        table.v6.len(),
-        addresses.len()
-    );
     let before = sluice.status().routes;
-    let traffic = Traffic::start(
-        addresses,
-        bed.sender.take().expect("a sender"),
-        bed.receiver.take().expect("a receiver"),
-    );
+    let traffic = bed.send_to(table, addresses);
     let (files, config) = feeder_config(table);
     let start = Instant::now();
     let feeder = Bird::start(&bed.feeder, &files, &config);

@@ -21,8 +21,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use feed::{
-    BACKUP, Bed, Bird, FLAPPING, GROUPS, Groups, ROUTER_BIRD, Table, Traffic, WITHDRAWN, has_bird,
-    normal,
+    BACKUP, Bed, Bird, FLAPPING, GROUPS, Groups, ROUTER_BIRD, Table, WITHDRAWN, has_bird, normal,
 };
 use ipnet::IpNet;
 use net::{Namespace, wait_until};
@@ -160,19 +159,8 @@ fn routes_of_version(bird: &Bird, version: u32) -> usize {
 fn run(table: &Table, addresses: usize, pace: &str, patience: Duration) {
     let mut bed = Bed::new();
     let sluice = bed.sluice();
-    let addresses = table.addresses(addresses, &mut packet::Random(7));
-    eprintln!(
-        "{} IPv4 and {} IPv6 prefixes, traffic to {} addresses",
-        table.v4.len(),
-        table.v6.len(),
-        addresses.len()
-    );
     let before = sluice.status().routes;
-    let traffic = Traffic::start(
-        addresses,
-        bed.sender.take().expect("a sender"),
-        bed.receiver.take().expect("a receiver"),
-    );
+    let traffic = bed.send_to(table, addresses);
     let bird = Bird::start(&bed.router, &[], ROUTER_BIRD);
     let settle = |groups: Groups| {
         traffic.settle(groups, patience, &|address| bed.explain(&sluice, address));

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use control::status::RouteCounts;
 
-use super::{BACKUP, GROUPS, STEADY, Table, hop_mac, text_of};
+use super::{BACKUP, GROUPS, STEADY, Table, Traffic, hop_mac, text_of};
 use crate::net::{self, Namespace, Router, Tap};
-use crate::packet::ROUTER_MAC;
+use crate::packet::{ROUTER_MAC, Random};
 
 /// The static route that nothing may disturb.
 const SLUICE: &str = "[[route]]\nprefix = \"198.18.0.0/15\"\nvia = \"10.1.0.30\"\n";
@@ -64,6 +64,19 @@ impl Bed {
         let sender = Some(Tap::new(&world, &["eth0"]));
         let receiver = Some(Tap::new(&hops, &["eth0"]));
         Self { feeder, router, _hops: hops, _world: world, sender, receiver }
+    }
+
+    /// Sends to an address in each of about `count` prefixes of the table, once.
+    pub(crate) fn send_to(&mut self, table: &Table, count: usize) -> Traffic {
+        let addresses = table.addresses(count, &mut Random(7));
+        eprintln!(
+            "{} IPv4 and {} IPv6 prefixes, traffic to {} addresses",
+            table.v4.len(),
+            table.v6.len(),
+            addresses.len()
+        );
+        let sender = self.sender.take().expect("a sender");
+        Traffic::start(addresses, sender, self.receiver.take().expect("a receiver"))
     }
 
     /// What the kernel and the router know of the way to an address.
