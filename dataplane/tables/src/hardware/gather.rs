@@ -26,6 +26,8 @@ use core::arch::x86_64::{
     _mm512_srlv_epi32, _mm512_srlv_epi64, _mm512_sub_epi32, _mm512_sub_epi64,
 };
 
+use std::sync::OnceLock;
+
 use crate::RouteId;
 use crate::fib4::{BLOCK, FIRST_GROUP, GROUP_WORDS, INDEX, STAGE, WORDS, shape};
 use crate::sync::{AtomicU32, AtomicU64};
@@ -43,12 +45,31 @@ const _: () = assert!(
 );
 const _: () = assert!(STAGE.is_multiple_of(LANES) && WORDS.is_power_of_two());
 
+/// What the kernel says of Gather Data Sampling (Intel-SA-00828): its
+/// Documentation/admin-guide/hw-vuln/gather_data_sampling.rst.
+const SAMPLING_STATE: &str = "/sys/devices/system/cpu/vulnerabilities/gather_data_sampling";
+
+/// Whether gathers are worth it, by the kernel's word. The microcode against Gather Data Sampling (processors
+/// from Skylake to Ice Lake) has each wait for all of its loads; a virtual machine is not told whether its
+/// host has it, and takes it for given.
+fn are_quick(sampling_state: &str) -> bool {
+    !["Mitigation", "Unknown"].iter().any(|word| sampling_state.starts_with(word))
+}
+
+/// The same of this machine, where nothing is known of it as well.
+fn are_quick_here() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        std::fs::read_to_string(SAMPLING_STATE).map_or(true, |state| are_quick(&state))
+    })
+}
+
 /// A sign that the processor has what the look-ups here need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gather(());
 
 impl Gather {
-    /// If the processor has it.
+    /// If the processor has it, at a speed that makes it worth while.
     pub(super) fn new() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -56,7 +77,7 @@ impl Gather {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vpopcntdq")
             && is_x86_feature_detected!("popcnt");
-        has.then_some(Self(()))
+        (has && are_quick_here()).then_some(Self(()))
     }
 
     /// Looks up at most `STAGE` destinations in the IPv4 table.
@@ -267,4 +288,24 @@ fn store(results: &mut [RouteId], ids: __m512i) {
 
 const fn first_lanes(len: usize) -> u16 {
     if len < LANES { (1 << len) - 1 } else { u16::MAX }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::are_quick;
+
+    #[test]
+    fn the_kernels_words_for_gathers() {
+        for quick in ["Not affected\n", "Vulnerable\n", "Vulnerable: No microcode\n"] {
+            assert!(are_quick(quick), "{quick}");
+        }
+        for slow in [
+            "Mitigation: Microcode\n",
+            "Mitigation: Microcode (locked)\n",
+            "Mitigation: AVX disabled, no microcode\n",
+            "Unknown: Dependent on hypervisor status\n",
+        ] {
+            assert!(!are_quick(slow), "{slow}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ enum Set {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// With AVX512-VPOPCNTDQ: Ice Lake and newer.
+    /// With AVX512-VPOPCNTDQ, and quick gathers: Sapphire Rapids, Zen 4 and newer.
     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
     Avx512Popcount(Gather),
 }
