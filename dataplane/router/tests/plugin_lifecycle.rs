@@ -222,3 +222,49 @@ fn the_router_is_asked_about_routes_while_a_plugin_is_compiled() {
     assert_eq!(listed[0]["generation"], 2);
     stage.router.assert_conserved();
 }
+
+#[test]
+fn routes_go_on_while_a_reload_compiles_and_reloads_come_one_after_the_other() {
+    const QUESTIONS: usize = 5;
+    let Some(plugins) = common::plugins() else {
+        eprintln!("skipped: reloads while a plugin is compiled: no plugins (cargo xtask plugins)");
+        return;
+    };
+    let Some(stage) = Stage::new(&plugins) else { return };
+    fs::write(stage.file("large.wasm"), large()).expect("a file");
+    let start = |words: &[&str]| {
+        let mut command = stage.router.command(words);
+        command.stdout(Stdio::null()).spawn().expect("sluice runs")
+    };
+    let generation = || {
+        let status = stage.router.json(&["status"]);
+        status["router"]["configuration_generation"].as_u64().expect("a number")
+    };
+    let before = generation();
+    let small = fs::read_to_string(stage.file("sluice.toml")).expect("the configuration");
+    let with_large = small.replace("filter.wasm", "large.wasm");
+    fs::write(stage.file("sluice.toml"), &with_large).expect("a file");
+    let mut large = start(&["reload"]);
+    stage.router.done(&["route", "get", "10.1.0.2"]);
+    // Read when the first one has been carried out, not when it is asked for.
+    let mut with_small = start(&["reload", "--confirm", "60"]);
+    let hexadecimal: String = frame(2001).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut explain = start(&["explain", "--in", "wan0", "--hex", &hexadecimal]);
+    for question in 0..QUESTIONS {
+        stage.router.done(&["route", "get", "10.1.0.2"]);
+        let is_compiled = large.try_wait().expect("a process").is_some();
+        assert!(!is_compiled, "compiled before answer {question}");
+    }
+    fs::write(stage.file("sluice.toml"), &small).expect("a file");
+    for process in [&mut large, &mut with_small, &mut explain] {
+        assert!(process.wait().expect("a process").success());
+    }
+    assert_eq!(generation(), before + 2);
+    let listed = stage.router.json(&["plugin", "list"]);
+    assert_eq!(listed[0]["generation"], 3);
+    assert_eq!(stage.send(&[2001, 7]), 1, "the filter is in force");
+    stage.router.done(&["confirm", "--cancel"]);
+    assert_eq!(generation(), before + 3);
+    assert_eq!(stage.send(&[2001]), 0, "the large one is in force again");
+    stage.router.assert_conserved();
+}

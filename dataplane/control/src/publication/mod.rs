@@ -250,6 +250,14 @@ impl Publication {
         &self.names
     }
 
+    /// What another configuration names, with the numbers that plugins would know it by.
+    ///
+    /// # Errors
+    /// [`PublicationError::Names`].
+    pub fn names_of(&self, config: &Checked) -> Result<ActionNames, PublicationError> {
+        self.numbers.of(config)
+    }
+
     /// A reading end for one worker.
     #[must_use]
     pub fn reader(&self) -> Reader {

@@ -24,14 +24,17 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, anyhow, bail};
+use control::socket::Responder;
 use control::status::ConfirmationStatus;
 use policy::Checkpoint;
-use serde_json::{Value, json};
+use serde_json::json;
 use tracing::{error, info, warn};
 
-use crate::run::control_loop::{ControlLoop, PluginsFrom};
+use crate::run::control_loop::{ControlLoop, reply};
+use crate::run::reload::{PluginsFrom, Ready};
 use crate::run::source::{self, Source};
+use crate::run::turns::Turn;
 
 /// How long going back waits before it is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -55,65 +58,34 @@ pub(crate) struct Pending {
 }
 
 impl ControlLoop {
-    /// Puts a configuration into force, whole or not at all; with `confirm_s` until it is confirmed.
-    /// Returns the names of what changed.
-    pub(crate) fn reload_from(
-        &mut self,
-        new: Result<Source>,
-        confirm_s: Option<u64>,
-    ) -> Result<Vec<String>> {
-        let result = new.and_then(|new| match confirm_s {
-            Some(seconds) => self.until_confirmed(new, seconds),
-            None => {
-                let changed = self.put_into_force(new, PluginsFrom::Files)?;
-                self.settle();
-                Ok(changed)
-            }
-        });
-        match &result {
-            Ok(changed) => {
-                self.reloads.ok += 1;
-                self.reloads.last_error = None;
-                info!(?changed, generation = self.generation, "configuration reloaded");
-            }
-            Err(error) => {
-                self.reloads.refused += 1;
-                self.reloads.last_error = Some(format!("{error:#}"));
-                warn!("configuration refused, the old one stays in force: {error:#}");
-            }
-        }
-        result
+    /// Whether a configuration waits for its confirmation.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        self.pending.is_some()
     }
 
-    /// A reload that nobody in particular asked for.
-    pub(crate) fn reload_by_signal(&mut self) {
-        let new = match &self.pending {
-            Some(_) => Err(anyhow::anyhow!(
-                "SIGHUP: configuration {} waits for its confirmation, and a signal is none",
-                self.generation
-            )),
-            None => Source::read(&self.file),
-        };
-        // Said in the log already.
-        let _ = self.reload_from(new, None);
-    }
-
-    fn until_confirmed(&mut self, new: Source, seconds: u64) -> Result<Vec<String>> {
+    /// Whether somebody may have so much time for a confirmation.
+    pub(crate) fn check_confirmation(seconds: u64) -> Result<()> {
         if !(1..=CONFIRM_S_MAX).contains(&seconds) {
             bail!("a confirmation is waited for 1 to {CONFIRM_S_MAX} s, not {seconds}");
         }
-        let back_to = match &self.pending {
-            Some(pending) => pending.back_to.clone(),
-            None => Confirmed {
+        Ok(())
+    }
+
+    /// Puts a configuration into force for so many seconds, or until it is confirmed.
+    pub(crate) fn until_confirmed(&mut self, new: Ready, seconds: u64) -> Result<Vec<String>> {
+        let back_to = match (&self.pending, &new.ran) {
+            (Some(pending), _) => pending.back_to.clone(),
+            (None, Some(ran)) => Confirmed {
                 source: Source { config: self.config.clone(), text: self.text.clone() },
-                plugins: self.plugins.checkpoint()?,
+                plugins: ran.clone(),
                 generation: self.generation,
             },
+            (None, None) => bail!("the plugins that run are not known"),
         };
         let kept = source::kept_now(&self.file);
         // Before anything is in force: a crash in between must not leave it there.
-        back_to.source.keep(&self.file, &new.text)?;
-        match self.put_into_force(new, PluginsFrom::Files) {
+        back_to.source.keep(&self.file, &new.source.text)?;
+        match self.put_into_force(new) {
             Ok(changed) if changed.is_empty() && self.pending.is_none() => {
                 source::forget(&self.file);
                 Ok(changed)
@@ -132,52 +104,78 @@ impl ControlLoop {
     }
 
     /// What is in force is confirmed.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.pending = None;
         source::forget(&self.file);
     }
 
     /// Carries `sluice confirm` out.
-    pub(crate) fn confirm(&mut self, cancel: bool) -> Result<Value> {
-        if self.pending.is_none() {
-            bail!("no configuration waits for its confirmation");
+    pub(crate) fn confirm(&mut self, cancel: bool, responder: Responder, turn: Turn) {
+        let confirmed =
+            move |this: &Self| Ok(json!({ "generation": this.generation, "gone_back": cancel }));
+        if !self.is_unconfirmed() {
+            let nothing = anyhow!("no configuration waits for its confirmation");
+            return reply(responder, Err(nothing));
         }
         if cancel {
-            self.go_back("it was cancelled")?;
-        } else {
-            self.settle();
-            info!(generation = self.generation, "configuration confirmed");
+            return self.go_back("it was cancelled", turn, move |this, result| {
+                reply(responder, result.and_then(|()| confirmed(this)));
+            });
         }
-        Ok(json!({ "generation": self.generation, "gone_back": cancel }))
+        self.settle();
+        info!(generation = self.generation, "configuration confirmed");
+        reply(responder, confirmed(self));
     }
 
-    /// How long the loop may sleep for the sake of a confirmation.
+    /// How long the loop may sleep for the sake of a confirmation. A change that is under way comes first.
     pub(crate) fn confirm_within(&self) -> Option<Duration> {
+        if self.turns.is_taken() { None } else { self.time_left() }
+    }
+
+    fn time_left(&self) -> Option<Duration> {
         let pending = self.pending.as_ref()?;
         Some(pending.deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Goes back if the time is up.
     pub(crate) fn look_at_confirmation(&mut self) {
-        if self.confirm_within() != Some(Duration::ZERO) {
-            return;
-        }
-        if let Err(error) = self.go_back("no confirmation came in time") {
-            error!("cannot go back to the configuration before: {error:#}");
-            if let Some(pending) = &mut self.pending {
-                pending.deadline = Instant::now() + AGAIN_AFTER;
-                pending.last_error = Some(format!("{error:#}"));
-            }
+        if self.confirm_within() == Some(Duration::ZERO) {
+            self.in_turn(|this, turn| this.go_back_unconfirmed(turn));
         }
     }
 
-    /// Puts the configuration before into force again. What is kept for a restart stays, since the file
-    /// still is what was not confirmed.
-    fn go_back(&mut self, why: &str) -> Result<()> {
-        let pending = self.pending.as_ref().context("nothing to go back to")?;
+    fn go_back_unconfirmed(&mut self, turn: Turn) {
+        self.go_back("no confirmation came in time", turn, |this, result| {
+            let Err(error) = result else { return };
+            error!("cannot go back to the configuration before: {error:#}");
+            if let Some(pending) = &mut this.pending {
+                pending.deadline = Instant::now() + AGAIN_AFTER;
+                pending.last_error = Some(format!("{error:#}"));
+            }
+        });
+    }
+
+    /// Puts the configuration before into force again, and calls `then`. What is kept for a restart stays,
+    /// since the file still is what was not confirmed.
+    fn go_back(
+        &mut self,
+        why: &'static str,
+        turn: Turn,
+        then: impl FnOnce(&mut Self, Result<()>) + Send + 'static,
+    ) {
+        let Some(pending) = &self.pending else { return };
         let Confirmed { source, plugins, generation } = pending.back_to.clone();
+        let from = PluginsFrom::Checkpoint(plugins);
+        self.prepare(source, from, false, move |this, ready| {
+            let result = ready.and_then(|ready| this.gone_back(ready, generation, why));
+            then(this, result);
+            drop(turn);
+        });
+    }
+
+    fn gone_back(&mut self, to: Ready, generation: u64, why: &str) -> Result<()> {
         let left = self.generation;
-        let changed = self.put_into_force(source, PluginsFrom::Checkpoint(plugins))?;
+        let changed = self.put_into_force(to)?;
         self.pending = None;
         self.reloads.gone_back += 1;
         warn!(
@@ -194,7 +192,7 @@ impl ControlLoop {
     pub(crate) fn confirmation(&self) -> Option<ConfirmationStatus> {
         let pending = self.pending.as_ref()?;
         Some(ConfirmationStatus {
-            seconds_left: self.confirm_within()?.as_secs_f64().ceil() as u64,
+            seconds_left: self.time_left()?.as_secs_f64().ceil() as u64,
             back_to: pending.back_to.generation,
             last_error: pending.last_error.clone(),
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use config::{Action, Checked};
+use config::Checked;
 use control::kernel::{KernelEvent, KernelMirror};
 use control::metrics::Scrape;
 use control::publication::{Changes, Publication};
@@ -14,24 +14,23 @@ use control::socket::{Request, Responder};
 use control::status::ReloadStatus;
 use crossbeam::channel::{Receiver, Sender, never, select};
 use forward::{Neighbor, SampleRing, WorkerCounters};
-use policy::{Checkpoint, PluginConfig};
-use serde_json::{Value, json};
+use policy::PluginConfig;
+use serde_json::Value;
 use tracing::{error, info, warn};
 
-use crate::plugins;
 use crate::run::Asked;
 use crate::run::confirm::Pending;
 use crate::run::datapath::{self, Datapath};
 use crate::run::host_state::HostState;
 use crate::run::neighbors::Kept;
-use crate::run::plans::{Planned, Purpose};
+use crate::run::plans::Purpose;
 use crate::run::plugin_thread::{PluginDeed, PluginThread};
 use crate::run::prices::ReceivedRate;
 use crate::run::punt_thread::PuntThread;
 use crate::run::report::Rates;
-use crate::run::source::Source;
 use crate::run::tables::RouteQuery;
 use crate::run::taps::Taps;
+use crate::run::turns::{Resume, Turns};
 
 /// How often the loop looks at the time when nothing happens: what measures rates.
 const IDLE_TICK: Duration = Duration::from_millis(200);
@@ -79,17 +78,13 @@ pub(crate) struct ControlLoop {
     pub(crate) pending: Option<Pending>,
     /// What each worker remembers of the packets that it received.
     pub(crate) samples: Vec<Arc<SampleRing>>,
-    /// Where plans come from their threads.
-    pub(crate) planned: (Sender<Planned>, Receiver<Planned>),
+    /// Where the loop learns from other threads that it can go on.
+    pub(crate) resumes: (Sender<Resume>, Receiver<Resume>),
+    /// Changes of the configuration.
+    pub(crate) turns: Turns,
+    /// A reload by a signal is among those that wait.
+    pub(crate) is_signal_waiting: bool,
     pub(crate) is_planning: bool,
-}
-
-/// Where the plugins of a configuration come from.
-pub(crate) enum PluginsFrom {
-    /// From its files.
-    Files,
-    /// As they ran.
-    Checkpoint(Checkpoint),
 }
 
 impl ControlLoop {
@@ -106,7 +101,7 @@ impl ControlLoop {
         let mut gathered = Changes::default();
         let mut gathered_since = Instant::now();
         let mut second = Instant::now();
-        let planned = self.planned.1.clone();
+        let resumes = self.resumes.1.clone();
         let mut scrapes = scrapes.clone();
         self.every_second(SECOND);
         loop {
@@ -141,9 +136,9 @@ impl ControlLoop {
                         return Ok(());
                     }
                 },
-                recv(planned) -> plan => {
-                    if let Ok(plan) = plan {
-                        self.finish_plan(plan);
+                recv(resumes) -> resume => {
+                    if let Ok(resume) = resume {
+                        resume(self);
                     }
                 }
                 recv(wanted) -> neighbor => {
@@ -173,6 +168,7 @@ impl ControlLoop {
                 gathered = Changes::default();
             }
             self.neighbors.restore(&self.host, &self.mirror);
+            self.take_turns();
             self.look_at_confirmation();
             if second.elapsed() >= SECOND {
                 self.every_second(second.elapsed());
@@ -210,7 +206,7 @@ impl ControlLoop {
         changes
     }
 
-    fn update_rules(&mut self) {
+    pub(crate) fn update_rules(&mut self) {
         let rules = datapath::rules(&self.config, &self.host);
         if let Err(error) = self.datapath.classifier.update_rules(&rules) {
             error!(%error, "the classifier's rules are out of date");
@@ -243,8 +239,7 @@ impl ControlLoop {
                 self.report_to(|report| responder.reply_with(Ok::<_, String>(report)));
             }
             Request::Reload { max_changed: None, confirm_s } => {
-                let result = self.reload_from(Source::read(&self.file), confirm_s);
-                reply(responder, result.map(|changed| self.reloaded(&changed, None)));
+                self.in_turn(move |this, turn| this.reload_asked(confirm_s, responder, turn));
             }
             Request::Reload { max_changed: Some(limit), confirm_s } => match limit.parse() {
                 Ok(limit) => {
@@ -253,7 +248,9 @@ impl ControlLoop {
                 }
                 Err(error) => responder.reply_with(Err::<(), String>(error)),
             },
-            Request::Confirm { cancel } => reply(responder, self.confirm(cancel)),
+            Request::Confirm { cancel } => {
+                self.in_turn(move |this, turn| this.confirm(cancel, responder, turn));
+            }
             Request::Plan { file } => self.start_plan(file, Purpose::Show, responder),
             Request::PluginList => {
                 self.plugins.tell_status(|plugins| responder.reply_with(Ok::<_, String>(plugins)));
@@ -276,7 +273,7 @@ impl ControlLoop {
                 self.plugins.act(PluginDeed::Discard(name), responder);
             }
             Request::Explain { interface, packet, has_link_layer, keep_mac } => {
-                reply(responder, self.explain(&interface, &packet, has_link_layer, keep_mac));
+                self.explain(&interface, &packet, has_link_layer, keep_mac, responder);
             }
             Request::RouteShow { prefix, longer, source, unexpressible, after } => {
                 let page = || {
@@ -296,92 +293,12 @@ impl ControlLoop {
                 let address = parsed(&address);
                 reply(responder, address.and_then(|at| self.get_slice(at, port, has_ports)));
             }
-            Request::TapOpen(request) => reply(responder, self.open_tap(request)),
+            Request::TapOpen(request) => self.open_tap(request, responder),
             Request::TapRead { tap, frames_max, explain } => {
-                reply(responder, self.read_tap(tap, frames_max, explain));
+                self.read_tap(tap, frames_max, explain, responder);
             }
             Request::TapClose { tap } => reply(responder, self.close_tap(tap)),
         }
-    }
-
-    /// The answer to a reload.
-    pub(crate) fn reloaded(&self, changed: &[String], foreseen: Option<Value>) -> Value {
-        let seconds = self.confirmation().map(|confirmation| confirmation.seconds_left);
-        json!({
-            "generation": self.generation,
-            "changed": changed,
-            "confirm_within_s": seconds,
-            "foreseen": foreseen,
-        })
-    }
-
-    /// Puts a configuration into force, whole or not at all. Returns the names of what changed.
-    pub(crate) fn put_into_force(
-        &mut self,
-        source: Source,
-        plugins: PluginsFrom,
-    ) -> Result<Vec<String>> {
-        let Source { config: new, text } = source;
-        let actions = config::diff(&self.config, &new)?;
-        // Plugins may have been replaced by themselves since a checkpoint.
-        let is_going_back = matches!(plugins, PluginsFrom::Checkpoint(_));
-        if actions.is_empty() && !is_going_back {
-            // Comments and the like may differ.
-            self.text = text;
-            return Ok(Vec::new());
-        }
-        // What can fail comes before anything is in force: tables are built and plugins compiled
-        // aside.
-        let tables = self.publication.prepare(Arc::clone(&new), self.host.view())?;
-        // Plugins that ask for the numbers of names are configured anew when those change.
-        let has_plugins = is_going_back
-            || actions.iter().any(|action| matches!(action, Action::Plugins(_) | Action::Actions));
-        match plugins {
-            PluginsFrom::Checkpoint(checkpoint) => self.plugins.prepare_checkpoint(checkpoint)?,
-            PluginsFrom::Files if has_plugins => {
-                let budget = new.plugin_options.budget_cycles_per_packet;
-                self.plugins.prepare(plugins::specs(&new, tables.names()), budget)?;
-            }
-            PluginsFrom::Files => {}
-        }
-        // Egress addresses that are new must never be taken for the kernel's, so the classifier
-        // learns of them first; those that go are forgotten once no worker steers them any more.
-        let mut both = datapath::rules(&new, &self.host);
-        let old_rules = datapath::rules(&self.config, &self.host);
-        both.egress.extend(old_rules.egress.iter().copied());
-        both.tunnels.extend(old_rules.tunnels.iter().copied());
-        both.egress.sort();
-        both.egress.dedup();
-        both.tunnels.sort();
-        both.tunnels.dedup();
-        both.tunnel_port =
-            if both.tunnel_port == 0 { old_rules.tunnel_port } else { both.tunnel_port };
-        both.gre |= old_rules.gre;
-        both.ipip |= old_rules.ipip;
-        let undo = |this: &mut Self| {
-            this.plugins.forget();
-            if let Err(error) = this.datapath.classifier.update_rules(&old_rules) {
-                error!(%error, "the classifier's rules are out of date");
-            }
-        };
-        if let Err(error) = self.datapath.classifier.update_rules(&both) {
-            undo(self);
-            return Err(error.into());
-        }
-        // Handing plugins over fails when a worker does not take part; then nothing has changed. Each worker
-        // takes them together with the tables, whose names are then those that they know.
-        let number = self.publication.next_configuration();
-        if has_plugins && let Err(error) = self.plugins.publish(number) {
-            undo(self);
-            return Err(error);
-        }
-        self.publication.config_changed(tables, self.host.view());
-        self.config = new;
-        self.text = text;
-        self.generation += 1;
-        self.update_rules();
-        self.neighbors.follow(&self.publication, &self.host, &self.mirror);
-        Ok(actions.iter().map(name_of).collect())
     }
 }
 
@@ -394,24 +311,6 @@ fn optional<T: FromStr>(text: Option<String>) -> Result<Option<T>> {
     text.as_deref().map(parsed).transpose()
 }
 
-fn reply(responder: Responder, result: Result<Value>) {
+pub(crate) fn reply(responder: Responder, result: Result<Value>) {
     responder.reply_with(result.map_err(|error| format!("{error:#}")));
-}
-
-pub(crate) fn name_of(action: &Action) -> String {
-    match action {
-        Action::Validation => "validation".to_owned(),
-        Action::Icmp => "icmp".to_owned(),
-        Action::Punt => "punt".to_owned(),
-        Action::Hold => "hold".to_owned(),
-        Action::Fragments => "fragments".to_owned(),
-        Action::Roles => "roles".to_owned(),
-        Action::SourceValidation => "source validation".to_owned(),
-        Action::MssClamp => "mss clamp".to_owned(),
-        Action::Neighbors => "neighbors".to_owned(),
-        Action::Routes => "routes".to_owned(),
-        Action::Slices => "slices".to_owned(),
-        Action::Actions => "next hops, egress tags, classes".to_owned(),
-        Action::Plugins(_) => "plugins".to_owned(),
-    }
 }

@@ -20,10 +20,12 @@ mod plugin_thread;
 mod prices;
 mod privileges;
 mod punt_thread;
+mod reload;
 mod report;
 mod source;
 mod tables;
 mod taps;
+mod turns;
 mod worker_thread;
 
 use std::path::Path;
@@ -38,7 +40,7 @@ use control::kernel::{KernelEvent, KernelMirror, MirrorOptions};
 use control::metrics::MetricsServer;
 use control::publication::{Changes, Publication};
 use control::socket::ControlServer;
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never, unbounded};
 use forward::{
     Handoff, SampleRing, Sampler, TapBoard, Wake, WorkerCounters, handoff_mesh, punt_channel,
 };
@@ -175,7 +177,9 @@ pub(crate) fn run(file: &Path) -> Result<()> {
         text,
         pending: None,
         samples,
-        planned: bounded(1),
+        resumes: unbounded(),
+        turns: turns::Turns::default(),
+        is_signal_waiting: false,
         is_planning: false,
     };
     let outcome = control.run(&events, &requests, &signals, &wanted, &scrapes);

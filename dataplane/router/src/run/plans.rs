@@ -16,19 +16,20 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use control::publication::{HostView, RoutesAside};
 use control::socket::Responder;
-use crossbeam::channel::Sender;
 use forward::Sample;
 use frame::Nanos;
-use serde_json::{Value, json};
+use serde_json::json;
 use thread_priority::{ThreadPriority, set_current_thread_priority};
 use tracing::warn;
 
 use crate::plan::{MaxChanged, PlanReport, Question, judge, summary, top_changes};
 use crate::plugins;
-use crate::run::control_loop::{ControlLoop, name_of};
+use crate::run::control_loop::{ControlLoop, reply};
 use crate::run::datapath;
 use crate::run::plugin_thread::PluginAsker;
+use crate::run::reload::name_of;
 use crate::run::source::Source;
+use crate::run::turns::Turn;
 
 /// What a plan is made for.
 pub(crate) enum Purpose {
@@ -51,7 +52,7 @@ struct Job {
 }
 
 /// What the thread gives back.
-pub(crate) struct Planned {
+struct Planned {
     purpose: Purpose,
     responder: Responder,
     /// Of the configuration that was in force when the samples were taken.
@@ -81,11 +82,12 @@ impl ControlLoop {
             plugins: self.plugins.asker(),
             start: self.start,
         };
-        let (generation, planned) = (self.generation, self.planned.0.clone());
-        let thread = std::thread::Builder::new().name("plan".to_owned());
-        let spawned = thread.spawn(move || {
-            run(job, planned, |result| Planned { purpose, responder, generation, result });
+        let generation = self.generation;
+        let tell = self.resume_with(move |this, result| {
+            this.finish_plan(Planned { purpose, responder, generation, result });
         });
+        let thread = std::thread::Builder::new().name("plan".to_owned());
+        let spawned = thread.spawn(move || run(job, tell));
         // Without the thread the responder is dropped, which is an answer, too.
         match spawned {
             Ok(_) => self.is_planning = true,
@@ -94,42 +96,48 @@ impl ControlLoop {
     }
 
     /// Answers with a plan, or reloads by it.
-    pub(crate) fn finish_plan(&mut self, planned: Planned) {
+    fn finish_plan(&mut self, planned: Planned) {
         self.is_planning = false;
         let Planned { purpose, responder, generation, result } = planned;
-        let answer = match (purpose, result) {
-            (Purpose::Show, result) => result.and_then(|(new, mut report)| {
-                report.notes.extend(self.classifier_notes(&new));
-                Ok(serde_json::to_value(report)?)
-            }),
-            (Purpose::Reload { limit, confirm_s }, result) => {
+        match purpose {
+            Purpose::Show => {
+                let answer = result.and_then(|(new, mut report)| {
+                    report.notes.extend(self.classifier_notes(&new));
+                    Ok(serde_json::to_value(report)?)
+                });
+                reply(responder, answer);
+            }
+            Purpose::Reload { limit, confirm_s } => self.in_turn(move |this, turn| {
                 let new = result.and_then(|(new, report)| {
-                    if generation != self.generation {
+                    if generation != this.generation {
                         bail!("another configuration came into force while this one was judged");
                     }
                     refuse(&report, limit)?;
                     Ok((new, report))
                 });
-                self.reload_planned(new, confirm_s)
-            }
-        };
-        responder.reply_with(answer.map_err(|error| format!("{error:#}")));
+                this.reload_planned(new, confirm_s, responder, turn);
+            }),
+        }
     }
 
     fn reload_planned(
         &mut self,
         new: Result<(Source, PlanReport)>,
         confirm_s: Option<u64>,
-    ) -> Result<Value> {
+        responder: Responder,
+        turn: Turn,
+    ) {
         let (new, report) = match new {
             Ok((new, report)) => (Ok(new), Some(report)),
             Err(error) => (Err(error), None),
         };
-        let changed = self.reload_from(new, confirm_s)?;
         let foreseen = report.map(|report| {
             json!({ "changed": report.changed, "sample": report.sample, "words": summary(&report) })
         });
-        Ok(self.reloaded(&changed, foreseen))
+        let answer = move |this: &mut Self, result: Result<Vec<String>>| {
+            reply(responder, result.map(|changed| this.reloaded(&changed, foreseen)));
+        };
+        self.reload_from(new, confirm_s, turn, Box::new(answer));
     }
 
     /// What the classifier would decide otherwise than now: no worker remembers packets of the kernel's.
@@ -182,16 +190,11 @@ fn refuse(report: &PlanReport, limit: MaxChanged) -> Result<()> {
     Ok(())
 }
 
-fn run(
-    job: Job,
-    planned: Sender<Planned>,
-    give: impl FnOnce(Result<(Source, PlanReport)>) -> Planned,
-) {
+fn run(job: Job, tell: impl FnOnce(Result<(Source, PlanReport)>)) {
     if let Err(error) = set_current_thread_priority(ThreadPriority::Min) {
         warn!(%error, "a plan is made at the usual priority");
     }
-    // A control loop that has ended waits for no plan.
-    let _ = planned.send(give(make(job)));
+    tell(make(job));
 }
 
 fn make(job: Job) -> Result<(Source, PlanReport)> {

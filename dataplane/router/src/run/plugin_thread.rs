@@ -2,6 +2,8 @@
 //! and routes must go on being published.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use control::socket::Responder;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use policy::{
     AsidePlugins, Checkpoint, ListedPlugin, PluginConfig, PluginHost, PluginSpec, PluginStatus,
-    PolicyError, PreparedSet, ReloadReport,
+    PolicyError, ReloadReport,
 };
 use tracing::{info, warn};
 
@@ -20,34 +22,62 @@ const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
 /// How often plugin files are looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
-/// What is to be done with what plugins did.
-type Tell = Box<dyn FnOnce(Vec<PluginStatus>) + Send>;
+/// What is to be done with an answer, on the plugins' thread.
+type Tell<T> = Box<dyn FnOnce(T) + Send>;
 
 /// What the thread is asked for.
 enum Order {
-    /// Compile, configure and price a whole set, which may cost so many cycles a packet; nothing changes
-    /// yet.
-    Prepare(Vec<PluginSpec>, Option<u32>, Sender<Result<()>>),
-    /// The set that runs, to go back to.
-    Checkpoint(Sender<Checkpoint>),
-    /// Prepare the set of a checkpoint; nothing changes yet.
-    PrepareCheckpoint(Box<Checkpoint>, Sender<Result<()>>),
-    /// Put the set that was prepared last into force, with the tables of the configuration of this number.
-    Publish(u64, Sender<Result<()>>),
-    /// Forget the set that was prepared last.
-    Forget,
+    /// Compile, configure and price a whole set; nothing changes yet.
+    Prepare(Wanted, Tell<Result<Prepared>>),
     /// Load one plugin again.
     Reload(String, Responder),
     /// What an operator asks for by a command.
     Act(PluginDeed, Responder),
     /// Tell what plugins did.
-    Status(Tell),
+    Status(Tell<Vec<PluginStatus>>),
     /// Which there are.
-    List(Sender<Vec<ListedPlugin>>),
+    List(Tell<Vec<ListedPlugin>>),
     /// Instances aside, to ask about a packet.
-    Aside(Sender<Result<Box<AsidePlugins>>>),
+    Aside(Tell<Result<Box<AsidePlugins>>>),
     /// The same of those that run and of those of a new configuration, for a plan.
     AsidesOfPlan(Vec<PluginSpec>, Sender<Result<Box<(AsidePlugins, AsidePlugins)>>>),
+}
+
+/// Plugins that a configuration wants.
+pub(crate) enum Wanted {
+    /// Those that run.
+    Running,
+    /// From files; they may cost so many cycles a packet.
+    Files(Vec<PluginSpec>, Option<u32>),
+    /// As they ran.
+    Checkpoint(Box<Checkpoint>),
+}
+
+/// What [`PluginThread::prepare`] made.
+pub(crate) struct Prepared {
+    /// The set that runs, to go back to.
+    pub(crate) ran: Checkpoint,
+    /// None if that is what was wanted.
+    pub(crate) set: Option<PreparedPlugins>,
+}
+
+/// A set of plugins that is compiled and configured. The plugins' thread does nothing else until it is put into
+/// force or dropped, so that neither takes time.
+pub(crate) struct PreparedPlugins {
+    decide: Sender<(u64, Sender<Result<()>>)>,
+}
+
+impl PreparedPlugins {
+    /// Puts it into force with the tables of the configuration of this number, which must follow.
+    pub(crate) fn publish(self, configuration: u64) -> Result<()> {
+        let (reply, answer) = bounded(1);
+        self.decide.send((configuration, reply)).map_err(|_| ended())?;
+        answer.recv().map_err(|_| ended())?
+    }
+}
+
+fn ended() -> anyhow::Error {
+    anyhow!("the plugin thread has ended")
 }
 
 /// What an operator may ask for.
@@ -108,13 +138,9 @@ impl PluginAsker {
         &self,
         specs: Vec<PluginSpec>,
     ) -> Result<(AsidePlugins, AsidePlugins)> {
-        Ok(*self.ask(|reply| Order::AsidesOfPlan(specs, reply))??)
-    }
-
-    fn ask<T>(&self, order: impl FnOnce(Sender<T>) -> Order) -> Result<T> {
         let (reply, answer) = bounded(1);
-        self.0.send(order(reply)).map_err(|_| anyhow!("the plugin thread has ended"))?;
-        answer.recv().map_err(|_| anyhow!("the plugin thread has ended"))
+        self.0.send(Order::AsidesOfPlan(specs, reply)).map_err(|_| ended())?;
+        Ok(*answer.recv().map_err(|_| ended())??)
     }
 }
 
@@ -122,6 +148,8 @@ impl PluginAsker {
 #[derive(Debug)]
 pub(crate) struct PluginThread {
     orders: PluginAsker,
+    /// Nobody decides about what is prepared any more.
+    is_over: Arc<AtomicBool>,
     handle: Option<JoinHandle<()>>,
 }
 
@@ -129,45 +157,27 @@ impl PluginThread {
     /// Starts the thread.
     pub(crate) fn spawn(host: PluginHost) -> Result<Self> {
         let (orders, received) = bounded(64);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let is_over_there = Arc::clone(&is_over);
         let handle = std::thread::Builder::new()
             .name("plugins".to_owned())
-            .spawn(move || run(host, &received))
+            .spawn(move || run(host, &received, &is_over_there))
             .context("the plugin thread cannot be started")?;
-        Ok(Self { orders: PluginAsker(orders), handle: Some(handle) })
+        Ok(Self { orders: PluginAsker(orders), is_over, handle: Some(handle) })
     }
 
-    /// Compiles, configures and prices a whole set, which may cost so many cycles a packet;
-    /// [`publish`](Self::publish) puts it into force.
+    /// Compiles, configures and prices a whole set, and has `tell` called with it;
+    /// [`PreparedPlugins::publish`] puts it into force.
     pub(crate) fn prepare(
         &self,
-        specs: Vec<PluginSpec>,
-        budget_cycles_per_packet: Option<u32>,
-    ) -> Result<()> {
-        self.ask(|reply| Order::Prepare(specs, budget_cycles_per_packet, reply))?
-    }
-
-    /// The set that runs, to go back to.
-    pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
-        self.ask(Order::Checkpoint)
-    }
-
-    /// Prepares the set of a checkpoint; [`publish`](Self::publish) puts it into force.
-    pub(crate) fn prepare_checkpoint(&self, to: Checkpoint) -> Result<()> {
-        self.ask(|reply| Order::PrepareCheckpoint(Box::new(to), reply))?
+        wanted: Wanted,
+        tell: impl FnOnce(Result<Prepared>) + Send + 'static,
+    ) {
+        self.leave(Order::Prepare(wanted, Box::new(tell)));
     }
 
     pub(crate) fn asker(&self) -> PluginAsker {
         self.orders.clone()
-    }
-
-    /// Puts what was prepared into force with the tables of this configuration, which must follow.
-    pub(crate) fn publish(&self, configuration: u64) -> Result<()> {
-        self.ask(|reply| Order::Publish(configuration, reply))?
-    }
-
-    pub(crate) fn forget(&self) {
-        // A thread that has ended has nothing to forget.
-        let _ = self.orders.0.send(Order::Forget);
     }
 
     /// Loads one plugin again and answers the one who asked.
@@ -192,22 +202,20 @@ impl PluginThread {
         let _ = self.orders.0.try_send(order);
     }
 
-    pub(crate) fn list(&self) -> Vec<ListedPlugin> {
-        self.ask(Order::List).unwrap_or_default()
+    /// Has `tell` called with which plugins there are.
+    pub(crate) fn tell_list(&self, tell: impl FnOnce(Vec<ListedPlugin>) + Send + 'static) {
+        self.leave(Order::List(Box::new(tell)));
     }
 
-    /// Instances of all plugins aside. At most one set may be called at a time.
-    pub(crate) fn aside(&self) -> Result<AsidePlugins> {
-        Ok(*self.ask(Order::Aside)??)
-    }
-
-    fn ask<T>(&self, order: impl FnOnce(Sender<T>) -> Order) -> Result<T> {
-        self.orders.ask(order)
+    /// Has `tell` called with instances of all plugins aside. At most one set may be called at a time.
+    pub(crate) fn tell_aside(&self, tell: impl FnOnce(Result<Box<AsidePlugins>>) + Send + 'static) {
+        self.leave(Order::Aside(Box::new(tell)));
     }
 }
 
 impl Drop for PluginThread {
     fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
         let (closed, _) = bounded(0);
         self.orders = PluginAsker(closed);
         if let Some(handle) = self.handle.take() {
@@ -217,30 +225,42 @@ impl Drop for PluginThread {
     }
 }
 
-fn run(mut host: PluginHost, orders: &Receiver<Order>) {
-    let mut prepared: Option<PreparedSet> = None;
+/// Prepares a set, and waits for what becomes of it.
+fn prepare(
+    host: &mut PluginHost,
+    wanted: Wanted,
+    tell: Tell<Result<Prepared>>,
+    is_over: &AtomicBool,
+) {
+    let ran = host.checkpoint();
+    let set = match wanted {
+        Wanted::Running => return tell(Ok(Prepared { ran, set: None })),
+        Wanted::Files(specs, budget) => host.prepare_within(&specs, budget),
+        Wanted::Checkpoint(to) => host.prepare_checkpoint(&to),
+    };
+    let set = match set {
+        Ok(set) => set,
+        Err(error) => return tell(Err(error.into())),
+    };
+    let (decide, decided) = bounded(1);
+    tell(Ok(Prepared { ran, set: Some(PreparedPlugins { decide }) }));
+    while !is_over.load(Ordering::Relaxed) {
+        match decided.recv_timeout(MAINTAIN_EVERY) {
+            Ok((configuration, reply)) => {
+                let _ = reply.send(host.publish_for(set, configuration).map_err(Into::into));
+                return;
+            }
+            Err(RecvTimeoutError::Timeout) => host.maintain(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn run(mut host: PluginHost, orders: &Receiver<Order>, is_over: &AtomicBool) {
     let mut watched = Instant::now();
     loop {
         match orders.recv_timeout(MAINTAIN_EVERY) {
-            Ok(Order::Prepare(specs, budget, reply)) => {
-                let result = host.prepare_within(&specs, budget).map(|set| prepared = Some(set));
-                let _ = reply.send(result.map_err(Into::into));
-            }
-            Ok(Order::Checkpoint(reply)) => {
-                let _ = reply.send(host.checkpoint());
-            }
-            Ok(Order::PrepareCheckpoint(to, reply)) => {
-                let result = host.prepare_checkpoint(&to).map(|set| prepared = Some(set));
-                let _ = reply.send(result.map_err(Into::into));
-            }
-            Ok(Order::Publish(configuration, reply)) => {
-                let result = match prepared.take() {
-                    Some(set) => host.publish_for(set, configuration).map_err(Into::into),
-                    None => Err(anyhow!("no plugins were prepared")),
-                };
-                let _ = reply.send(result);
-            }
-            Ok(Order::Forget) => prepared = None,
+            Ok(Order::Prepare(wanted, tell)) => prepare(&mut host, wanted, tell, is_over),
             Ok(Order::Reload(name, responder)) => {
                 let result = host.reload(&name);
                 match &result {
@@ -251,12 +271,8 @@ fn run(mut host: PluginHost, orders: &Receiver<Order>) {
             }
             Ok(Order::Act(deed, responder)) => deed.on(&mut host, responder),
             Ok(Order::Status(tell)) => tell(host.status()),
-            Ok(Order::List(reply)) => {
-                let _ = reply.send(host.list());
-            }
-            Ok(Order::Aside(reply)) => {
-                let _ = reply.send(host.aside().map(Box::new).map_err(Into::into));
-            }
+            Ok(Order::List(tell)) => tell(host.list()),
+            Ok(Order::Aside(tell)) => tell(host.aside().map(Box::new).map_err(Into::into)),
             Ok(Order::AsidesOfPlan(specs, reply)) => {
                 let asides = host.asides_of_plan(&specs);
                 let _ = reply.send(asides.map(Box::new).map_err(Into::into));

@@ -1,12 +1,13 @@
 //! Taps and explanations of a running router: the control side.
 
 use std::collections::BTreeMap;
+use std::iter::Enumerate;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use config::Checked;
-use control::socket::{TapRequest, TapScopeRequest};
+use control::socket::{Responder, TapRequest, TapScopeRequest};
 use forward::{
     Captured, Filter, FilterInstruction, TAPS_MAX, Tap, TapBoard, TapDirection, TapScope,
 };
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use wire::{InterfaceId, IpVersion, MacAddress, ethernet};
 
 use crate::explain::{self, Explanation, Names, verdict_report};
-use crate::run::control_loop::ControlLoop;
+use crate::run::control_loop::{ControlLoop, reply};
 
 /// How long a tap lives that nobody reads: its reader has gone without a word.
 const UNREAD_MAX: Duration = Duration::from_secs(10);
@@ -43,6 +44,14 @@ pub(crate) struct Taps {
 struct Open {
     tap: Arc<Tap>,
     read: Instant,
+}
+
+/// An answer that is being made.
+struct Reading {
+    number: u64,
+    tap: Arc<Tap>,
+    frames: Vec<Value>,
+    responder: Responder,
 }
 
 impl Taps {
@@ -116,14 +125,30 @@ fn with_link_layer(packet: &[u8]) -> Result<Vec<u8>> {
 }
 
 impl ControlLoop {
-    /// What would become of a packet that `interface_name` receives now.
+    /// Answers what would become of a packet that `interface_name` receives now.
     pub(crate) fn explain(
         &mut self,
         interface_name: &str,
         packet: &str,
         has_link_layer: bool,
         keep_mac: bool,
-    ) -> Result<Value> {
+        responder: Responder,
+    ) {
+        match self.frame_to_explain(interface_name, packet, has_link_layer, keep_mac) {
+            Ok((ingress, frame)) => {
+                self.explain_frame(ingress, frame, |_, result| reply(responder, result));
+            }
+            Err(error) => reply(responder, Err(error)),
+        }
+    }
+
+    fn frame_to_explain(
+        &self,
+        interface_name: &str,
+        packet: &str,
+        has_link_layer: bool,
+        keep_mac: bool,
+    ) -> Result<(InterfaceId, Vec<u8>)> {
         let ingress = interface(&self.config, interface_name)?;
         let bytes = explain::from_hex(packet)?;
         let mut frame = if has_link_layer { bytes } else { with_link_layer(&bytes)? };
@@ -131,10 +156,29 @@ impl ControlLoop {
         if let (false, Some(interface)) = (keep_mac, snapshot.interface(ingress)) {
             explain::address_to(&mut frame, interface.mac);
         }
-        self.explain_frame(ingress, &frame)
+        Ok((ingress, frame))
     }
 
-    fn explain_frame(&mut self, ingress: InterfaceId, frame: &[u8]) -> Result<Value> {
+    /// Explains a frame once the plugins' thread has lent plugins to ask, and calls `then`.
+    fn explain_frame(
+        &mut self,
+        ingress: InterfaceId,
+        frame: Vec<u8>,
+        then: impl FnOnce(&mut Self, Result<Value>) + Send + 'static,
+    ) {
+        let tell = self.resume_with(move |this, aside: Result<Box<AsidePlugins>>| {
+            let result = aside.and_then(|aside| this.explain_with(*aside, ingress, &frame));
+            then(this, result);
+        });
+        self.plugins.tell_aside(tell);
+    }
+
+    fn explain_with(
+        &mut self,
+        aside: AsidePlugins,
+        ingress: InterfaceId,
+        frame: &[u8],
+    ) -> Result<Value> {
         let classified = self.datapath.classifier.probe(frame)?;
         let snapshot = self.publication.current();
         let tables = json!({ "configuration": self.generation, "epoch": snapshot.epoch });
@@ -144,7 +188,7 @@ impl ControlLoop {
         if !reaches_worker {
             return Ok(json!({ "tables": tables, "classifier": classifier, "packet": null }));
         }
-        let AsidePlugins { chain, traps, plugins } = self.plugins.aside()?;
+        let AsidePlugins { chain, traps, plugins } = aside;
         let now = Nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let record = explain::ask(self.publication.reader(), chain, ingress, frame, now)?;
         let names = Names {
@@ -157,24 +201,37 @@ impl ControlLoop {
         Ok(json!({ "tables": tables, "classifier": classifier, "packet": explanation }))
     }
 
-    /// Opens a tap.
-    pub(crate) fn open_tap(&mut self, request: TapRequest) -> Result<Value> {
+    /// Opens a tap, and answers.
+    pub(crate) fn open_tap(&mut self, request: TapRequest, responder: Responder) {
         let any = |name: &str| match name {
             "any" => Ok(None),
             name => interface(&self.config, name).map(Some),
         };
         let scope = match &request.scope {
-            TapScopeRequest::Received(name) => TapScope::Received(any(name)?),
-            TapScopeRequest::Target(name) if any(name).is_ok() => TapScope::Interface(any(name)?),
-            TapScopeRequest::Target(name) if name == "drops" => TapScope::Drops,
+            TapScopeRequest::Received(name) => any(name).map(TapScope::Received),
+            TapScopeRequest::Target(name) if any(name).is_ok() => {
+                any(name).map(TapScope::Interface)
+            }
+            TapScopeRequest::Target(name) if name == "drops" => Ok(TapScope::Drops),
             TapScopeRequest::Target(name) => {
-                let plugins = self.plugins.list();
-                let Some(plugin) = plugins.iter().find(|plugin| plugin.name == *name) else {
-                    bail!("the router has neither an interface nor a plugin {name}");
-                };
-                TapScope::Plugin(plugin.plugin)
+                let name = name.clone();
+                let tell = self.resume_with(move |this, plugins: Vec<ListedPlugin>| {
+                    let plugin = plugins.iter().find(|plugin| plugin.name == name);
+                    let scope =
+                        plugin.map(|plugin| TapScope::Plugin(plugin.plugin)).with_context(|| {
+                            format!("the router has neither an interface nor a plugin {name}")
+                        });
+                    let opened = scope.and_then(|scope| this.open_tap_on(scope, request));
+                    reply(responder, opened);
+                });
+                return self.plugins.tell_list(tell);
             }
         };
+        let opened = scope.and_then(|scope| self.open_tap_on(scope, request));
+        reply(responder, opened);
+    }
+
+    fn open_tap_on(&mut self, scope: TapScope, request: TapRequest) -> Result<Value> {
         let program: Vec<FilterInstruction> = request
             .filter
             .into_iter()
@@ -194,34 +251,64 @@ impl ControlLoop {
         Ok(json!({ "tap": tap, "interfaces": interfaces }))
     }
 
-    /// Takes what a tap copied, and explains it if asked to.
+    /// Takes what a tap copied, explains it if asked to, and answers.
     pub(crate) fn read_tap(
         &mut self,
         number: u64,
         frames_max: usize,
         is_explained: bool,
-    ) -> Result<Value> {
+        responder: Responder,
+    ) {
         let most = if is_explained { EXPLAINED_MAX } else { FRAMES_MAX };
-        let open =
-            self.taps.open.get_mut(&number).with_context(|| format!("no tap {number} is open"))?;
+        let Some(open) = self.taps.open.get_mut(&number) else {
+            return reply(responder, Err(anyhow!("no tap {number} is open")));
+        };
         open.read = Instant::now();
         let tap = Arc::clone(&open.tap);
         let mut captured: Vec<Captured> = Vec::new();
         tap.drain(frames_max.min(most), |one| captured.push(one.clone()));
         captured.sort_by_key(|one| one.time);
         let is_blamed = captured.iter().any(|one| one.blame.is_some());
-        let plugins = if is_blamed { self.plugins.list() } else { Vec::new() };
-        let mut frames = Vec::with_capacity(captured.len());
-        for one in &captured {
-            let mut frame = self.captured_json(one, &plugins);
-            if is_explained && one.direction == TapDirection::Received {
-                let epoch = self.publication.current().epoch;
-                frame["tables_changed"] = json!(one.epoch != epoch);
-                frame["explanation"] = self.explain_frame(one.interface, &one.bytes)?;
-            }
-            frames.push(frame);
+        let answer = move |this: &mut Self, plugins: Vec<ListedPlugin>| {
+            let frames = captured.iter().map(|one| this.captured_json(one, &plugins)).collect();
+            let explained = if is_explained { captured } else { Vec::new() };
+            let reading = Reading { number, tap, frames, responder };
+            this.explain_captured(explained.into_iter().enumerate(), reading);
+        };
+        if is_blamed {
+            let tell = self.resume_with(answer);
+            self.plugins.tell_list(tell);
+        } else {
+            answer(self, Vec::new());
         }
-        Ok(json!({ "frames": frames, "lost": tap.lost() }))
+    }
+
+    /// Explains what was received of the frames that are left, one after the other, and answers. Between two
+    /// of them the loop does other things.
+    fn explain_captured(
+        &mut self,
+        mut left: Enumerate<std::vec::IntoIter<Captured>>,
+        mut reading: Reading,
+    ) {
+        // A reader that waits for plugins to be compiled is still there.
+        if let Some(open) = self.taps.open.get_mut(&reading.number) {
+            open.read = Instant::now();
+        }
+        let Some((at, one)) = left.find(|(_, one)| one.direction == TapDirection::Received) else {
+            let Reading { tap, frames, responder, .. } = reading;
+            return reply(responder, Ok(json!({ "frames": frames, "lost": tap.lost() })));
+        };
+        self.explain_frame(one.interface, one.bytes, move |this, explanation| {
+            let explanation = match explanation {
+                Ok(explanation) => explanation,
+                Err(error) => return reply(reading.responder, Err(error)),
+            };
+            if let Some(frame) = reading.frames.get_mut(at) {
+                frame["tables_changed"] = json!(one.epoch != this.publication.current().epoch);
+                frame["explanation"] = explanation;
+            }
+            this.explain_captured(left, reading);
+        });
     }
 
     pub(crate) fn close_tap(&mut self, number: u64) -> Result<Value> {
