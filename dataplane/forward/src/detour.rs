@@ -14,8 +14,8 @@ use frame::{Batch, Descriptor, DropReason, Frame, PacketEdit};
 use sluice_abi::direction;
 use tables::{RouteId, Snapshot};
 
-use crate::lookup;
 use crate::path::{Next, Path};
+use crate::{lookup, ownership, resolve};
 
 /// Where a plugin sends a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,12 +81,13 @@ pub(crate) fn steer(
     path.detour = wanted;
     let mut is_shared = false;
     if !snapshot.slices.is_empty() {
-        let (source, destination) = lookup::egresses(descriptor, snapshot);
+        let (source, destination) = ownership::egresses(descriptor, snapshot);
         is_shared = destination.is_some();
         if let Some(egress) = source {
             descriptor.direction = direction::OUTBOUND;
             // No plugin lets anybody send under an address that is not his.
-            if let Err(reason) = lookup::admit_sender(egress, frame, descriptor, path, snapshot) {
+            if let Err(reason) = ownership::admit_sender(egress, frame, descriptor, path, snapshot)
+            {
                 return Some(Err(reason));
             }
         } else if is_shared {
@@ -161,5 +162,5 @@ fn resolve(
     if route == RouteId::NONE {
         return Err(DropReason::PluginNextHop);
     }
-    lookup::resolve(route, descriptor, path, snapshot).and_then(lookup::outwards)
+    resolve::resolve(route, descriptor, path, snapshot).and_then(resolve::outwards)
 }

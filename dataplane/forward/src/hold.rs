@@ -6,8 +6,8 @@ use frame::{Descriptor, DropReason, Frame, Nanos, PacketEdit};
 use tables::{AdjacencyState, HoldLimits, Snapshot};
 use wire::InterfaceId;
 
-use crate::lookup::destination;
 use crate::path::{Next, Path};
+use crate::resolve::destination;
 
 /// A neighbor that is to be resolved: its address on the link of an interface.
 pub type Neighbor = (InterfaceId, IpAddr);

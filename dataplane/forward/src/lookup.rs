@@ -8,27 +8,17 @@
 //!          v                                            site   -> tunnel to that site
 //!         FIB -> next-hop group -> adjacency
 //! ```
-//!
-//! Slice keys, as in RFC 7597 section 8: the destination port; for ICMP echo the identifier; for an
-//! ICMP error the source port of the packet that it quotes, which is the one the owner sent; for a later
-//! fragment that of its first one (see `fragments`). What has no port goes to the owner that is declared
-//! for it, and so do errors about what such an owner sent.
-
-use core::net::IpAddr;
 
 use frame::{BATCH_MAX, Batch, Descriptor, DropReason, Frame, Verdict};
 use sluice_abi::{direction, flags};
-use tables::{
-    AdjacencyId, AdjacencyState, Delivery, EgressId, Group, Members, Owner, PeerId, Role, RouteId,
-    SiteId, SliceHit, SliceKey, Snapshot, SourceValidation,
-};
-use wire::{EmbeddedError, Quoted, ethernet, icmp, icmpv6, protocol};
+use tables::{EgressId, RouteId, SliceHit, SliceKey, Snapshot};
 
 use crate::address::{ip, v4_bits, v6_bits};
 use crate::detour;
 use crate::io::Origin;
+use crate::ownership::{self, Steering, admit, deliver, egresses};
 use crate::path::{Next, Path};
-use crate::sources;
+use crate::resolve::{leads_to_one, outwards, resolve, resolve_to};
 use crate::stages::{Stage, Stopwatch};
 
 /// Lists of positions that wait for the same kind of look-up, kept between turns for their memory.
@@ -95,18 +85,6 @@ impl Routed {
             self.destinations6.push(v6_bits(&descriptor.destination));
         }
     }
-}
-
-/// What the slices say of a packet.
-enum Steering {
-    /// Nothing: routed by destination.
-    Route,
-    /// Its next step is decided.
-    Decided(Result<Next, DropReason>),
-    /// Goes where this route leads.
-    Through(RouteId),
-    /// Goes to this neighbor.
-    To(AdjacencyId),
 }
 
 impl Lookup {
@@ -193,7 +171,8 @@ impl Lookup {
                     if descriptor.flags & flags::PORTS != 0 {
                         self.ask(position, source, destination, descriptor);
                     } else {
-                        let steering = steer_one(frame, descriptor, path, snapshot);
+                        let ends = (source, destination);
+                        let steering = ownership::steer(ends, frame, descriptor, path, snapshot);
                         self.follow(steering, position, descriptor, path, verdict, snapshot);
                     }
                     continue;
@@ -347,7 +326,8 @@ pub(crate) fn alone(
     let steering = if snapshot.slices.is_empty() {
         Steering::Route
     } else {
-        steer_one(frame, descriptor, path, snapshot)
+        let ends = egresses(descriptor, snapshot);
+        ownership::steer(ends, frame, descriptor, path, snapshot)
     };
     match steering {
         Steering::Route => {
@@ -361,370 +341,5 @@ pub(crate) fn alone(
         Steering::Decided(next) => next,
         Steering::Through(route) => resolve(route, descriptor, path, snapshot).and_then(outwards),
         Steering::To(adjacency) => resolve_to(adjacency, snapshot),
-    }
-}
-
-#[inline]
-fn steer_one(
-    frame: &Frame,
-    descriptor: &mut Descriptor,
-    path: &mut Path,
-    snapshot: &Snapshot,
-) -> Steering {
-    let (source, destination) = egresses(descriptor, snapshot);
-    if let Some(egress) = source {
-        descriptor.direction = direction::OUTBOUND;
-        if let Err(reason) = admit_sender(egress, frame, descriptor, path, snapshot) {
-            return Steering::Decided(Err(reason));
-        }
-    }
-    let Some(egress) = destination else { return Steering::Route };
-    if source.is_none() {
-        descriptor.direction = direction::INBOUND;
-    }
-    let hit = match find_slice(egress, End::Destination, frame, descriptor, path, snapshot) {
-        Ok(hit) => hit,
-        Err(reason) => return Steering::Decided(Err(reason)),
-    };
-    deliver(hit, descriptor, path, snapshot)
-}
-
-/// To whom the slice of a packet's destination belongs.
-#[inline(always)]
-fn deliver(
-    hit: SliceHit,
-    descriptor: &mut Descriptor,
-    path: &mut Path,
-    snapshot: &Snapshot,
-) -> Steering {
-    descriptor.slice = hit.slice.map_or(0, |slice| slice.0.saturating_add(1));
-    match hit.owner {
-        Owner::Local(owner) => {
-            path.delivered = true;
-            match snapshot.delivery(owner) {
-                Some(Delivery::NextHop { adjacency, .. }) => Steering::To(*adjacency),
-                Some(Delivery::Kernel) | None => Steering::Decided(Ok(Next::Punt)),
-            }
-        }
-        Owner::Node(node) => {
-            // A node hop is the last one; after a site hop there may be one to a node.
-            let from_node = path.decapsulated.is_some_and(|peer| site_of(peer, snapshot).is_none());
-            into_tunnel(snapshot.node_peer(node), from_node, path, snapshot)
-        }
-        Owner::Site(site) => {
-            into_tunnel(snapshot.site_peer(site), path.decapsulated.is_some(), path, snapshot)
-        }
-        Owner::DropByDefault => Steering::Decided(Err(DropReason::SliceDefault)),
-        Owner::Unowned => Steering::Decided(Err(DropReason::SliceUnowned)),
-    }
-}
-
-/// The egress prefixes that source and destination lie in.
-#[inline(always)]
-pub(crate) fn egresses(
-    descriptor: &Descriptor,
-    snapshot: &Snapshot,
-) -> (Option<EgressId>, Option<EgressId>) {
-    let slices = &snapshot.slices;
-    if descriptor.flags & flags::IPV6 == 0 {
-        (
-            slices.egress4(v4_bits(&descriptor.source)),
-            slices.egress4(v4_bits(&descriptor.destination)),
-        )
-    } else {
-        (
-            slices.egress6(v6_bits(&descriptor.source)),
-            slices.egress6(v6_bits(&descriptor.destination)),
-        )
-    }
-}
-
-/// The other site that a far end is of.
-fn site_of(peer: PeerId, snapshot: &Snapshot) -> Option<SiteId> {
-    snapshot.peer(peer).and_then(|peer| peer.site)
-}
-
-#[inline(always)]
-fn into_tunnel(
-    peer: Option<PeerId>,
-    would_loop: bool,
-    path: &mut Path,
-    snapshot: &Snapshot,
-) -> Steering {
-    if would_loop {
-        return Steering::Decided(Err(DropReason::TunnelLoop));
-    }
-    let Some((id, peer)) = peer.and_then(|id| Some((id, snapshot.peer(id)?))) else {
-        return Steering::Decided(Err(DropReason::NoRoute));
-    };
-    path.encapsulate = Some(id);
-    Steering::Through(peer.route)
-}
-
-/// A sender may use only an (address, port) inside its own live slice: an owner on this machine from
-/// the interface that it is behind, another node through its tunnel.
-pub(crate) fn admit_sender(
-    egress: EgressId,
-    frame: &Frame,
-    descriptor: &Descriptor,
-    path: &Path,
-    snapshot: &Snapshot,
-) -> Result<(), DropReason> {
-    // Asked first, as it tells more than that there is no slice.
-    come_from_inside(frame, path, snapshot)?;
-    let hit = find_slice(egress, End::Source, frame, descriptor, path, snapshot)
-        .map_err(|_| DropReason::SliceSender)?;
-    admit(hit, frame, path, snapshot)
-}
-
-/// Nobody outside has a shared address.
-#[inline]
-fn come_from_inside(frame: &Frame, path: &Path, snapshot: &Snapshot) -> Result<(), DropReason> {
-    let role = snapshot.interface(frame.ingress()).map(|interface| interface.role);
-    if path.decapsulated.is_none() && role == Some(Role::Outside) {
-        return Err(DropReason::SpoofedSource);
-    }
-    Ok(())
-}
-
-/// The sender of a packet whose source belongs to the slice of `hit`.
-#[inline]
-fn admit(hit: SliceHit, frame: &Frame, path: &Path, snapshot: &Snapshot) -> Result<(), DropReason> {
-    come_from_inside(frame, path, snapshot)?;
-    let admitted = match (hit.owner, path.decapsulated) {
-        (Owner::Local(owner), None) => match snapshot.delivery(owner) {
-            Some(Delivery::NextHop { interface, adjacency }) if *interface == frame.ingress() => {
-                came_from(*adjacency, frame, snapshot)?;
-                true
-            }
-            _ => false,
-        },
-        // What a node of this site sends comes by its own tunnel: no other site has its packets, since one
-        // to a slice of that site ends there, and one to a slice of this site never leaves it.
-        (Owner::Node(node), Some(peer)) => snapshot.node_peer(node) == Some(peer),
-        // It came by the site's tunnel, to here or to a node of this site that passes it on.
-        (Owner::Site(site), Some(peer)) => {
-            // From any node there, not from the one alone that the site is reached by.
-            site_of(peer, snapshot).is_none_or(|from| from == site)
-        }
-        _ => false,
-    };
-    if admitted { Ok(()) } else { Err(DropReason::SliceSender) }
-}
-
-/// Where sources are validated strictly, an owner's packets come from the neighbor that those to it go to.
-/// On a one-armed interface nothing else tells them from what the world sends under the same address;
-/// on a link with several owners, nothing else tells those apart. While the neighbor is not resolved,
-/// nobody is taken for it.
-#[inline]
-fn came_from(owner: AdjacencyId, frame: &Frame, snapshot: &Snapshot) -> Result<(), DropReason> {
-    if sources::mode(frame.ingress(), snapshot) != SourceValidation::Strict {
-        return Ok(());
-    }
-    let sender = ethernet::source(frame.bytes());
-    let is_it = snapshot.adjacency(owner).is_some_and(|adjacency| {
-        adjacency.state == AdjacencyState::Resolved && Some(adjacency.destination) == sender
-    });
-    if is_it { Ok(()) } else { Err(DropReason::SpoofedSource) }
-}
-
-/// Which address of a packet the slice belongs to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    Source,
-    Destination,
-}
-
-/// The slice of one end of a packet.
-#[inline]
-pub(crate) fn find_slice(
-    egress: EgressId,
-    end: End,
-    frame: &Frame,
-    descriptor: &Descriptor,
-    path: &Path,
-    snapshot: &Snapshot,
-) -> Result<SliceHit, DropReason> {
-    if descriptor.flags & flags::PORTS != 0 {
-        let port = match end {
-            End::Source => descriptor.source_port,
-            End::Destination => descriptor.destination_port,
-        };
-        return Ok(snapshot.slices.lookup(egress, port));
-    }
-    find_slice_without_port(egress, end, frame, descriptor, path, snapshot)
-}
-
-#[cold]
-fn find_slice_without_port(
-    egress: EgressId,
-    end: End,
-    frame: &Frame,
-    descriptor: &Descriptor,
-    path: &Path,
-    snapshot: &Snapshot,
-) -> Result<SliceHit, DropReason> {
-    if descriptor.flags & flags::LATER_FRAGMENT != 0 && !path.follows_first {
-        return Err(DropReason::SliceFragment);
-    }
-    if descriptor.flags & flags::ICMP_ERROR != 0 {
-        return find_slice_of_quoted(egress, end, frame, descriptor, snapshot);
-    }
-    match descriptor.protocol {
-        protocol::ICMP | protocol::ICMPV6 => Err(DropReason::SliceIcmp),
-        protocol if protocol::has_ports(protocol) => Err(DropReason::TransportTruncated),
-        _ => portless_owner(egress, DropReason::SlicePortless, snapshot),
-    }
-}
-
-/// The slice that an ICMP error is about: the quoted packet was sent by the owner when the error comes
-/// in, and to the owner when the owner itself reports the error.
-fn find_slice_of_quoted(
-    egress: EgressId,
-    end: End,
-    frame: &Frame,
-    descriptor: &Descriptor,
-    snapshot: &Snapshot,
-) -> Result<SliceHit, DropReason> {
-    let reason = |error| match error {
-        EmbeddedError::Truncated => DropReason::IcmpInnerTruncated,
-        _ => DropReason::SliceIcmp,
-    };
-    let quoted = quoted_packet(frame, descriptor).map_err(reason)?;
-    let (address, own) = match end {
-        End::Destination => (descriptor.destination, quoted.source),
-        End::Source => (descriptor.source, quoted.destination),
-    };
-    if address != own {
-        return Err(DropReason::SliceIcmp);
-    }
-    match (quoted.flow(), end) {
-        (Ok(flow), End::Destination) => Ok(snapshot.slices.lookup(egress, flow.source_port)),
-        (Ok(flow), End::Source) => Ok(snapshot.slices.lookup(egress, flow.destination_port)),
-        // ESP, GRE and the like: of whoever has what comes to the address without a port.
-        (Err(EmbeddedError::NoPorts), _)
-            if !matches!(quoted.protocol, protocol::ICMP | protocol::ICMPV6) =>
-        {
-            portless_owner(egress, DropReason::SliceIcmp, snapshot)
-        }
-        (Err(error), _) => Err(reason(error)),
-    }
-}
-
-/// Who gets what has no port; `nobody` says why there is no one.
-fn portless_owner(
-    egress: EgressId,
-    nobody: DropReason,
-    snapshot: &Snapshot,
-) -> Result<SliceHit, DropReason> {
-    match snapshot.slices.portless(egress) {
-        Owner::Unowned | Owner::DropByDefault => Err(nobody),
-        owner => Ok(SliceHit { slice: None, owner }),
-    }
-}
-
-/// The packet that an ICMP error is about.
-pub(crate) fn quoted_packet<'a>(
-    frame: &'a Frame,
-    descriptor: &Descriptor,
-) -> Result<Quoted<'a>, EmbeddedError> {
-    let end = usize::from(descriptor.l3_offset) + usize::from(descriptor.length);
-    let message = frame
-        .bytes()
-        .get(usize::from(descriptor.l4_offset)..end)
-        .ok_or(EmbeddedError::Truncated)?;
-    if descriptor.flags & flags::IPV6 == 0 {
-        Quoted::parse_v4(icmp::embedded(message).ok_or(EmbeddedError::Truncated)?)
-    } else {
-        Quoted::parse_v6(icmpv6::embedded(message).ok_or(EmbeddedError::Truncated)?)
-    }
-}
-
-/// From a route to a next step, or to the reason that there is none.
-#[inline]
-pub(crate) fn resolve(
-    route: RouteId,
-    descriptor: &mut Descriptor,
-    path: &mut Path,
-    snapshot: &Snapshot,
-) -> Result<Next, DropReason> {
-    let group = snapshot.group(route).ok_or(DropReason::NoRoute)?;
-    descriptor.next_hop = route.0.saturating_add(1);
-    match group {
-        Group::Adjacency(only) => resolve_to(only, snapshot),
-        Group::Adjacencies(members) => {
-            let member = members.choose(descriptor.hash).ok_or(DropReason::NoRoute)?;
-            if has_failed(member, snapshot) {
-                return resolve_to(bypass(members, descriptor.hash, snapshot), snapshot);
-            }
-            resolve_to(member, snapshot)
-        }
-        Group::Glean { interface, mtu } => {
-            path.route_mtu = mtu;
-            let destination = destination(descriptor, path, snapshot);
-            match snapshot.neighbors.get(interface, destination) {
-                Some(adjacency) => resolve_to(adjacency, snapshot),
-                None => Ok(Next::Seek(interface)),
-            }
-        }
-        Group::Local => Ok(Next::Punt),
-        Group::Broadcast => Err(DropReason::DirectedBroadcast),
-        Group::Blackhole => Err(DropReason::Blackhole),
-        Group::Unreachable => Err(DropReason::Unreachable),
-        Group::Prohibit => Err(DropReason::Prohibited),
-    }
-}
-
-#[inline]
-fn has_failed(id: AdjacencyId, snapshot: &Snapshot) -> bool {
-    snapshot.adjacency(id).is_some_and(|adjacency| adjacency.state == AdjacencyState::Failed)
-}
-
-/// Who takes a flow whose next hop does not answer: the owner of the next bucket that has one which is not
-/// known to have failed. Buckets that follow each other are drawn independently, so the flows of the one that
-/// failed spread over all others, and come back to it when it answers. If all have failed it stays.
-///
-/// Linux does the same where `net.ipv4.fib_multipath_use_neigh` is set.
-#[cold]
-fn bypass(members: Members<'_>, hash: u32, snapshot: &Snapshot) -> AdjacencyId {
-    let position = members.position(hash);
-    let (before, from) = (members.iter().take(position), members.iter().skip(position));
-    let mut last = None;
-    let mut others = from.chain(before).filter(|&id| {
-        // Runs of one owner are looked at once.
-        let is_new = last.replace(id) != Some(id);
-        is_new && !has_failed(id, snapshot)
-    });
-    let chosen = members.choose(hash).unwrap_or(AdjacencyId(u32::MAX));
-    others.next().unwrap_or(chosen)
-}
-
-/// Whether every packet of the route has the same next step.
-#[inline]
-fn leads_to_one(route: RouteId, snapshot: &Snapshot) -> bool {
-    matches!(snapshot.group(route), Some(Group::Adjacency(_)))
-}
-
-/// The kernel of this machine must not get a packet that is on its way into a tunnel: it would answer
-/// another node's flow.
-#[inline]
-pub(crate) fn outwards(next: Next) -> Result<Next, DropReason> {
-    if next == Next::Punt { Err(DropReason::NoRoute) } else { Ok(next) }
-}
-
-#[inline]
-fn resolve_to(id: AdjacencyId, snapshot: &Snapshot) -> Result<Next, DropReason> {
-    match snapshot.adjacency(id).map(|adjacency| adjacency.state) {
-        Some(AdjacencyState::Resolved) => Ok(Next::Send(id)),
-        Some(AdjacencyState::Unresolved | AdjacencyState::Failed) => Ok(Next::Await(id)),
-        None => Err(DropReason::NoRoute),
-    }
-}
-
-/// The address that the frame travels to next: of the tunnel's far end, or of the packet itself.
-pub(crate) fn destination(descriptor: &Descriptor, path: &Path, snapshot: &Snapshot) -> IpAddr {
-    match path.encapsulate.and_then(|peer| snapshot.peer(peer)) {
-        Some(peer) => peer.remote,
-        None => ip(&descriptor.destination),
     }
 }

@@ -9,7 +9,7 @@ use tables::{EgressId, RouteId, SliceHit, Snapshot};
 use wire::{InterfaceId, ethernet};
 
 use crate::icmp_errors::Silence;
-use crate::lookup::{self, End};
+use crate::ownership::{self, End};
 use crate::path::Path;
 use crate::sources;
 use crate::stages::Stage;
@@ -212,10 +212,10 @@ impl PacketRecord {
         if snapshot.slices.is_empty() {
             return;
         }
-        let (source, destination) = lookup::egresses(descriptor, snapshot);
+        let (source, destination) = ownership::egresses(descriptor, snapshot);
         let find = |egress, end| SliceRecord {
             egress,
-            hit: lookup::find_slice(egress, end, frame, descriptor, path, snapshot),
+            hit: ownership::find_slice(egress, end, frame, descriptor, path, snapshot),
         };
         self.sender = source.map(|egress| find(egress, End::Source));
         let was_refused =

@@ -19,7 +19,7 @@
 //!
 //! Asked is the outermost header, before tunnels are opened: what comes out of a tunnel came by no
 //! interface of this machine, and the node at its far end asked before. Shared addresses are left to the
-//! slices (`lookup`), which know more about them than routes do. Nobody is told about a drop: the address
+//! slices (`ownership`), which know more about them than routes do. Nobody is told about a drop: the address
 //! names somebody else.
 //!
 //! Absent: a look-up where no interface wants one; lists of prefixes beside the FIB.
@@ -32,7 +32,7 @@ use tables::{AdjacencyId, Group, Role, RouteId, Snapshot, SourceValidation};
 use wire::InterfaceId;
 
 use crate::address::{ip, v4_bits, v6_bits};
-use crate::lookup;
+use crate::ownership;
 
 /// Lists of positions whose sources are looked up, kept between turns for their memory.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ pub(crate) fn is_validated(
     snapshot: &Snapshot,
 ) -> bool {
     mode(ingress, snapshot) != SourceValidation::Off
-        && lookup::egresses(descriptor, snapshot).0.is_none()
+        && ownership::egresses(descriptor, snapshot).0.is_none()
 }
 
 /// What the interface wants.
@@ -146,7 +146,7 @@ pub(crate) fn is_believed(
     if descriptor.flags & flags::DECAPSULATED != 0 {
         return true;
     }
-    if lookup::egresses(descriptor, snapshot).0.is_some() {
+    if ownership::egresses(descriptor, snapshot).0.is_some() {
         return snapshot.interface(ingress).is_some_and(|known| known.role != Role::Outside);
     }
     mode(ingress, snapshot) == SourceValidation::Off

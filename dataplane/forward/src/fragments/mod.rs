@@ -26,7 +26,7 @@ use tables::{EgressId, Role, Snapshot};
 
 use crate::address::{v4_bits, v6_bits};
 use crate::handoff::Handoff;
-use crate::lookup::quoted_packet;
+use crate::ownership::quoted_packet;
 use crate::path::Path;
 use tracker::Admission;
 pub(crate) use tracker::{First, Tracker};
