@@ -41,7 +41,7 @@ pub use model::{
     Interface, Kernel, LocalOwner, MssClamp, Neighbor, NextHop, Node, OnExit, OnTrap, Plugin,
     PluginConfig, PluginDefault, PluginHook, PluginOptions, Poll, Punt, ReplayFacts, Role, Route,
     RouteOptions, RouteTarget, Router, RoutesFrom, Site, SitePorts, Slice, SourceValidation,
-    TagMember, Tunnel, TunnelKind, Validation, Workers, XdpMode, ZeroCopy, protocol_name,
+    TagMember, Tunnel, TunnelKind, Validation, Way, Workers, XdpMode, ZeroCopy, protocol_name,
 };
 pub use ports::PortRange;
 pub use reason::{Known, NoEndpoint, Place, Reason};

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use wire::InterfaceId;
 
-pub use actions::{Class, EgressTag, NextHop, TagMember};
+pub use actions::{Class, EgressTag, NextHop, TagMember, Way};
 pub use links::{
     Interface, MssClamp, Neighbor, ReplayFacts, Role, Route, RouteTarget, SourceValidation,
     XdpMode, ZeroCopy,

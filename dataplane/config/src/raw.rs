@@ -482,13 +482,18 @@ pub(crate) struct RawPluginOptions {
 pub(crate) struct RawNamedNextHop {
     /// Unique: 1 to 64 letters, digits and any of `. _ - : /`. Must be there.
     pub(crate) name: Field<String>,
-    /// Its address, of either family: packets of both may be sent to it. Must be there.
+    /// Its address, of either family: packets of both may be sent to it. This, `node` or `site` must be there.
     pub(crate) via: Field<String>,
-    /// The link that it is on. Default: the one with the longest prefix that holds the address.
+    /// The link that `via` is on. Default: the one with the longest prefix that holds the address.
     pub(crate) interface: Field<String>,
-    /// The largest IP packet that it is sent, in bytes, where that is less than the link's MTU: 68 (with an
+    /// The largest IP packet that `via` is sent, in bytes, where that is less than the link's MTU: 68 (with an
     /// IPv6 `via`: 1280) to 65535.
     pub(crate) mtu: Field<i64>,
+    /// A `[[node]]`, by its tunnel (that of its site, if that is another one). On the node itself packets take
+    /// slices and routes, so that one file serves all.
+    pub(crate) node: Field<String>,
+    /// A `[[site]]`, by its tunnel. At the site itself packets take slices and routes.
+    pub(crate) site: Field<String>,
 }
 
 /// `[[egress_tag]]`
@@ -499,7 +504,8 @@ pub(crate) struct RawEgressTag {
     pub(crate) name: Field<String>,
     /// The `[[next_hop]]`s that share its flows, 1 to 64: names, or `{ next_hop = "NAME", weight = 3 }`. One
     /// that is on no link, whose link is down or that does not answer is left out; while all are, packets
-    /// with the tag take their routes. Must be there.
+    /// with the tag take their routes. One with `node` or `site` is the only one of its tag; while there is no
+    /// way to it, or for a packet that came by such a tunnel, packets take their routes too. Must be there.
     pub(crate) next_hops: Option<Vec<Spanned<WordOr<RawTagMember>>>>,
 }
 

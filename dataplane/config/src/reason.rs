@@ -203,6 +203,12 @@ pub enum Reason {
     /// A link-local next hop without its link.
     #[error("the next hop {0} is link-local: `interface` must say on which link")]
     LinkLocalWithoutInterface(IpAddr),
+    /// A key of a next hop on a link, for one in a tunnel.
+    #[error("only a next hop with `via` has it")]
+    OnlyWithVia,
+    /// A tag whose flows a tunnel would share with other next hops.
+    #[error("the tunnel of next hop \"{0}\" cannot share a tag's flows with other next hops")]
+    SharedTunnel(String),
     /// An IPv6 prefix with an IPv4 next hop.
     #[error("an IPv6 prefix cannot have the IPv4 next hop {0}")]
     Ipv4NextHop(IpAddr),

@@ -516,9 +516,27 @@ tunnel = {{ dscp = "copy" }}
 fn what_plugins_name() {
     let checked = Config::parse(
         r#"
+[router]
+node = "a"
 [[interface]]
 name = "eth0"
 role = "both"
+[[site]]
+name = "fra"
+[[site]]
+name = "ams"
+address = "203.0.113.9"
+[[node]]
+name = "a"
+address = "10.0.0.1"
+site = "fra"
+[[node]]
+name = "b"
+address = "10.0.0.2"
+site = "fra"
+[[node]]
+name = "c"
+site = "ams"
 [[next_hop]]
 name = "scrubber"
 via = "192.0.2.9"
@@ -527,6 +545,21 @@ name = "uplink-b"
 via = "fe80::2"
 interface = "eth0"
 mtu = 1280
+[[next_hop]]
+name = "other-node"
+node = "b"
+[[next_hop]]
+name = "other-site"
+site = "ams"
+[[next_hop]]
+name = "node-of-other-site"
+node = "c"
+[[next_hop]]
+name = "this-node"
+node = "a"
+[[next_hop]]
+name = "this-site"
+site = "fra"
 [[egress_tag]]
 name = "cheap"
 next_hops = ["scrubber", { next_hop = "uplink-b", weight = 256 }]
@@ -539,17 +572,22 @@ name = "bulk"
         "f",
     )
     .expect("a sound configuration");
-    let hop = |name: &str, via: &str, interface, mtu| config::NextHop {
-        name: name.to_owned(),
-        via: via.parse().unwrap(),
-        interface,
-        mtu,
+    let hop = |name: &str, way| config::NextHop { name: name.to_owned(), way };
+    let link = |via: &str, interface, mtu| {
+        let via = via.parse().unwrap();
+        config::Way::Link { via, interface, mtu }
     };
+    let ams = config::Way::Site(config::SiteId(1));
     assert_eq!(
         checked.next_hops,
         [
-            hop("scrubber", "192.0.2.9", None, 0),
-            hop("uplink-b", "fe80::2", Some(wire::InterfaceId(0)), 1280),
+            hop("scrubber", link("192.0.2.9", None, 0)),
+            hop("uplink-b", link("fe80::2", Some(wire::InterfaceId(0)), 1280)),
+            hop("other-node", config::Way::Node(config::NodeId(1))),
+            hop("other-site", ams),
+            hop("node-of-other-site", ams),
+            hop("this-node", config::Way::Here),
+            hop("this-site", config::Way::Here),
         ]
     );
     let members = vec![

@@ -1239,7 +1239,7 @@ fn next_hops() {
         "[[next_hop]]\n",
         &[
             (1, "next_hop[0].name: missing: a name to refer to it by"),
-            (1, "next_hop[0].via: missing: the address of the next hop"),
+            (1, "next_hop[0].via: missing: its address, or its `node` or `site`"),
         ],
     );
     let case = |keys: &str, reason: &str| {
@@ -1265,8 +1265,56 @@ fn next_hops() {
     case("mtu = 67", "next_hop[0].mtu: 67 is out of bounds: 68 to 65535");
     case(
         "table = 5",
-        "next_hop[0].table: unknown field `table`, expected one of `name`, `via`, `interface`, `mtu`",
+        "next_hop[0].table: unknown field `table`, expected one of `name`, `via`, `interface`, `mtu`, \
+         `node`, `site`",
     );
+}
+
+#[test]
+fn next_hops_through_tunnels() {
+    let case = |keys: &str, expected: &[(u32, &str)]| {
+        refused_after_base(&format!("[[next_hop]]\nname = \"n\"\n{keys}\n"), expected);
+    };
+    case(
+        "via = \"10.0.0.9\"\nnode = \"b\"",
+        &[(1, "next_hop[0]: needs exactly one of `via`, `node` and `site`; has `via` and `node`")],
+    );
+    case(
+        "node = \"d\"",
+        &[(3, "next_hop[0].node: there is no node \"d\"; there is \"a\", \"b\", \"c\"")],
+    );
+    case(
+        "site = \"lon\"",
+        &[(3, "next_hop[0].site: there is no site \"lon\"; there is \"fra\", \"ams\"")],
+    );
+    case(
+        "node = \"b\"\ninterface = \"eth0\"\nmtu = 1400",
+        &[
+            (4, "next_hop[0].interface: only a next hop with `via` has it"),
+            (5, "next_hop[0].mtu: only a next hop with `via` has it"),
+        ],
+    );
+    case(
+        "site = \"ams\"\n[[next_hop]]\nname = \"m\"\nvia = \"10.0.0.9\"\n\
+         [[egress_tag]]\nname = \"t\"\nnext_hops = [\"m\", \"n\"]",
+        &[(
+            7,
+            "egress_tag[0].next_hops: the tunnel of next hop \"n\" cannot share a tag's flows with \
+             other next hops",
+        )],
+    );
+    // Nobody can be reached who has no address, and from nowhere.
+    let hop = "[[next_hop]]\nname = \"n\"\nnode = \"b\"\n";
+    let text = base().replace("address = \"10.0.0.2\"\n", "") + hop;
+    let errors = refusals(&text);
+    assert!(
+        matches!(&errors[..], [only] if only.contains("node[1].address: missing")),
+        "{errors:?}"
+    );
+    let text = base().replace("node = \"a\"\n[[interface]]", "[[interface]]") + hop;
+    let errors = refusals(&text);
+    let wanted = "router.node: missing: which [[node]] this machine is; a next hop with `node`";
+    assert!(errors.iter().any(|error| error.contains(wanted)), "{errors:?}");
 }
 
 #[test]

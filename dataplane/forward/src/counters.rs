@@ -87,7 +87,7 @@ pub struct InterfaceCounters {
     pub originated_to_kernel: Counter,
     /// Packets delivered to an owner on this machine, kernel or workload.
     pub delivered: Counter,
-    /// Packets sent on to the node or site that owns their slice.
+    /// Packets sent on to the node or site that owns their slice, or that a plugin sent them to.
     pub to_owner: Counter,
     /// Packets that came out of an owner tunnel.
     pub decapsulated: Counter,

@@ -3,16 +3,20 @@
 //!
 //! ```text
 //!  set at ingress   sender's slice checked as ever -> next hop or tag's group -> adjacency
+//!                                                     or a tunnel to a node or site
 //!  set at forward   what was looked up is forgotten -> the same
 //!  tag, no next hop of it can be used               -> slices and routes, as if there were no tag
 //! ```
+//!
+//! A packet that came by a tunnel enters none again, as slices have it (`ownership`): with a tag it takes slices
+//! and routes, so that two sites which would each send it to the other do not.
 //!
 //! What follows is the same as for routed packets: TTL, MTU, ICMP errors, holds, the choice by the flow's
 //! hash. A transmit goes before a tag.
 
 use frame::{Batch, Descriptor, DropReason, Frame, PacketEdit};
 use sluice_abi::direction;
-use tables::{RouteId, Snapshot};
+use tables::{PeerId, RouteId, Snapshot, Way};
 
 use crate::path::{Next, Path};
 use crate::{lookup, ownership, resolve};
@@ -32,14 +36,15 @@ pub enum Detour {
 }
 
 impl Detour {
-    /// What is wanted of a packet with this edit.
+    /// What is wanted of a packet with this edit. What leads here is no detour.
     #[inline]
-    fn of(edit: PacketEdit) -> Self {
-        match (edit.next_hop, edit.tag) {
-            (0, 0) => Self::None,
+    fn of(edit: PacketEdit, snapshot: &Snapshot) -> Self {
+        let wanted = match (edit.next_hop, edit.tag) {
+            (0, 0) => return Self::None,
             (0, tag) => Self::Tag(tag),
             (next_hop, _) => Self::NextHop(next_hop),
-        }
+        };
+        if wanted.way(snapshot) == Some(Way::Here) { Self::None } else { wanted }
     }
 
     /// Whether the packet goes where a plugin said, and not where slices and routes say.
@@ -48,20 +53,46 @@ impl Detour {
         matches!(self, Self::NextHop(_) | Self::Tag(_))
     }
 
-    /// The group that it leads to; `None` for a packet that takes its route.
-    fn route(self, snapshot: &Snapshot) -> Option<RouteId> {
+    /// How packets get where they are sent.
+    fn way(self, snapshot: &Snapshot) -> Option<Way> {
+        let detour = match self {
+            Self::None | Self::Missed(_) => return None,
+            Self::NextHop(number) => snapshot.actions.next_hop(number),
+            Self::Tag(number) => snapshot.actions.tag(number),
+        };
+        Some(detour.map_or(Way::Group(RouteId::NONE), |detour| detour.way))
+    }
+
+    /// Where it leads for this packet; `None` for one that takes slices and routes.
+    fn leads_to(self, path: &Path, snapshot: &Snapshot) -> Option<Result<Entry, DropReason>> {
+        let entry = enter(self.way(snapshot)?, path, snapshot);
         match self {
-            Self::None | Self::Missed(_) => None,
             // A packet that is sent to a next hop goes there or nowhere.
-            Self::NextHop(number) => {
-                Some(snapshot.actions.next_hop(number).map_or(RouteId::NONE, |hop| hop.route))
-            }
-            Self::Tag(number) => {
-                let tag = snapshot.actions.tag(number)?;
-                (tag.route != RouteId::NONE).then_some(tag.route)
-            }
+            Self::NextHop(_) => Some(entry),
+            _ => entry.ok().map(Ok),
         }
     }
+}
+
+/// The beginning of a way: a route, and the tunnel that a packet goes through on it.
+#[derive(Clone, Copy)]
+struct Entry {
+    route: RouteId,
+    tunnel: Option<PeerId>,
+}
+
+fn enter(way: Way, path: &Path, snapshot: &Snapshot) -> Result<Entry, DropReason> {
+    let tunnel = match way {
+        Way::Group(RouteId::NONE) | Way::Here => return Err(DropReason::PluginNextHop),
+        Way::Group(route) => return Ok(Entry { route, tunnel: None }),
+        Way::Node(node) => ownership::tunnel_to_node(node, path, snapshot),
+        Way::Site(site) => ownership::tunnel_to_site(site, path, snapshot),
+    };
+    let (id, peer) = tunnel?;
+    if !resolve::leads_out(peer.route, peer.remote, snapshot) {
+        return Err(DropReason::PluginNextHop);
+    }
+    Ok(Entry { route: peer.route, tunnel: Some(id) })
 }
 
 /// Where the look-up is to send a packet with this edit; `None`: where slices and routes say.
@@ -73,8 +104,8 @@ pub(crate) fn steer(
     edit: PacketEdit,
     snapshot: &Snapshot,
 ) -> Option<Result<Next, DropReason>> {
-    let wanted = Detour::of(edit);
-    let Some(route) = wanted.route(snapshot) else {
+    let wanted = Detour::of(edit, snapshot);
+    let Some(way) = wanted.leads_to(path, snapshot) else {
         path.detour = missed(wanted);
         return None;
     };
@@ -98,7 +129,7 @@ pub(crate) fn steer(
     if descriptor.source == descriptor.destination && !is_shared {
         return Some(Err(DropReason::MartianSource));
     }
-    Some(resolve(route, descriptor, path, snapshot))
+    Some(way.and_then(|way| resolve(way, descriptor, path, snapshot)))
 }
 
 /// Sends the packets elsewhere for which a plugin at `forward` set where to.
@@ -109,16 +140,16 @@ pub(crate) fn redirect(batch: &mut Batch, paths: &mut [Path], snapshot: &Snapsho
     for (position, (((frame, descriptor), verdict), path)) in
         frames.iter().zip(descriptors.iter_mut()).zip(verdicts.iter_mut()).zip(paths).enumerate()
     {
-        let wanted = Detour::of(edits.get(position));
-        if !verdict.is_open() || wanted == Detour::None || is_known(path.detour, wanted) {
+        let wanted = Detour::of(edits.get(position), snapshot);
+        if !verdict.is_open() || is_known(path.detour, wanted) {
             continue;
         }
         let before = path.detour;
-        let next = match wanted.route(snapshot) {
-            Some(route) => {
+        let next = match wanted.leads_to(path, snapshot) {
+            Some(way) => {
                 forget(path);
                 path.detour = wanted;
-                resolve(route, descriptor, path, snapshot)
+                way.and_then(|way| resolve(way, descriptor, path, snapshot))
             }
             None => {
                 path.detour = missed(wanted);
@@ -154,13 +185,11 @@ fn forget(path: &mut Path) {
 }
 
 fn resolve(
-    route: RouteId,
+    way: Entry,
     descriptor: &mut Descriptor,
     path: &mut Path,
     snapshot: &Snapshot,
 ) -> Result<Next, DropReason> {
-    if route == RouteId::NONE {
-        return Err(DropReason::PluginNextHop);
-    }
-    resolve::resolve(route, descriptor, path, snapshot).and_then(resolve::outwards)
+    path.encapsulate = way.tunnel;
+    resolve::resolve(way.route, descriptor, path, snapshot).and_then(resolve::outwards)
 }

@@ -9,8 +9,8 @@
 use frame::{Descriptor, DropReason, Frame};
 use sluice_abi::{direction, flags};
 use tables::{
-    AdjacencyId, AdjacencyState, Delivery, EgressId, Owner, PeerId, Role, RouteId, SiteId,
-    SliceHit, Snapshot, SourceValidation,
+    AdjacencyId, AdjacencyState, Delivery, EgressId, NodeId, Owner, Peer, PeerId, Role, RouteId,
+    SiteId, SliceHit, Snapshot, SourceValidation,
 };
 use wire::{EmbeddedError, Quoted, ethernet, icmp, icmpv6, protocol};
 
@@ -73,14 +73,8 @@ pub(crate) fn deliver(
                 Some(Delivery::Kernel) | None => Steering::Decided(Ok(Next::Punt)),
             }
         }
-        Owner::Node(node) => {
-            // A node hop is the last one; after a site hop there may be one to a node.
-            let from_node = path.decapsulated.is_some_and(|peer| site_of(peer, snapshot).is_none());
-            into_tunnel(snapshot.node_peer(node), from_node, path, snapshot)
-        }
-        Owner::Site(site) => {
-            into_tunnel(snapshot.site_peer(site), path.decapsulated.is_some(), path, snapshot)
-        }
+        Owner::Node(node) => into_tunnel(tunnel_to_node(node, path, snapshot), path),
+        Owner::Site(site) => into_tunnel(tunnel_to_site(site, path, snapshot), path),
         Owner::DropByDefault => Steering::Decided(Err(DropReason::SliceDefault)),
         Owner::Unowned => Steering::Decided(Err(DropReason::SliceUnowned)),
     }
@@ -111,21 +105,40 @@ fn site_of(peer: PeerId, snapshot: &Snapshot) -> Option<SiteId> {
     snapshot.peer(peer).and_then(|peer| peer.site)
 }
 
+/// A tunnel, if a packet may enter it.
+type Tunnel<'s> = Result<(PeerId, &'s Peer), DropReason>;
+
+/// The tunnel to another node of this site. A node hop is the last one; after a site hop there may be one to a
+/// node.
 #[inline(always)]
-fn into_tunnel(
-    peer: Option<PeerId>,
-    would_loop: bool,
-    path: &mut Path,
-    snapshot: &Snapshot,
-) -> Steering {
+pub(crate) fn tunnel_to_node<'s>(node: NodeId, path: &Path, snapshot: &'s Snapshot) -> Tunnel<'s> {
+    let from_node = path.decapsulated.is_some_and(|peer| site_of(peer, snapshot).is_none());
+    tunnel(snapshot.node_peer(node), from_node, snapshot)
+}
+
+/// The tunnel to another site, for packets that came by none.
+#[inline(always)]
+pub(crate) fn tunnel_to_site<'s>(site: SiteId, path: &Path, snapshot: &'s Snapshot) -> Tunnel<'s> {
+    tunnel(snapshot.site_peer(site), path.decapsulated.is_some(), snapshot)
+}
+
+#[inline(always)]
+fn tunnel(peer: Option<PeerId>, would_loop: bool, snapshot: &Snapshot) -> Tunnel<'_> {
     if would_loop {
-        return Steering::Decided(Err(DropReason::TunnelLoop));
+        return Err(DropReason::TunnelLoop);
     }
-    let Some((id, peer)) = peer.and_then(|id| Some((id, snapshot.peer(id)?))) else {
-        return Steering::Decided(Err(DropReason::NoRoute));
-    };
-    path.encapsulate = Some(id);
-    Steering::Through(peer.route)
+    peer.and_then(|id| Some((id, snapshot.peer(id)?))).ok_or(DropReason::NoRoute)
+}
+
+#[inline(always)]
+fn into_tunnel(tunnel: Tunnel<'_>, path: &mut Path) -> Steering {
+    match tunnel {
+        Ok((id, peer)) => {
+            path.encapsulate = Some(id);
+            Steering::Through(peer.route)
+        }
+        Err(reason) => Steering::Decided(Err(reason)),
+    }
 }
 
 /// A sender may use only an (address, port) inside its own live slice: an owner on this machine from

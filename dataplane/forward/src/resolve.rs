@@ -74,6 +74,20 @@ pub(crate) fn leads_to_one(route: RouteId, snapshot: &Snapshot) -> bool {
     matches!(snapshot.group(route), Some(Group::Adjacency(_)))
 }
 
+/// Whether a packet to this address, which has this route, can be sent: to a next hop that is not known to have
+/// failed.
+pub(crate) fn leads_out(route: RouteId, address: IpAddr, snapshot: &Snapshot) -> bool {
+    match snapshot.group(route) {
+        Some(Group::Adjacency(only)) => !has_failed(only, snapshot),
+        Some(Group::Adjacencies(members)) => members.iter().any(|id| !has_failed(id, snapshot)),
+        Some(Group::Glean { interface, .. }) => {
+            let neighbor = snapshot.neighbors.get(interface, address);
+            !neighbor.is_some_and(|id| has_failed(id, snapshot))
+        }
+        _ => false,
+    }
+}
+
 /// The kernel of this machine must not get a packet that is on its way into a tunnel: it would answer
 /// another node's flow.
 #[inline]

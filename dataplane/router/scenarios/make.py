@@ -2630,6 +2630,34 @@ def plugin_egress_tags(s):
     s.delivered("wan0", udp4(src=WORLD, dst=SHARED, sport=443, dport=MINE))
 
 
+@scenario
+def plugin_egress_tunnel(s):
+    ams = "10.0.0.7"
+    # Users of the other site's countries leave by its tunnel, whatever is in it.
+    s.tunnelled("lan0", udp4(dport=443), "v4")
+    s.tunnelled("lan0", udp4(dport=443, tos=0xB8), "v4")
+    s.tunnelled("lan0", udp6(dport=443), "v6")
+    s.tunnelled("lan0", IP(src=HOST, dst=WORLD) / TCP(sport=5, dport=443, flags="S"), "tcp")
+    # Too big for what the tunnel adds.
+    packet = udp4(dport=443, size=1445, flags="DF")
+    s.answer("lan0", packet, "mtu-exceeded", error4(packet, ROUTER, 3, 4, mtu=1472), neighbor(HOST))
+    # Another country, and DNS: by a next hop on the link.
+    s.out(udp4(src="10.1.0.6", dport=443), gateway=ams)
+    s.out(udp4(), gateway=ams)
+    # The next hop of the little trusted is this node: their routes decide.
+    s.out(udp4(src="10.1.0.7", dport=443))
+    # A slice's owner may go through the tunnel, and nobody under an address that is not his.
+    s.out(udp4(src=SHARED, sport=MINE, dport=443), gateway=ams)
+    wrong = udp4(src=SHARED, sport=THEIRS, dport=443)
+    s.answer("lan0", wrong, "slice-sender", error4(wrong, ROUTER, 3, 13), STATION)
+    # What came by that tunnel is not sent back by it, though its sender is of that country.
+    inner = udp4(dport=443, ttl=40)
+    s.receive("wan0", gue_packet(inner, NODE_B, NODE_A, 50000))
+    s.expect("wan0", to_wan(hop(inner)))
+    for counter in ("forwarded", "decapsulated"):
+        s.count("wan0", counter)
+
+
 # --- Files ---------------------------------------------------------------------------------------
 
 

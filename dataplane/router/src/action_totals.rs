@@ -2,7 +2,7 @@
 
 use control::status::ActionStatus;
 use forward::{Traffic, WorkerCounters};
-use tables::{Actions, RouteId};
+use tables::{Actions, RouteId, Way};
 
 /// One row for each class, egress tag and next hop that has a name now.
 pub(crate) fn action_totals(actions: &Actions, workers: &[&WorkerCounters]) -> Vec<ActionStatus> {
@@ -25,7 +25,7 @@ pub(crate) fn action_totals(actions: &Actions, workers: &[&WorkerCounters]) -> V
         rows.push(ActionStatus {
             missed_packets,
             missed_bytes,
-            usable: Some(tag.route != RouteId::NONE),
+            usable: Some(tag.way != Way::Group(RouteId::NONE)),
             ..row("egress-tag", &tag.name, taken)
         });
     }
@@ -33,7 +33,7 @@ pub(crate) fn action_totals(actions: &Actions, workers: &[&WorkerCounters]) -> V
         let Some(hop) = hop else { continue };
         let sent = sum(&|worker| worker.actions.next_hops.get(number));
         rows.push(ActionStatus {
-            usable: Some(hop.route != RouteId::NONE),
+            usable: Some(hop.way != Way::Group(RouteId::NONE)),
             ..row("next-hop", &hop.name, sent)
         });
     }

@@ -13,7 +13,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -41,6 +41,15 @@ const ELSEWHERE: &str = "10.1.0.4";
 const SUSPECT: &str = "10.1.0.66";
 
 const COUNTRIES: &str = "10.1.0.2 de\n10.1.0.3 nl\n10.1.0.66 de\n";
+
+/// What is between the sites.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Between {
+    /// A link, on which the other site is a next hop.
+    Link,
+    /// A tunnel.
+    Tunnel,
+}
 
 /// A site: its name, its number, and the address of its pool.
 struct Site {
@@ -76,10 +85,14 @@ impl Site {
 
     /// The configuration, but for the first table's keys: the sites differ in where users come in, and in
     /// what leads to the other one.
-    fn config(&self, folder: &Path, plugins: &Path) -> String {
+    fn config(&self, between: Between, folder: &Path, plugins: &Path) -> String {
         let Self { name, number, .. } = self;
         let (other, other_number) = if *number == 1 { ("fra", 2) } else { ("ams", 1) };
         let users = if *number == 1 { "users0" } else { "core0" };
+        let way = match between {
+            Between::Link => format!("via = \"10.9.0.{other_number}\""),
+            Between::Tunnel => format!("node = \"{other}\""),
+        };
         let interfaces: String = ["wan0", "pool0", "core0"]
             .iter()
             .chain((*number == 1).then_some(&"users0"))
@@ -123,7 +136,7 @@ impl Site {
             via = "10.2{number}.0.2"
             [[next_hop]]
             name = "to-{other}"
-            via = "10.9.0.{other_number}"
+            {way}
             [[egress_tag]]
             name = "{name}"
             next_hops = ["own-pool"]
@@ -150,9 +163,9 @@ impl Site {
         )
     }
 
-    fn start(&self, folder: &Path, plugins: &Path) -> Router {
+    fn start(&self, between: Between, folder: &Path, plugins: &Path) -> Router {
         // The first line is a key of `[router]`.
-        Router::start_from(&[], &self.router, "", &self.config(folder, plugins))
+        Router::start_from(&[], &self.router, "", &self.config(between, folder, plugins))
     }
 }
 
@@ -278,20 +291,18 @@ fn tagged(router: &Router, tag: &str) -> u64 {
     rows.find(|row| row.name == tag).expect("the tag").packets
 }
 
-#[test]
-fn a_user_of_one_country_who_enters_at_another_site_leaves_by_his_own() {
-    const TEST: &str = "egress tags at two sites";
-    if !net::available(TEST) {
-        return;
+/// Everything that the sites need; nothing, said aloud, where they cannot be had.
+fn set_the_stage(test: &str) -> Option<(PathBuf, tempfile::TempDir, Net)> {
+    if !net::available(test) {
+        return None;
     }
     let Some(plugins) = common::plugins() else {
-        eprintln!("skipped: {TEST}: no plugins (cargo xtask plugins)");
-        return;
+        eprintln!("skipped: {test}: no plugins (cargo xtask plugins)");
+        return None;
     };
-    let has_nft = Command::new("nft").arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !has_nft {
-        eprintln!("skipped: {TEST}: nft is not installed");
-        return;
+    if Command::new("nft").arg("--version").stdout(Stdio::null()).status().is_err() {
+        eprintln!("skipped: {test}: nft is not installed");
+        return None;
     }
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, lines: &str| fs::write(folder.path().join(name), lines);
@@ -300,8 +311,14 @@ fn a_user_of_one_country_who_enters_at_another_site_leaves_by_his_own() {
     write("products", "").expect("a file");
     let net = Net::new();
     net.serve();
-    let ams = net.ams.start(folder.path(), &plugins);
-    let fra = net.fra.start(folder.path(), &plugins);
+    Some((plugins, folder, net))
+}
+
+#[test]
+fn a_user_of_one_country_who_enters_at_another_site_leaves_by_his_own() {
+    let Some((plugins, folder, net)) = set_the_stage("egress tags at two sites") else { return };
+    let ams = net.ams.start(Between::Link, folder.path(), &plugins);
+    let fra = net.fra.start(Between::Link, folder.path(), &plugins);
 
     // A German who came in at Amsterdam: the world sees Frankfurt's address, and he gets his answer.
     assert_eq!(net.https(GERMAN), POOL_FRA);
@@ -337,7 +354,8 @@ fn a_user_of_one_country_who_enters_at_another_site_leaves_by_his_own() {
     assert_eq!((&total["bad_verdicts"], &total["traps"]), (&0.into(), &0.into()), "{total}");
 
     // He moves: once the file says so, both his new connections leave by Amsterdam.
-    write("countries", "10.1.0.2 nl\n10.1.0.3 de\n10.1.0.66 de\n").expect("a file");
+    let moved = "10.1.0.2 nl\n10.1.0.3 de\n10.1.0.66 de\n";
+    fs::write(folder.path().join("countries"), moved).expect("a file");
     wait_until("the new table is in force", PATIENCE, || net.https(GERMAN) == POOL_AMS);
     assert_eq!(net.https(DUTCH), POOL_FRA);
 
@@ -355,6 +373,48 @@ fn a_user_of_one_country_who_enters_at_another_site_leaves_by_his_own() {
         explained(packet)["packet"]["verdict"]["interface"] == "core0"
     });
     wait_until("the way is used again", PATIENCE, || net.https(DUTCH) == POOL_FRA);
+    ams.assert_conserved();
+    fra.assert_conserved();
+}
+
+/// The same where the sites are far from each other, with a tunnel between them.
+#[test]
+fn the_way_to_his_own_site_is_a_tunnel() {
+    let test = "egress tags through a tunnel";
+    let Some((plugins, folder, net)) = set_the_stage(test) else { return };
+    let ams = net.ams.start(Between::Tunnel, folder.path(), &plugins);
+    let fra = net.fra.start(Between::Tunnel, folder.path(), &plugins);
+    let entered =
+        |router: &Router| router.status().interfaces.iter().map(|on| on.to_owner).sum::<u64>();
+    let came_out = |router: &Router| -> u64 {
+        router.status().interfaces.iter().map(|on| on.decapsulated).sum()
+    };
+    assert_eq!(net.https(GERMAN), POOL_FRA);
+    assert_eq!(net.udp(GERMAN, 4433), POOL_FRA);
+    let to_fra = tagged(&ams, "fra");
+    assert!(to_fra >= 4, "a handshake, an end and a datagram: {to_fra}");
+    assert_eq!(entered(&ams), to_fra, "each went into the tunnel");
+    assert_eq!(came_out(&fra), to_fra);
+    assert_eq!(tagged(&fra, "fra"), to_fra, "all that came is translated there");
+    assert_eq!((net.https(DUTCH), net.udp(GERMAN, 53)), (POOL_AMS.into(), POOL_AMS.into()));
+    assert_eq!(entered(&ams), to_fra);
+
+    // Packets of the tunnel are smaller than the link's, and senders learn it.
+    let packet = "udp 10.1.0.2:5000 > 198.51.100.7:4433";
+    let explained = |text: &str| ams.json(&["explain", "--in", "users0", text]);
+    let known = explained(packet);
+    assert_eq!(known["packet"]["verdict"]["interface"], "core0", "{known}");
+    let words = "by egress tag fra, whatever routes say: through the tunnel to node fra (10.9.0.2)";
+    assert!(known.to_string().contains(words), "{known}");
+    let known = explained(&format!("{packet} length 1500 df"));
+    assert_eq!(known["packet"]["verdict"]["reason"], "mtu-exceeded", "{known}");
+
+    // There is no way to the tunnel's end: the route decides.
+    net.ams.router.ip("route add unreachable 10.9.0.2/32");
+    net.ams.router.ip("link set core0 down");
+    wait_until("the tunnel has no way", PATIENCE, || {
+        explained(packet)["packet"]["verdict"]["interface"] != "core0"
+    });
     ams.assert_conserved();
     fra.assert_conserved();
 }

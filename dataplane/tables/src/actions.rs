@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::RouteId;
+use crate::{NodeId, RouteId, SiteId};
 
 /// The most numbers of next hops and of egress tags.
 pub const NUMBERS_MAX: u16 = 1023;
@@ -17,9 +17,22 @@ pub const CLASSES_MAX: u8 = 255;
 pub struct Detour {
     /// What the configuration calls it.
     pub name: Arc<str>,
-    /// The group of its next hops that can be used; [`RouteId::NONE`] if there is none: of an egress tag the
+    /// How packets get there.
+    pub way: Way,
+}
+
+/// How packets get to where a plugin sends them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By the group of its next hops that can be used; [`RouteId::NONE`] if there is none: of an egress tag the
     /// packets then take their routes.
-    pub route: RouteId,
+    Group(RouteId),
+    /// Through the tunnel to another node of this site.
+    Node(NodeId),
+    /// Through the tunnel to another site.
+    Site(SiteId),
+    /// It is here: packets take slices and routes.
+    Here,
 }
 
 /// A class that packets are counted by.

@@ -36,7 +36,7 @@ mod slices;
 mod snapshot;
 mod sync;
 
-pub use actions::{Actions, CLASSES_MAX, Class, Detour, NUMBERS_MAX};
+pub use actions::{Actions, CLASSES_MAX, Class, Detour, NUMBERS_MAX, Way};
 pub use adjacency::{Adjacency, AdjacencyId, AdjacencyState, Neighbors, NextHopGroup};
 pub use encapsulation::{Encapsulation, Gre, Sequence, TunnelKinds};
 pub use fib::{FibError, RouteId};

@@ -1,12 +1,14 @@
 //! `[[next_hop]]`, `[[egress_tag]]` and `[[class]]`: what plugins may name.
 
+use tables::Owner;
 use toml::Spanned;
 use wire::InterfaceId;
 
-use super::routes::{MTU_MIN_V4, MTU_MIN_V6};
+use super::routes::{MTU_MIN_V4, MTU_MIN_V6, not_exactly_one};
+use super::topology::Topology;
 use super::{Checker, Names, bounded};
 use crate::address;
-use crate::model::{Class, EgressTag, NextHop, TagMember};
+use crate::model::{Class, EgressTag, NextHop, TagMember, Way};
 use crate::raw::{RawClass, RawEgressTag, RawNamedNextHop, RawTagMember, Tables};
 use crate::reason::{Place, Reason};
 use crate::word_or::WordOr;
@@ -19,6 +21,7 @@ impl Checker<'_> {
         &mut self,
         raw: &Tables<RawNamedNextHop>,
         links: &Names<InterfaceId>,
+        topology: &Topology,
     ) -> (Vec<NextHop>, Names<usize>) {
         let mut names = Names::new("next hop");
         self.bound("next_hop", "next hops", raw.len(), usize::from(tables::NUMBERS_MAX));
@@ -27,37 +30,92 @@ impl Checker<'_> {
             let at = self.place(format!("next_hop[{position}]"), spanned);
             let raw = spanned.get_ref();
             let name = self.label(&at, &raw.name, position, &mut names);
-            let via = self.required(&at, "via", &raw.via, "the address of the next hop");
-            let via = via.and_then(|(text, at)| {
-                let address = self.accept(&at, address::parse_unicast(text))?;
-                if address::is_link_local(address) && raw.interface.is_none() {
-                    self.refuse(&at, Reason::LinkLocalWithoutInterface(address));
+            let way = match (&raw.via, &raw.node, &raw.site) {
+                (_, None, None) => self.way_on_link(&at, raw, links),
+                (None, Some(_), None) | (None, None, Some(_)) => {
+                    self.way_through_tunnel(&at, raw, topology)
                 }
-                Some(address)
-            });
-            let interface = raw.interface.as_ref().and_then(|name| {
-                let at = self.key(&at, "interface", &raw.interface);
-                self.link(&at, name.get_ref(), links)
-            });
-            let mtu = raw.mtu.as_ref().and_then(|value| {
-                let at = self.key(&at, "mtu", &raw.mtu);
-                let least =
-                    if via.is_some_and(|via| via.is_ipv6()) { MTU_MIN_V6 } else { MTU_MIN_V4 };
-                let mtu =
-                    self.accept(&at, bounded(*value.get_ref(), least..=u32::from(u16::MAX)))?;
-                u16::try_from(mtu).ok()
-            });
-            // The stand-in of an address that was refused gets nowhere.
-            let via = via.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-            next_hops.push(NextHop { name, via, interface, mtu: mtu.unwrap_or_default() });
+                (via, node, site) => {
+                    let keys = [
+                        ("via", via.is_some()),
+                        ("node", node.is_some()),
+                        ("site", site.is_some()),
+                    ];
+                    self.refuse(&at, not_exactly_one("`via`, `node` and `site`", &keys));
+                    None
+                }
+            };
+            // The stand-in of what was refused gets nowhere.
+            next_hops.push(NextHop { name, way: way.unwrap_or(Way::Here) });
         }
+        let owners = next_hops.iter().filter_map(|hop| match hop.way {
+            Way::Node(node) => Some(Owner::Node(node)),
+            Way::Site(site) => Some(Owner::Site(site)),
+            Way::Link { .. } | Way::Here => None,
+        });
+        self.endpoints_of_owners(owners, topology);
         (next_hops, names)
+    }
+
+    fn way_on_link(
+        &mut self,
+        at: &Place,
+        raw: &RawNamedNextHop,
+        links: &Names<InterfaceId>,
+    ) -> Option<Way> {
+        let via = self.required(at, "via", &raw.via, "its address, or its `node` or `site`");
+        let via = via.and_then(|(text, at)| {
+            let address = self.accept(&at, address::parse_unicast(text))?;
+            if address::is_link_local(address) && raw.interface.is_none() {
+                self.refuse(&at, Reason::LinkLocalWithoutInterface(address));
+            }
+            Some(address)
+        });
+        let interface = raw.interface.as_ref().and_then(|name| {
+            let at = self.key(at, "interface", &raw.interface);
+            self.link(&at, name.get_ref(), links)
+        });
+        let mtu = raw.mtu.as_ref().and_then(|value| {
+            let at = self.key(at, "mtu", &raw.mtu);
+            let least = if via.is_some_and(|via| via.is_ipv6()) { MTU_MIN_V6 } else { MTU_MIN_V4 };
+            let mtu = self.accept(&at, bounded(*value.get_ref(), least..=u32::from(u16::MAX)))?;
+            u16::try_from(mtu).ok()
+        });
+        Some(Way::Link { via: via?, interface, mtu: mtu.unwrap_or_default() })
+    }
+
+    fn way_through_tunnel(
+        &mut self,
+        at: &Place,
+        raw: &RawNamedNextHop,
+        topology: &Topology,
+    ) -> Option<Way> {
+        if raw.interface.is_some() {
+            let at = self.key(at, "interface", &raw.interface);
+            self.refuse(&at, Reason::OnlyWithVia);
+        }
+        if raw.mtu.is_some() {
+            let at = self.key(at, "mtu", &raw.mtu);
+            self.refuse(&at, Reason::OnlyWithVia);
+        }
+        if let Some(name) = &raw.site {
+            let at = self.key(at, "site", &raw.site);
+            let site = self.accept(&at, topology.site_names.find(name.get_ref()))?;
+            let is_own = topology.this_node().is_some_and(|this| this.site == Some(site));
+            return Some(if is_own { Way::Here } else { Way::Site(site) });
+        }
+        let (_, owner) = self.node_and_owner(at, (&raw.node, &None), topology)?;
+        Some(match owner {
+            Owner::Node(node) => Way::Node(node),
+            Owner::Site(site) => Way::Site(site),
+            Owner::Local(_) | Owner::Unowned | Owner::DropByDefault => Way::Here,
+        })
     }
 
     pub(super) fn egress_tags(
         &mut self,
         raw: &Tables<RawEgressTag>,
-        next_hops: &Names<usize>,
+        (next_hops, hop_names): (&[NextHop], &Names<usize>),
     ) -> Vec<EgressTag> {
         let mut names = Names::new("egress tag");
         self.bound("egress_tag", "egress tags", raw.len(), usize::from(tables::NUMBERS_MAX));
@@ -76,7 +134,14 @@ impl Checker<'_> {
             }
             let members = members.unwrap_or_default();
             self.bound(&key.key, "next hops", members.len(), EgressTag::MEMBERS_MAX);
-            tags.push(EgressTag { name, members: self.tag_members(&key, members, next_hops) });
+            let members = self.tag_members(&key, members, hop_names);
+            if members.len() > 1 {
+                let hops = members.iter().filter_map(|member| next_hops.get(member.next_hop));
+                if let Some(tunnel) = hops.into_iter().find(|hop| hop.way.is_tunnel()) {
+                    self.refuse(&key, Reason::SharedTunnel(tunnel.name.clone()));
+                }
+            }
+            tags.push(EgressTag { name, members });
         }
         tags
     }

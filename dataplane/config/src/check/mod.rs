@@ -67,7 +67,7 @@ impl Checker<'_> {
         let (egress, slices) = self.egress(&raw.egress, &topology);
         let routes = self.routes(&raw.route, &links);
         let route_files = self.route_files(raw.route_files.as_deref(), &links, open);
-        let (next_hops, hop_names) = self.next_hops(&raw.next_hop, &links);
+        let (next_hops, hop_names) = self.next_hops(&raw.next_hop, &links, &topology);
         Checked {
             file: self.file.to_owned(),
             workers: self.workers(raw),
@@ -79,7 +79,7 @@ impl Checker<'_> {
             tunnel,
             gue_port,
             neighbors: self.neighbors(&raw.neighbor, &links),
-            egress_tags: self.egress_tags(&raw.egress_tag, &hop_names),
+            egress_tags: self.egress_tags(&raw.egress_tag, (&next_hops, &hop_names)),
             classes: self.classes(&raw.class),
             next_hops,
             plugins: self.plugins(&raw.plugin),

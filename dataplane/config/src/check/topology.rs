@@ -10,7 +10,7 @@ use super::routes::not_exactly_one;
 use super::{Checker, Names, check_label};
 use crate::address;
 use crate::model::{Delivery, Endpoints, LocalOwner, Node, Site};
-use crate::raw::{Field, RawConfig, RawHolder, RawOwner, Texts};
+use crate::raw::{Field, RawConfig, RawHolder, RawNamedNextHop, RawOwner, Texts};
 use crate::reason::{NoEndpoint, Place, Reason};
 use crate::word_or::WordOr;
 
@@ -192,10 +192,17 @@ impl Checker<'_> {
             Some(name) => {
                 topology.local = self.accept(&at, topology.node_names.find(name.get_ref()));
             }
-            None if raw.egress.is_empty() => {}
             None => {
-                let meaning = "which [[node]] this machine is; [[egress]] needs it";
-                self.refuse(&at, Reason::Missing(meaning.to_owned()));
+                let is_tunnel = |hop: &RawNamedNextHop| hop.node.is_some() || hop.site.is_some();
+                let who = if !raw.egress.is_empty() {
+                    "[[egress]] needs it"
+                } else if raw.next_hop.iter().any(|hop| is_tunnel(hop.get_ref())) {
+                    "a next hop with `node` or `site` needs it"
+                } else {
+                    return;
+                };
+                let meaning = format!("which [[node]] this machine is; {who}");
+                self.refuse(&at, Reason::Missing(meaning));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use tables::{NodeId, SiteId};
 use wire::InterfaceId;
 
 /// A next hop that has a name, for plugins and egress tags.
@@ -9,12 +10,36 @@ use wire::InterfaceId;
 pub struct NextHop {
     /// Unique among next hops: 1 to 64 letters, digits and any of `. _ - : /`.
     pub name: String,
-    /// Its address, a unicast address of either family; it takes packets of both.
-    pub via: IpAddr,
-    /// Where it is; always there for a link-local address. `None`: on the link whose prefix holds it.
-    pub interface: Option<InterfaceId>,
-    /// The largest IP packet that it is sent, in bytes; 0: as large as the link's.
-    pub mtu: u16,
+    /// How packets get to it.
+    pub way: Way,
+}
+
+/// How packets get to a named next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A neighbor on a link.
+    Link {
+        /// Its address, a unicast address of either family; it takes packets of both.
+        via: IpAddr,
+        /// Where it is; always there for a link-local address. `None`: on the link whose prefix holds it.
+        interface: Option<InterfaceId>,
+        /// The largest IP packet that it is sent, in bytes; 0: as large as the link's.
+        mtu: u16,
+    },
+    /// The tunnel to another node of this site.
+    Node(NodeId),
+    /// The tunnel to another site.
+    Site(SiteId),
+    /// It is this node or its site: packets take slices and routes.
+    Here,
+}
+
+impl Way {
+    /// Whether packets go through a tunnel, here or on another node that has the same file.
+    #[must_use]
+    pub const fn is_tunnel(self) -> bool {
+        !matches!(self, Self::Link { .. })
+    }
 }
 
 /// One of an egress tag's next hops.

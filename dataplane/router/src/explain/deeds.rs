@@ -63,10 +63,10 @@ mod tests {
     use super::*;
     use frame::HookPoint;
     use sluice_abi::Edit;
-    use tables::{Class, RouteId};
+    use tables::{Class, Way};
 
     fn actions() -> Actions {
-        let detour = |name: &str| Some(Detour { name: name.into(), route: RouteId::NONE });
+        let detour = |name: &str| Some(Detour { name: name.into(), way: Way::Here });
         Actions {
             next_hops: vec![None, detour("scrubber")],
             tags: vec![None, detour("cheap")],

@@ -9,7 +9,7 @@ use policy::{Asked, ListedPlugin};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sluice_abi::{Descriptor, flags};
-use tables::{Owner, Role, RouteId, SourceValidation};
+use tables::{Owner, Role, RouteId, SourceValidation, Way};
 
 use super::Names;
 use super::deeds::deed_words;
@@ -511,10 +511,17 @@ impl Builder<'_> {
             }
         };
         let name = detour.map_or("", |detour| &*detour.name);
-        let group = detour
-            .and_then(|detour| snapshot.groups.copy(detour.route))
-            .map_or_else(String::new, |group| format!(": {}", group_words(&group, self.names)));
         let (path, descriptor) = (&known.path, &known.descriptor);
+        let group = match detour.map(|detour| detour.way) {
+            Some(Way::Group(route)) => snapshot
+                .groups
+                .copy(route)
+                .map_or_else(String::new, |group| format!(": {}", group_words(&group, self.names))),
+            Some(Way::Node(_) | Way::Site(_) | Way::Here) | None => path
+                .encapsulate
+                .and_then(|peer| peer_words(peer, self.names))
+                .map_or_else(String::new, |peer| format!(": through the tunnel to {peer}")),
+        };
         let end = match known.verdict {
             Verdict::Drop(reason) => format!(": {}", reason.help()),
             _ => next_hop_words(path.next, descriptor, path, self.names),

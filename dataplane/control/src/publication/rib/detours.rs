@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use config::{Checked, NextHop};
-use tables::{Actions, AdjacencyState, Class, Detour, RouteId};
+use tables::{Actions, AdjacencyState, Class, Detour, RouteId, Way};
 use wire::InterfaceId;
 
 use super::super::host_view::{HostView, NextHopView, RouteView};
@@ -37,23 +37,29 @@ impl Rib {
         let mut actions = Actions::default();
         let mut held = Vec::new();
         for (hop, way) in config.next_hops.iter().zip(&ways) {
-            let route = self.group(way.iter().copied().collect(), &mut held);
+            let way = tunnel(hop).unwrap_or_else(|| {
+                Way::Group(self.group(way.iter().copied().collect(), &mut held))
+            });
             put(&mut actions.next_hops, names.next_hops.get(&hop.name), || Detour {
                 name: hop.name.as_str().into(),
-                route,
+                way,
             });
         }
         for tag in &config.egress_tags {
-            let members = tag.members.iter().filter_map(|member| {
-                let way = ways.get(member.next_hop).copied().flatten()?;
-                let usable = self.is_usable(&way, host);
-                usable.then_some(NextHopView { weight: member.weight, ..way })
+            // A tunnel is the only next hop of its tag.
+            let first = tag.members.first().and_then(|only| config.next_hops.get(only.next_hop));
+            let way = first.and_then(tunnel).unwrap_or_else(|| {
+                let members = tag.members.iter().filter_map(|member| {
+                    let way = ways.get(member.next_hop).copied().flatten()?;
+                    let usable = self.is_usable(&way, host);
+                    usable.then_some(NextHopView { weight: member.weight, ..way })
+                });
+                let members = members.collect();
+                Way::Group(self.group(members, &mut held))
             });
-            let members: Vec<NextHopView> = members.collect();
-            let route = self.group(members, &mut held);
             put(&mut actions.tags, names.tags.get(&tag.name), || Detour {
                 name: tag.name.as_str().into(),
-                route,
+                way,
             });
         }
         for class in &config.classes {
@@ -107,10 +113,21 @@ impl Rib {
     }
 }
 
+/// The way to a next hop that is on no link.
+fn tunnel(hop: &NextHop) -> Option<Way> {
+    Some(match hop.way {
+        config::Way::Link { .. } => return None,
+        config::Way::Node(node) => Way::Node(node),
+        config::Way::Site(site) => Way::Site(site),
+        config::Way::Here => Way::Here,
+    })
+}
+
 /// Where a next hop is; `None` if it is on none of the router's links.
 fn view(hop: &NextHop, host: &HostView) -> Option<NextHopView> {
-    let interface = hop.interface.or_else(|| interface_of(hop.via, host))?;
-    Some(NextHopView { interface, via: Some(hop.via), weight: 1, mtu: hop.mtu })
+    let config::Way::Link { via, interface, mtu } = hop.way else { return None };
+    let interface = interface.or_else(|| interface_of(via, host))?;
+    Some(NextHopView { interface, via: Some(via), weight: 1, mtu })
 }
 
 /// Puts a thing in the position that is its number.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tables::{Actions, AdjacencyState, Group, RouteId, Snapshot};
+use tables::{Actions, AdjacencyState, Detour, Group, RouteId, Snapshot, Way};
 use wire::MacAddress;
 
 use super::tests::{config, host, ip};
@@ -54,6 +54,12 @@ fn shares(snapshot: &Snapshot, route: RouteId) -> BTreeMap<IpAddr, usize> {
     shares
 }
 
+/// The group of a detour that is no tunnel.
+fn group_of(detour: &Detour) -> RouteId {
+    let Way::Group(route) = detour.way else { panic!("no group: {detour:?}") };
+    route
+}
+
 fn addresses(snapshot: &Snapshot, route: RouteId) -> Vec<IpAddr> {
     shares(snapshot, route).into_keys().collect()
 }
@@ -66,17 +72,17 @@ fn next_hops_and_tags_become_groups() {
     assert_eq!(actions.class(1).map(|class| (&*class.name, class.dscp)), Some(("voice", Some(46))));
     let [a, b, nowhere] = [1, 2, 3].map(|number| actions.next_hop(number).unwrap());
     assert_eq!((&*a.name, &*b.name, &*nowhere.name), ("a", "b", "nowhere"));
-    assert_eq!(addresses(&snapshot, a.route), [ip("10.0.0.8")]);
-    let Some(Group::Adjacency(only)) = snapshot.group(b.route) else { panic!("one next hop") };
+    assert_eq!(addresses(&snapshot, group_of(a)), [ip("10.0.0.8")]);
+    let Some(Group::Adjacency(only)) = snapshot.group(group_of(b)) else { panic!("one next hop") };
     assert_eq!(snapshot.adjacency(only).map(|b| (b.interface, b.mtu)), Some((B.0, 1000)));
-    assert_eq!(nowhere.route, RouteId::NONE);
+    assert_eq!(nowhere.way, Way::Group(RouteId::NONE));
     assert_eq!((actions.next_hop(0), actions.next_hop(4)), (None, None));
 
-    let shares = shares(&snapshot, actions.tag(1).unwrap().route);
+    let shares = shares(&snapshot, group_of(actions.tag(1).unwrap()));
     let all: usize = shares.values().sum();
     let of_a = shares[&ip("10.0.0.8")] as f64 / all as f64;
     assert!((0.70..0.80).contains(&of_a), "three of four parts: {of_a}");
-    assert_eq!(actions.tag(2).unwrap().route, RouteId::NONE);
+    assert_eq!(actions.tag(2).unwrap().way, Way::Group(RouteId::NONE));
 
     let required: BTreeSet<_> = publication.required_neighbors().collect();
     assert!(required.contains(&(A.0, ip(A.1))) && required.contains(&(B.0, ip(B.1))));
@@ -94,7 +100,7 @@ fn what_does_not_answer_or_is_down_is_left_out_until_it_is_back() {
         reader.refresh();
         publication.collect();
         let snapshot = publication.current();
-        addresses(&snapshot, snapshot.actions.tag(1).unwrap().route)
+        addresses(&snapshot, group_of(snapshot.actions.tag(1).unwrap()))
     };
     let (a, b) = (ip(A.1), ip(B.1));
     assert_eq!(after(&host), [a, b], "nobody has failed yet");
@@ -113,7 +119,7 @@ fn what_does_not_answer_or_is_down_is_left_out_until_it_is_back() {
     tell(&mut host, B, Failed);
     assert_eq!(after(&host), [a]);
     let snapshot = publication.current();
-    assert_eq!(addresses(&snapshot, snapshot.actions.next_hop(2).unwrap().route), [b]);
+    assert_eq!(addresses(&snapshot, group_of(snapshot.actions.next_hop(2).unwrap())), [b]);
 }
 
 #[test]
@@ -141,8 +147,8 @@ fn numbers_stay_and_groups_are_given_back() {
     let route = "[[route]]\nprefix = \"0.0.0.0/0\"\nvia = \"10.0.0.9\"\n";
     let (snapshot, ..) = put(&format!("{route}{ACTIONS}"));
     assert_eq!(snapshot.actions.next_hop(2).map(|hop| &*hop.name), Some("b"));
-    assert_eq!(addresses(&snapshot, snapshot.actions.next_hop(2).unwrap().route), [ip(B.1)]);
+    assert_eq!(addresses(&snapshot, group_of(snapshot.actions.next_hop(2).unwrap())), [ip(B.1)]);
     let (snapshot, ..) =
         put(&format!("{route}[[route]]\nprefix = \"::/0\"\ntype = \"prohibit\"{ACTIONS}"));
-    assert_eq!(addresses(&snapshot, snapshot.actions.next_hop(1).unwrap().route), [ip(A.1)]);
+    assert_eq!(addresses(&snapshot, group_of(snapshot.actions.next_hop(1).unwrap())), [ip(A.1)]);
 }
