@@ -301,6 +301,10 @@ impl<'a> Rounds<'a> {
             (None, Some(full), Some(ndr)) => {
                 format!("{:.3} Mpps at full load, NDR {:.3} Mpps", full / 1e6, ndr / 1e6)
             }
+            (None, Some(full), None) if plan.searches => {
+                let why = row.notes.last().map_or("none was found in time", String::as_str);
+                format!("{:.3} Mpps at full load, no NDR: {why}", full / 1e6)
+            }
             (None, Some(full), None) => format!("{:.3} Mpps at full load", full / 1e6),
             (None, None, _) => format!("no rate: {}", row.why_skipped()),
         };
