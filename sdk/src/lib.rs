@@ -96,7 +96,9 @@ pub use sluice_abi::{
 pub use sluice_macros::plugin;
 pub use state::{StateFull, StateWriter};
 
-/// A plugin: one value lives in each instance, that is for each worker and generation.
+/// A plugin: one value lives in each instance, that is for each worker and generation. What one remembers the
+/// others do not know, and different flows of one source come to different workers: what has to hold for the whole
+/// router is for [`Meter`] and [`Quota`].
 pub trait Plugin: Sized {
     /// What it is configured by: a type that serde reads, [`NoConfig`], or [`RawConfig`] for the bytes
     /// themselves. Keys that the type does not have are refused, wherever they stand.

@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use frame::{HookPoint, Nanos};
+use frame::{HookPoint, KnownNumbers, Nanos, NumberSet};
 use sluice_abi::{Descriptor, Edit, Marks, Verdict};
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     generation::Loaded,
     imports::{Names, Offers},
     instance::{HandOver, Instance, reason},
+    judgement::{Allowed, Bad, judge},
     loading::AsideVersion,
     manifest::hook_name,
     module::{MODULE_BYTES_MAX, hex, manifest_of, read_file, sha256},
@@ -94,6 +95,14 @@ pub struct Rehearsal {
     config: Vec<u8>,
     examined: Examined,
     default: u64,
+    allowed: Allowed,
+    known: KnownNumbers,
+}
+
+fn numbers(of: &BTreeMap<String, u16>) -> NumberSet {
+    let mut set = NumberSet::EMPTY;
+    of.values().for_each(|number| set.insert(*number));
+    set
 }
 
 /// What a plugin has to be granted.
@@ -120,7 +129,7 @@ fn name_of(path: &Path) -> String {
 }
 
 impl Examined {
-    /// Reads, checks and compiles a module.
+    /// Reads, checks and compiles a module, and makes an instance of it.
     ///
     /// # Errors
     /// Why the router would refuse it.
@@ -130,8 +139,15 @@ impl Examined {
         let (mut spec, examined) = spec_of(path).map_err(fault)?;
         let tables = examined.manifest.tables.iter();
         spec.tables = tables.map(|name| (name.clone(), PathBuf::from("/dev/null"))).collect();
-        host.load_aside(&spec, 0).map_err(fault)?;
-        Ok(examined)
+        let AsideVersion::New(loaded) = host.load_aside(&spec, 0).map_err(fault)? else {
+            return Err(PolicyError::Stale(spec.name));
+        };
+        // Without the configuration that it may want: what it says of that is another question.
+        match host.make(&loaded, &Offers::rehearsed(0), host.aside_beat()) {
+            Ok(_) | Err(PluginFault::ConfigRefused(_)) => Ok(examined),
+            Err(PluginFault::Call { call: "sluice_configure", .. }) => Ok(examined),
+            Err(other) => Err(fault(other)),
+        }
     }
 }
 
@@ -163,12 +179,19 @@ impl Rehearsal {
             DefaultVerdict::Continue => Verdict::CONTINUE,
             DefaultVerdict::Drop => Verdict::drop(sluice_abi::REASON_DEFAULT),
         };
+        let allowed = Allowed::new(&examined.manifest, spec.hook);
         Ok(Self {
             instance,
             beat: host.aside_beat().clone(),
             config: loaded.config.clone(),
             examined,
             default: bytemuck::cast(default),
+            allowed,
+            known: KnownNumbers {
+                next_hops: numbers(&given.names.next_hops),
+                tags: numbers(&given.names.tags),
+                classes: numbers(&given.names.classes),
+            },
             counted: vec![0; loaded.counter_names.len()],
             host,
             loaded,
@@ -202,6 +225,16 @@ impl Rehearsal {
             Some(Err(error)) => Err(reason(&error)),
             None => Err("its memory does not have the areas that it stated".to_owned()),
         }
+    }
+
+    /// Why the router would take an answer for a bad verdict, and do what the plugin's default says: the plugin
+    /// may ask for nothing that its manifest does not declare, at its first hook, nor for names that there are
+    /// none of. `None` if it would do as it says.
+    #[must_use]
+    pub fn why_void(&self, answer: &RehearsalAnswer) -> Option<&'static str> {
+        let edit = self.instance.has_edits().then_some(answer.edit);
+        let word = bytemuck::cast(answer.verdict);
+        judge(word, &self.allowed, &self.known, || edit).err().map(Bad::text)
     }
 
     /// What a reload does: a new instance takes over the state of this one, finds its meters and quotas, and

@@ -35,6 +35,19 @@ use cli::{Cli, Command, PluginCommand, WorkloadCommand};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // A command that only tells ends when its reader has gone (`| head`). Others must not.
+    if matches!(
+        cli.command,
+        Command::Status { .. }
+            | Command::Plugin(PluginCommand::List { .. } | PluginCommand::Manage(_))
+            | Command::Route(_)
+            | Command::Slice(_)
+            | Command::Explain(_)
+            | Command::Trace(_)
+            | Command::Drops
+    ) {
+        sigpipe::reset();
+    }
     let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

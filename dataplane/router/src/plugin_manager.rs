@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Subcommand;
 use control::socket::{ControlClient, Request};
 use policy::{Replayed, SavedBatch, inspect_module, packet_text};
@@ -282,11 +282,24 @@ pub(crate) fn list(socket: &Path, is_json: bool) -> Result<()> {
             println!("  price     {price}");
         }
         println!("  traps     {}, bad verdicts {}", total["traps"], total["bad_verdicts"]);
+        let counters = total["counters"].as_object().into_iter().flatten();
+        let counted: Vec<String> = counters
+            .filter(|(_, value)| value.as_u64() != Some(0))
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        if !counted.is_empty() {
+            println!("  counters  {}", counted.join(", "));
+        }
     }
     Ok(())
 }
 
 fn inspect(file: &Path, is_json: bool) -> Result<()> {
+    ensure!(
+        !file.is_dir(),
+        "{}: a folder; `sluice plugin build` makes a module of it and says where that is",
+        file.display()
+    );
     let bytes = fs::read(file).with_context(|| format!("{}", file.display()))?;
     let report = inspect_module(&bytes).with_context(|| format!("{}", file.display()))?;
     if is_json {

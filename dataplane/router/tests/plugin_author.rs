@@ -65,6 +65,7 @@ fn a_new_project_in_rust_builds_tests_and_is_measured() {
     let text = succeeds(at, &["plugin", "test", "drop-ports"]);
     assert!(text.contains("dropped: blocked-port"), "{text}");
     assert!(text.contains("native and module agree"), "{text}");
+    assert!(text.contains("counter  blocked "), "{text}");
     succeeds(&project, &["plugin", "bench", "--budget-ns", "1000000"]);
     fails(&project, &["plugin", "bench", "--budget-ns", "0.001"], &["above the budget"]);
 
@@ -80,6 +81,25 @@ fn a_new_project_in_rust_builds_tests_and_is_measured() {
     std::fs::write(&source, lying).expect("written");
     let arguments = ["plugin", "test", "--no-unit-tests"];
     fails(&project, &arguments, &["judged differently", "ttl 255", "native   continue", "frame "]);
+    // What the plugin writes to its standard output is seen, and harms nothing.
+    let talking = sound.replace(
+        "fn process(",
+        "fn process(&mut self, batch: &mut Batch<'_>) {\n        \
+                                 println!(\"hello\");\n        self.judge(batch);\n    }\n}\n\n\
+                                 impl PortFilter {\n    fn judge(",
+    );
+    std::fs::write(&source, talking).expect("written");
+    let output = sluice(&project, &arguments);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("hello"), "{text}");
+
+    // An action that the manifest does not declare is void in a router, and so an error here.
+    let undeclared = sound.replace("counters.add(counter::PASSED, 1);", "packet.set_mark(7);");
+    assert_ne!(undeclared, sound);
+    std::fs::write(&source, undeclared).expect("written");
+    let expected = ["verdicts are bad", "continue, mark 7: its manifest does not declare"];
+    fails(&project, &arguments, &expected);
+
     // A wrong manifest does not even compile.
     std::fs::write(&source, sound).expect("written");
     let manifest = project.join("manifest.toml");
@@ -100,6 +120,7 @@ fn a_new_project_in_c_builds_tests_and_is_measured() {
     succeeds(at, &["plugin", "new", "--lang", "c", "block"]);
     let text = succeeds(at, &["plugin", "build", "block"]);
     assert!(text.contains("plugin   block, for ingress"), "{text}");
+    assert!(text.contains("\nconfig_file = ") && text.contains("\n# sha256 = "), "{text}");
     let text = succeeds(at, &["plugin", "test", "block"]);
     assert!(
         text.contains("dropped: blocked"),

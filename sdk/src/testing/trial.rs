@@ -57,6 +57,10 @@ pub enum Step {
     HandOver,
 }
 
+/// Stands in front of an outcome in what a plugin's program writes: before it may be what the plugin itself
+/// wrote.
+pub const OUTCOME_BEGINS: &[u8] = b"\0\0sluice outcome\n";
+
 /// What a plugin did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -222,9 +226,12 @@ pub fn play<P: Plugin + Declared>(script: &Script) -> Outcome {
 #[doc(hidden)]
 #[must_use]
 pub fn run<P: Plugin + Declared>() -> bool {
-    let played = Script::read(io::stdin().lock())
-        .map(|script| play::<P>(&script))
-        .and_then(|outcome| outcome.write(io::stdout().lock()));
+    let played =
+        Script::read(io::stdin().lock()).map(|script| play::<P>(&script)).and_then(|outcome| {
+            let mut to = io::stdout().lock();
+            to.write_all(OUTCOME_BEGINS)?;
+            outcome.write(to)
+        });
     if let Err(error) = &played {
         std::eprintln!("{error}");
     }

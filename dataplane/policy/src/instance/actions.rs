@@ -11,6 +11,11 @@ impl Instance {
         self.areas.marks.is_some()
     }
 
+    /// Whether the guest has an array of edits.
+    pub(crate) const fn has_edits(&self) -> bool {
+        self.areas.edits.is_some()
+    }
+
     /// Writes what earlier plugins set on each of the `n` packets of a call.
     ///
     /// `None` never comes for areas that were checked; callers treat it as a trap.

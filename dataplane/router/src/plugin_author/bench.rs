@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use frame::Nanos;
-use policy::{Rehearsal, RehearsalPacket};
+use policy::RehearsalPacket;
 
 use super::cli::BenchArgs;
 use super::packets::{Packets, rehearsal_packet};
 use super::project::Project;
-use super::test::{config_of, given};
+use super::test::{config_of, given, rehearsal};
 
 /// Packets of a call: as many as a worker under load hands over at once.
 const BATCH: usize = 64;
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let module = Project::find(&args.path)?.build()?;
     let config = config_of(&args.path, args.config.as_deref());
     let given = given(&args.host);
-    let mut rehearsal = Rehearsal::new(&module, config.as_deref(), &given)?;
+    let mut rehearsal = rehearsal(&module, config.as_deref(), &given)?;
     let manifest = rehearsal.examined().manifest.clone();
     let packets = match &args.pcap {
         Some(pcap) => Packets::of_capture(pcap, &manifest)?,

@@ -8,15 +8,17 @@ use policy::Examined;
 
 use super::cli::BuildArgs;
 use super::project::Project;
+use super::test::config_of;
 
 pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
     let module = Project::find(&args.path)?.build()?;
     let examined = Examined::new(&module)?;
-    print(&module, &examined);
+    let config = config_of(&args.path, None).and_then(|path| path.canonicalize().ok());
+    print(&module, &examined, config.as_deref());
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(module: &Path, examined: &Examined) {
+fn print(module: &Path, examined: &Examined, config: Option<&Path>) {
     let manifest = &examined.manifest;
     println!("module   {}", module.display());
     println!("size     {} bytes", examined.bytes);
@@ -26,9 +28,15 @@ fn print(module: &Path, examined: &Examined) {
     println!("name = \"{}\"", manifest.name);
     println!("path = \"{}\"", module.display());
     println!("hook = \"{}\"", manifest.hooks.first().map_or("ingress", String::as_str));
-    println!("sha256 = \"{}\"", examined.sha256);
     if !examined.grants.is_empty() {
         let quoted: Vec<_> = examined.grants.iter().map(|grant| format!("\"{grant}\"")).collect();
         println!("grants = [{}]", quoted.join(", "));
     }
+    for table in &examined.manifest.tables {
+        println!("# tables = {{ {table} = \"FILE\" }}");
+    }
+    if let Some(config) = config {
+        println!("config_file = \"{}\"", config.display());
+    }
+    println!("# sha256 = \"{}\"   # holds the router to this build", examined.sha256);
 }

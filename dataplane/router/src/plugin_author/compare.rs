@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
 
 use frame::Nanos;
-use policy::{Examined, Rehearsal, RehearsedHandOver};
-use sluice_abi::{Descriptor, action, edit, flags};
+use policy::{Examined, Rehearsal, RehearsalAnswer, RehearsedHandOver};
+use sluice_abi::{Descriptor, REASON_DEFAULT, action, edit, flags};
 use sluice_sdk::testing::{Answer, trial::Outcome};
 
 use super::packets::{Packets, Trying, rehearsal_packet};
@@ -51,7 +51,7 @@ pub(crate) fn play(
             }
             Difference(text)
         })?;
-        let answer = |answer: policy::RehearsalAnswer| Answer::new(answer.verdict, answer.edit);
+        let answer = |answer: RehearsalAnswer| Answer::new(answer.verdict, answer.edit);
         outcome.answers.extend(answers.into_iter().map(answer));
     }
     outcome.counters = rehearsal.counters();
@@ -103,6 +103,38 @@ pub(crate) fn compare(
     Ok(())
 }
 
+/// Whether the router would take every answer at its word.
+///
+/// # Errors
+/// The first that it would not.
+pub(crate) fn void(
+    rehearsal: &Rehearsal,
+    packets: &Packets,
+    outcome: &Outcome,
+) -> Result<(), Difference> {
+    let why = |answer: &Answer| {
+        rehearsal.why_void(&RehearsalAnswer { verdict: answer.verdict, edit: answer.edit })
+    };
+    let bad = outcome.answers.iter().enumerate();
+    let bad: Vec<_> = bad.filter_map(|(at, answer)| Some((at, answer, why(answer)?))).collect();
+    let Some((number, answer, why)) = bad.first() else { return Ok(()) };
+    let line = packets.get(*number).map(packet_line).unwrap_or_default();
+    Err(Difference(format!(
+        "{} of {} verdicts are bad: a router would count them, and do what the plugin's default says\n\
+         the first is that of number {number}: {line}\n  module   {}: {why}",
+        bad.len(),
+        packets.len(),
+        answer_line(answer, rehearsal.examined())
+    )))
+}
+
+/// The counters and what they show, those that show something.
+pub(crate) fn counted(outcome: &Outcome, examined: &Examined) -> impl Iterator<Item = String> {
+    let names = examined.manifest.counter_names().into_iter();
+    let shown = names.zip(outcome.counters.clone()).filter(|(_, value)| *value > 0);
+    shown.map(|(name, value)| format!("{name} {value}"))
+}
+
 /// How many packets went which way.
 pub(crate) fn summary(outcome: &Outcome, examined: &Examined) -> String {
     let count = |of: u8| outcome.answers.iter().filter(|it| it.verdict.action == of).count();
@@ -116,6 +148,13 @@ pub(crate) fn summary(outcome: &Outcome, examined: &Examined) -> String {
         if drops > 0 {
             let _ = write!(text, ", {drops} dropped: {name}");
         }
+    }
+    let by_default = |answer: &&Answer| {
+        answer.verdict.action == action::DROP && answer.verdict.argument == REASON_DEFAULT
+    };
+    let defaults = outcome.answers.iter().filter(by_default).count();
+    if defaults > 0 {
+        let _ = write!(text, ", {defaults} dropped by default");
     }
     let transmitted = count(action::TRANSMIT);
     if transmitted > 0 {

@@ -203,8 +203,20 @@ fn build_c(folder: &Path, sources: &[PathBuf]) -> Result<PathBuf> {
     }
     clang.arg("-o").arg(&module);
     clang.args(sources.iter().filter_map(|source| source.file_name()));
-    run(&mut clang).context("plugins in C take clang and lld: `apt-get install clang lld`")?;
+    run(&mut clang).map_err(|error| match has_clang() {
+        true => error,
+        false => error.context("plugins in C take clang and lld: `apt-get install clang lld`"),
+    })?;
     Ok(module)
+}
+
+/// Whether there is a compiler of C with a linker for modules.
+fn has_clang() -> bool {
+    let is_there = |program: &str| {
+        let mut ask = Command::new(program);
+        ask.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    };
+    is_there("clang") && (is_there("wasm-ld") || wasm_linker().is_some())
 }
 
 /// The linker that comes with Rust, where clang would find none.

@@ -1,11 +1,11 @@
 //! The native half of a test: a program that is made for one plugin, built from its source.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sluice_sdk::testing::trial::{Outcome, Script};
+use sluice_sdk::testing::trial::{OUTCOME_BEGINS, Outcome, Script};
 
 use super::project::{RustProject, cargo};
 
@@ -77,5 +77,13 @@ pub(crate) fn play(runner: &PathBuf, script: &Script) -> Result<Outcome> {
     }
     written?;
     read?;
-    Outcome::read(&answer, script.packets()).context("what the plugin's program wrote is garbled")
+    let (written, outcome) =
+        match answer.windows(OUTCOME_BEGINS.len()).position(|window| window == OUTCOME_BEGINS) {
+            Some(at) => answer.split_at(at),
+            None => (&[][..], &answer[..]),
+        };
+    // What a module writes goes nowhere; here its author may want to see it.
+    std::io::stderr().write_all(written)?;
+    let outcome = outcome.strip_prefix(OUTCOME_BEGINS).unwrap_or(outcome);
+    Outcome::read(outcome, script.packets()).context("what the plugin's program wrote is garbled")
 }

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     let config = config_of(&args.path, args.config.as_deref());
     let given = given(&args.host);
     let seed = args.host.seed;
-    let mut rehearsal = Rehearsal::new(&module, config.as_deref(), &given)?;
+    let mut rehearsal = rehearsal(&module, config.as_deref(), &given)?;
     let examined = rehearsal.examined().clone();
     let json = rehearsal.config().to_vec();
     let packets = match &args.pcap {
@@ -48,6 +48,12 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
         Err(difference) => return differs(difference),
     };
     println!("module   {}", compare::summary(&module_run, &examined));
+    for line in compare::counted(&module_run, &examined) {
+        println!("counter  {line}");
+    }
+    if let Err(difference) = compare::void(&rehearsal, &packets, &module_run) {
+        return differs(difference);
+    }
     let mut again = Rehearsal::new(&module, config.as_deref(), &given)?;
     let second = match compare::play(&mut again, &packets, None) {
         Ok(outcome) => outcome,
@@ -108,6 +114,26 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     }
     println!("native and module agree on every verdict, edit and counter");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The module, configured.
+pub(crate) fn rehearsal(
+    module: &Path,
+    config: Option<&Path>,
+    given: &RehearsalHost,
+) -> Result<Rehearsal> {
+    Rehearsal::new(module, config, given).map_err(|error| {
+        let has_names = given.names != Names::default();
+        let wants = |grant: &str| {
+            policy::Examined::new(module).is_ok_and(|it| it.grants.iter().any(|it| it == grant))
+        };
+        match !has_names && wants("names") {
+            true => anyhow::Error::from(error).context(
+                "the plugin asks for names, and none is given: --class NAME, --tag, --next-hop, --interface",
+            ),
+            false => error.into(),
+        }
+    })
 }
 
 /// What the arguments say that an operator would give the plugin.
