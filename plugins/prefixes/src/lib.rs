@@ -2,7 +2,7 @@
 //! become tables that are asked packet by packet.
 //!
 //! ```text
-//!  "10.0.0.0/8" --parse--> IpNet --PrefixMap--> Map4 (four loads) | Map6 (binary search) --> u16
+//!  "10.0.0.0/8" --parse--> IpNet --PrefixMap--> Map4 (three loads) | Map6 (binary search) --> u16
 //! ```
 //!
 //! Invariants: tables are built once and never change; every address of a family has a value; a
@@ -23,7 +23,7 @@ pub use map4::Map4;
 pub use map6::Map6;
 pub use parse::{PrefixError, parse, parse_address};
 
-/// A table would not fit: more than 65,536 pages of a level, values or intervals.
+/// A table would not fit: more than 65,536 pages, values or intervals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the prefixes do not fit a table: fewer of them, or shorter ones")]
 pub struct TooLarge;

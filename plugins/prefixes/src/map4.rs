@@ -1,12 +1,13 @@
-//! [`Map4`]: a value for each IPv4 address, found by four loads at most.
+//! [`Map4`]: a value for each IPv4 address, found by three loads at most.
 //!
-//! A trie of up to four levels, a byte each: as many as the longest prefix needs. Pages of a level that
-//! are equal are one page, so that what no prefix divides costs a page a level, and few lines of the
-//! cache are touched.
+//! A trie of up to three levels, the first for two bytes of the address and the others for a byte each: as
+//! many as the longest prefix needs. Pages of a level that are equal are one page, so that what no prefix
+//! divides costs a page a level, and few lines of the cache are touched. All levels lie in one array: one
+//! address and one length are all that a loop over packets needs to keep.
 //!
 //! ```text
-//!  10 . 1 . 2 . 3
-//!  root[10] -> second[page][1] -> third[page][2] -> fourth[page][3] = value
+//!  10.1 . 2 . 3
+//!  cells[10 * 256 + 1] -> cells[page * 256 + 2] -> cells[page * 256 + 3] = value
 //! ```
 
 use std::collections::HashMap;
@@ -16,14 +17,16 @@ use crate::TooLarge;
 /// What each value of one byte leads to: a page of the next level, or a value in the last.
 type Page = [u16; 256];
 
+/// The cells of the first level, in pages.
+const ROOT_PAGES: usize = 256;
+
 /// A value for each IPv4 address.
 #[derive(Clone, Debug)]
 pub struct Map4 {
-    root: Box<Page>,
-    second: Vec<Page>,
-    third: Vec<Page>,
-    /// Empty where the pages before hold the values.
-    fourth: Vec<Page>,
+    /// The first level, and behind it the pages of the others, which are known by number.
+    cells: Box<[u16]>,
+    /// Some value begins within a last byte. Else the pages of the level before hold the values.
+    is_deep: bool,
 }
 
 /// The pages of one level while they are made.
@@ -95,40 +98,68 @@ impl Map4 {
     /// be 0, and they must rise.
     ///
     /// # Errors
-    /// [`TooLarge`], when a level would have more pages than 65,536.
+    /// [`TooLarge`], when there would be more than 65,536 pages.
     ///
     /// # Panics
     /// If the first address is not 0.
     pub fn new(starts: &[(u32, u16)]) -> Result<Self, TooLarge> {
         assert_eq!(starts.first().map(|(start, _)| *start), Some(0), "all addresses have a value");
         let mut maker = Maker::default();
-        let root = Box::new(maker.page(32, 0, starts)?);
-        let [second, mut third, mut fourth] = maker.levels.map(|level| level.pages);
-        if fourth.iter().all(|page| page.iter().all(|value| *value == page[0])) {
-            // No value begins within the last byte: the pages before can hold the values themselves.
-            for entry in third.iter_mut().flatten() {
-                *entry = fourth[usize::from(*entry)][0];
-            }
-            fourth.clear();
+        let root = maker.page(32, 0, starts)?;
+        let [second, mut third, fourth] = maker.levels.map(|level| level.pages);
+        let is_deep = fourth.iter().any(|page| page.iter().any(|value| *value != page[0]));
+        let first_third = ROOT_PAGES;
+        let first_fourth = first_third + third.len();
+        let pages = if is_deep { first_fourth + fourth.len() } else { first_fourth };
+        if pages > 1 << 16 {
+            return Err(TooLarge);
         }
-        Ok(Self { root, second, third, fourth })
+        for entry in third.iter_mut().flatten() {
+            *entry =
+                if is_deep { *entry + first_fourth as u16 } else { fourth[usize::from(*entry)][0] };
+        }
+        let mut cells = Vec::with_capacity(pages * 256);
+        for page in root {
+            let seconds = second[usize::from(page)];
+            cells.extend(seconds.map(|page| page + first_third as u16));
+        }
+        cells.extend(third.iter().flatten());
+        if is_deep {
+            cells.extend(fourth.iter().flatten());
+        }
+        Ok(Self { cells: cells.into(), is_deep })
     }
 
     /// The value of an address.
     #[inline]
     #[must_use]
     pub fn get(&self, address: u32) -> u16 {
-        let [a, b, c, d] = address.to_be_bytes();
-        let page = usize::from(self.root[usize::from(a)]);
-        let page = usize::from(self.second[page][usize::from(b)]);
-        let found = self.third[page][usize::from(c)];
-        if self.fourth.is_empty() { found } else { self.fourth[usize::from(found)][usize::from(d)] }
+        let bytes = address.to_be_bytes();
+        if self.is_deep { self.get_by::<true>(bytes) } else { self.get_by::<false>(bytes) }
+    }
+
+    /// Whether some value begins within a last byte.
+    #[must_use]
+    pub const fn is_deep(&self) -> bool {
+        self.is_deep
+    }
+
+    /// The value of an address, for loops over many that asked [`Self::is_deep`] before.
+    #[inline]
+    #[must_use]
+    pub fn get_by<const IS_DEEP: bool>(&self, [a, b, c, d]: [u8; 4]) -> u16 {
+        let below = |page: u16, byte: u8| self.cells[usize::from(page) << 8 | usize::from(byte)];
+        // So much is always there: no index of it needs to be looked at.
+        let root = self.cells.first_chunk::<{ ROOT_PAGES * 256 }>();
+        let second = root.map_or(0, |root| root[usize::from(u16::from_be_bytes([a, b]))]);
+        let found = below(second, c);
+        if IS_DEEP { below(found, d) } else { found }
     }
 
     /// Bytes that it takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        (1 + self.second.len() + self.third.len() + self.fourth.len()) * size_of::<Page>()
+        size_of_val(&*self.cells)
     }
 }
 
@@ -165,8 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_divides_is_a_page_a_level() {
+    fn what_nothing_divides_is_a_page() {
         let map = Map4::new(&[(0, 7)]).expect("it fits");
-        assert_eq!((map.get(0), map.get(u32::MAX), map.bytes()), (7, 7, 3 * 512));
+        assert_eq!((map.get(0), map.get(u32::MAX), map.bytes()), (7, 7, (256 + 1) * 512));
     }
 }

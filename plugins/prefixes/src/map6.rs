@@ -51,6 +51,16 @@ impl Map6 {
         self.values[position]
     }
 
+    /// The value, where all addresses have the same.
+    #[inline]
+    #[must_use]
+    pub fn only_value(&self) -> Option<u16> {
+        match self.values[..] {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// The last position that does not lie behind the address. As many steps for every address.
     #[inline]
     fn search(&self, is_reached: impl Fn(usize) -> bool) -> usize {
