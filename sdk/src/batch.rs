@@ -125,6 +125,13 @@ impl<'a> Batch<'a> {
         (packets, Counters::new(parts.counters))
     }
 
+    /// The verdicts, and beside them the counters.
+    #[inline]
+    #[must_use]
+    pub fn split_verdicts(&mut self) -> (&mut [Verdict], Counters<'_>) {
+        (self.0.verdicts, Counters::new(self.0.counters))
+    }
+
     #[inline]
     fn packets_from(&mut self, index: usize) -> Packets<'_> {
         let parts = &mut self.0;

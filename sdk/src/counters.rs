@@ -104,6 +104,7 @@ pub struct Counters<'a>(&'a mut [u64]);
 
 impl<'a> Counters<'a> {
     /// Counters in the order of the manifest.
+    #[inline]
     #[must_use]
     pub fn new(values: &'a mut [u64]) -> Self {
         Self(values)
