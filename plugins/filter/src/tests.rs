@@ -129,6 +129,49 @@ fn direction_and_protocol_are_exact() {
     assert!(!drops(r#""direction":"inbound""#, &packet));
 }
 
+/// Addresses decide most of them, and rules of other fields the rest: one, some, most and all of a batch.
+#[test]
+fn packets_that_addresses_decide_are_judged_as_the_others() {
+    let mut bench = bench(
+        r#"{"default":"allow","rules":[
+            {"action":"allow","source":"10.0.0.0/8"},
+            {"action":"drop","source":"172.16.0.0/12","protocol":"udp","destination_ports":53},
+            {"action":"drop","source":"2001:db8::/32","source_ports":7},
+            {"action":"drop","destination":"192.0.2.0/24"}]}"#,
+    );
+    let at = |source: [u8; 4], port| Descriptor {
+        destination_port: port,
+        ..ipv4(source, [198, 51, 100, 1])
+    };
+    let v6 =
+        |port| Descriptor { source_port: port, ..ipv6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], [1; 8]) };
+    let decided = [
+        (ipv4([10, 1, 1, 1], [192, 0, 2, 1]), Verdict::CONTINUE),
+        (ipv4([11, 1, 1, 1], [192, 0, 2, 1]), DROPPED),
+        (ipv4([11, 1, 1, 1], [192, 0, 3, 1]), Verdict::CONTINUE),
+        (ipv6([0xfd00, 0, 0, 0, 0, 0, 0, 1], [1; 8]), Verdict::CONTINUE),
+    ];
+    let others = [
+        (at([172, 16, 0, 1], 53), DROPPED),
+        (at([172, 16, 0, 1], 54), Verdict::CONTINUE),
+        (v6(7), DROPPED),
+        (v6(8), Verdict::CONTINUE),
+    ];
+    for undecided in [0, 1, 7, 100, 180, 250, 3, 256, 0, 20] {
+        for n in [undecided, 256] {
+            let pick = |at: usize| {
+                if at * undecided / n.max(1) != (at + 1) * undecided / n.max(1) {
+                    others[at % others.len()]
+                } else {
+                    decided[at % decided.len()]
+                }
+            };
+            let (packets, expected): (Vec<_>, Vec<_>) = (0..n).map(pick).unzip();
+            assert_eq!(bench.judge(&packets, 0), expected, "{undecided} of {n}");
+        }
+    }
+}
+
 #[test]
 fn no_rules_leave_the_default() {
     let packet = ipv4([1, 1, 1, 1], [2, 2, 2, 2]);
@@ -287,11 +330,17 @@ proptest! {
     ) {
         let clauses: Vec<_> = rules.iter().map(Fields::clause).collect();
         let mut classifier = Classifier::new(&clauses).expect("they fit");
-        let mut answers = vec![0; packets.len()];
-        classifier.classify(&packets, &mut answers);
-        for (packet, answer) in packets.iter().zip(answers) {
-            let first = classifier.first(answer.into());
-            prop_assert_eq!(first, scan(&rules, packet), "{:?}", packet);
+        // What a batch leaves behind must not meet the next, which has another size.
+        let (first, rest) = packets.split_at(67);
+        for packets in [first, &rest[..1], &rest[1..], &[]] {
+            let mut found = vec![None; packets.len()];
+            for a_match in classifier.classify(packets) {
+                let clause = usize::from(a_match.clause);
+                found[usize::from(a_match.position)] = Some(clause).filter(|it| *it < rules.len());
+            }
+            for (packet, found) in packets.iter().zip(found) {
+                prop_assert_eq!(found, scan(&rules, packet), "{:?}", packet);
+            }
         }
     }
 }
