@@ -24,7 +24,7 @@ mod pool;
 pub mod tsc;
 mod verdict;
 
-pub use batch::{BATCH_MAX, Batch};
+pub use batch::{BATCH_MAX, Batch, Lines};
 pub use drop_reason::DropReason;
 pub use edits::{Act, DEEDS_MAX, Deed, Edits, KnownNumbers, NumberSet, PacketEdit};
 pub use hook::{Blame, Hook, HookPoint, NoHook};
