@@ -163,20 +163,14 @@ impl Hook for WorkerChain {
             return;
         };
         for place in places {
-            // A sum, unlike a search, is compiled to vector instructions.
-            let mut decided: usize =
-                verdicts.iter().map(|verdict| usize::from(!point.asks_about(*verdict))).sum();
             let has_transmits = edits.has_transmits() && point != HookPoint::Egress;
             let mut open_packets =
                 Open { point, frames, descriptors, verdicts, edits, has_transmits, some: None };
-            if has_transmits {
-                decided = (0..n).filter(|position| !open_packets.asks(*position)).count();
-            }
-            if decided == n {
-                return;
-            }
-            if decided > 0 {
+            if !open_packets.are_all() {
                 open_packets.some = Some(select(&open_packets, &mut self.open));
+            }
+            if open_packets.len() == 0 {
+                return;
             }
             let Some(slot) = place.slot.as_mut() else {
                 // A place that nothing was kept for: the control side never publishes one.
