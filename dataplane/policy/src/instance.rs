@@ -27,6 +27,7 @@ use crate::{
     LayoutNeeds, PayloadWindow, PluginFault,
     counters::Counter,
     imports::{HostState, Names, Offers, printable},
+    judgement::CONTINUE,
     layout::Areas,
     module::{CheckedModule, TABLE_ELEMENTS_MAX, TABLES_MAX},
     tables::Tables,
@@ -82,11 +83,12 @@ pub(crate) struct Recipe<'a> {
 /// worker can lose to an endless call near the budget.
 const OVERRUN_TICKS: RangeInclusive<u64> = 4..=20;
 
-/// Gives the next call its budget, in ticks.
+/// Gives the next call its budget, in ticks. Whatever function of the guest it is, it may write verdicts.
 #[inline]
 fn begin_call(store: &mut Store<HostState>, ticks: u64) {
     store.set_epoch_deadline(ticks);
     let state = store.data_mut();
+    state.continues = 0;
     state.overrun_ticks = 0;
     state.overrun_ticks_max = ticks.clamp(*OVERRUN_TICKS.start(), *OVERRUN_TICKS.end());
 }
@@ -252,7 +254,7 @@ impl Instance {
         descriptors: Packets<'d, impl ExactSizeIterator<Item = &'d Descriptor>>,
         default: u64,
     ) -> Option<()> {
-        let memory = self.memory.data_mut(&mut self.store);
+        let (memory, state) = self.memory.data_and_store_mut(&mut self.store);
         let stride = self.areas.descriptor_stride;
         let n = match descriptors {
             Packets::All(all) if stride == size_of::<Descriptor>() => {
@@ -276,7 +278,9 @@ impl Instance {
         let verdicts = memory.get_mut(start..start + n * stride)?;
         if stride == size_of::<u64>() {
             let words: &mut [u64] = bytemuck::try_cast_slice_mut(verdicts).ok()?;
-            words.fill(default);
+            let are_there = std::mem::take(&mut state.continues);
+            let are_there = if default == CONTINUE { are_there.min(n) } else { 0 };
+            words.get_mut(are_there..)?.fill(default);
         } else {
             for verdict in verdicts.chunks_exact_mut(stride) {
                 verdict.get_mut(..8)?.copy_from_slice(&default.to_le_bytes());
@@ -308,6 +312,25 @@ impl Instance {
         let start = self.areas.verdicts;
         let bytes = self.memory.data(&self.store).get(start..start + n * size_of::<u64>())?;
         bytemuck::try_cast_slice(bytes).ok()
+    }
+
+    /// Whether the last call lets all of its `n` packets through, and nothing else. False also where verdicts
+    /// do not lie one behind the other.
+    #[inline]
+    pub(crate) fn continues_all(&mut self, n: usize) -> bool {
+        let all = self.verdict_words(n).is_some_and(|words| {
+            // Several sums, as one would have each word wait for the one before.
+            let (pieces, rest) = words.as_chunks::<8>();
+            let mut sums = [CONTINUE; 8];
+            for piece in pieces {
+                sums.iter_mut().zip(piece).for_each(|(sum, word)| *sum |= word);
+            }
+            rest.iter().chain(&sums).fold(0, |all, word| all | word) == CONTINUE
+        });
+        if all {
+            self.store.data_mut().continues = n;
+        }
+        all
     }
 
     /// The verdict of packet `index` of the last call.

@@ -106,6 +106,9 @@ pub(crate) struct HostState {
     pub(crate) overrun_ticks: u64,
     /// In how many it may be, before it is stopped.
     pub(crate) overrun_ticks_max: u64,
+    /// So many verdicts at the start of the guest's area are still those that let packets through, as the
+    /// last call left them: they need not be written before the next.
+    pub(crate) continues: usize,
     logger: Logger,
     meters: Meters,
     names: Arc<Names>,
@@ -128,6 +131,7 @@ impl HostState {
             now_ns: 0,
             overrun_ticks: 0,
             overrun_ticks_max: 0,
+            continues: 0,
             logger: Logger::new(Arc::clone(plugin), Arc::clone(&offers.log)),
             meters: Meters::new(Arc::clone(plugin), Arc::clone(&offers.meters), offers.is_shared),
             names: Arc::clone(names),
