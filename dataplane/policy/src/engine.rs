@@ -14,6 +14,8 @@ const STACK_BYTES: usize = 256 << 10;
 /// behind it, loads and stores need no comparison: dynamic checks would double the cost.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
 const MEMORY_GUARD_BYTES: u64 = 32 << 20;
+/// With that reserved it need not.
+pub(crate) const MEMORY_MAY_MOVE: bool = false;
 
 /// Frames of a trap that a replay shows.
 const BACKTRACE_FRAMES: usize = 32;
@@ -36,7 +38,7 @@ fn engine_with(frames: Option<NonZeroUsize>) -> Result<Engine, PolicyError> {
         .max_wasm_stack(STACK_BYTES)
         .memory_reservation(MEMORY_RESERVATION_BYTES)
         .memory_guard_size(MEMORY_GUARD_BYTES)
-        .memory_may_move(false)
+        .memory_may_move(MEMORY_MAY_MOVE)
         .wasm_backtrace_max_frames(frames)
         .wasm_memory64(false)
         .wasm_multi_memory(false);

@@ -1,6 +1,7 @@
 //! One worker's copy of a generation: a memory of its own, checked areas in it, and the call.
 
 mod actions;
+mod guest;
 mod inputs;
 mod payload;
 mod raw;
@@ -16,9 +17,10 @@ use frame::Nanos;
 use sluice_abi::Descriptor;
 use sluice_manifest::check_version;
 use wasmtime::{
-    Memory, Store, StoreContextMut, StoreLimitsBuilder, Trap, TypedFunc, UpdateDeadline,
+    AsContextMut as _, Store, StoreContextMut, StoreLimitsBuilder, Trap, TypedFunc, UpdateDeadline,
 };
 
+use guest::Guest;
 pub(crate) use payload::seen;
 pub(crate) use state::HandOver;
 use state::StateCalls;
@@ -45,8 +47,7 @@ const WARM_CALLS: u32 = 16;
 /// An instance can be called again after it trapped, but its memory is then in whatever state the
 /// trap left: whoever gets an error from [`Instance::call`] must retire it.
 pub(crate) struct Instance {
-    store: Store<HostState>,
-    memory: Memory,
+    guest: Guest,
     process: TypedFunc<(i32, i64), ()>,
     areas: Areas,
     budget_ticks: u64,
@@ -85,7 +86,7 @@ const OVERRUN_TICKS: RangeInclusive<u64> = 4..=20;
 
 /// Gives the next call its budget, in ticks. Whatever function of the guest it is, it may write verdicts.
 #[inline]
-fn begin_call(store: &mut Store<HostState>, ticks: u64) {
+fn begin_call(mut store: StoreContextMut<'_, HostState>, ticks: u64) {
     store.set_epoch_deadline(ticks);
     let state = store.data_mut();
     state.continues = 0;
@@ -144,7 +145,7 @@ impl Instance {
         store.epoch_deadline_callback(over_budget);
 
         let ticks = recipe.load_budget_ticks;
-        let begin = |store: &mut Store<HostState>| begin_call(store, ticks);
+        let begin = |store: &mut Store<HostState>| begin_call(store.as_context_mut(), ticks);
         let failed =
             |call| move |error: wasmtime::Error| PluginFault::Call { call, reason: reason(&error) };
 
@@ -230,18 +231,8 @@ impl Instance {
         }
         let counters_seen = vec![0; gauges.len()].into_boxed_slice();
         let budget_ticks = recipe.budget_ticks;
-        Ok(Self {
-            store,
-            memory,
-            process,
-            areas,
-            budget_ticks,
-            counters_seen,
-            gauges,
-            tick,
-            state,
-            window,
-        })
+        let guest = Guest::new(store, memory).ok_or(PluginFault::ExportMissing("memory"))?;
+        Ok(Self { guest, process, areas, budget_ticks, counters_seen, gauges, tick, state, window })
     }
 
     /// Writes the descriptors of a batch, and the default verdict of each. The guest states the
@@ -254,7 +245,7 @@ impl Instance {
         descriptors: Packets<'d, impl ExactSizeIterator<Item = &'d Descriptor>>,
         default: u64,
     ) -> Option<()> {
-        let (memory, state) = self.memory.data_and_store_mut(&mut self.store);
+        let (memory, state) = self.guest.memory_and_state();
         let stride = self.areas.descriptor_stride;
         let n = match descriptors {
             Packets::All(all) if stride == size_of::<Descriptor>() => {
@@ -293,9 +284,9 @@ impl Instance {
     #[inline]
     pub(crate) fn call(&mut self, n: usize, now: Nanos, beat: &Beat) -> wasmtime::Result<()> {
         let n = i32::try_from(n)?;
-        begin_call(&mut self.store, self.budget_ticks);
-        self.store.data_mut().now_ns = now.0;
-        beat.during(|| self.process.call(&mut self.store, (n, now.0.cast_signed())))
+        begin_call(self.guest.context(), self.budget_ticks);
+        self.guest.state_mut().now_ns = now.0;
+        beat.during(|| self.process.call(self.guest.context(), (n, now.0.cast_signed())))
     }
 
     /// Lets calls take so many times their budget.
@@ -310,7 +301,7 @@ impl Instance {
             return None;
         }
         let start = self.areas.verdicts;
-        let bytes = self.memory.data(&self.store).get(start..start + n * size_of::<u64>())?;
+        let bytes = self.guest.memory().get(start..start + n * size_of::<u64>())?;
         bytemuck::try_cast_slice(bytes).ok()
     }
 
@@ -328,7 +319,7 @@ impl Instance {
             rest.iter().chain(&sums).fold(0, |all, word| all | word) == CONTINUE
         });
         if all {
-            self.store.data_mut().continues = n;
+            self.guest.state_mut().continues = n;
         }
         all
     }
@@ -336,13 +327,13 @@ impl Instance {
     /// The verdict of packet `index` of the last call.
     pub(crate) fn verdict_word(&self, index: usize) -> Option<u64> {
         let start = self.areas.verdicts + index * self.areas.verdict_stride;
-        let bytes = self.memory.data(&self.store).get(start..start + size_of::<u64>())?;
+        let bytes = self.guest.memory().get(start..start + size_of::<u64>())?;
         bytes.try_into().ok().map(u64::from_le_bytes)
     }
 
     /// Gives it other tables; `tables` are then those that it had.
     pub(crate) fn swap_tables(&mut self, tables: &mut Tables) {
-        self.store.data_mut().swap_tables(tables);
+        self.guest.state_mut().swap_tables(tables);
     }
 
     /// When its tick is due, for an instance that has one. The first is one interval after `now`.
@@ -357,9 +348,9 @@ impl Instance {
     pub(crate) fn call_tick(&mut self, now: Nanos, beat: &Beat) -> wasmtime::Result<()> {
         let Some(tick) = &mut self.tick else { return Ok(()) };
         tick.due = Some(now.plus(tick.every_ns));
-        begin_call(&mut self.store, self.budget_ticks);
-        self.store.data_mut().now_ns = now.0;
-        beat.during(|| tick.function.call(&mut self.store, now.0.cast_signed()))
+        begin_call(self.guest.context(), self.budget_ticks);
+        self.guest.state_mut().now_ns = now.0;
+        beat.during(|| tick.function.call(self.guest.context(), now.0.cast_signed()))
     }
 
     /// Sets the gauges back: the instance is given up, and what it counted by them with it.
@@ -371,7 +362,7 @@ impl Instance {
 
     /// Adds what the guest's counters rose by since the last time; gauges are copied as they stand.
     pub(crate) fn scrape(&mut self, into: &[Counter]) {
-        let Some(bytes) = self.memory.data(&self.store).get(self.areas.counters.clone()) else {
+        let Some(bytes) = self.guest.memory().get(self.areas.counters.clone()) else {
             return;
         };
         let kinds = self.counters_seen.iter_mut().zip(&self.gauges);
@@ -473,7 +464,7 @@ mod tests {
         store.epoch_deadline_callback(over_budget);
         let instance = linker.instantiate(&mut store, &module).expect("an instance");
         let call = instance.get_typed_func::<(), ()>(&mut store, "call").expect("a function");
-        begin_call(&mut store, budget_ticks);
+        begin_call(store.as_context_mut(), budget_ticks);
         call.call(&mut store, ()).is_err()
     }
 

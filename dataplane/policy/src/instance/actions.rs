@@ -26,7 +26,7 @@ impl Instance {
     ) -> Option<()> {
         let start = self.areas.marks?;
         let end = start + n * size_of::<Marks>();
-        let area = self.memory.data_mut(&mut self.store).get_mut(start..end)?;
+        let area = self.guest.memory_mut().get_mut(start..end)?;
         for (index, place) in area.chunks_exact_mut(size_of::<Marks>()).enumerate() {
             place.copy_from_slice(bytemuck::bytes_of(&marks(index)?));
         }
@@ -37,7 +37,7 @@ impl Instance {
     pub(crate) fn edit(&self, index: usize) -> Option<Edit> {
         let (start, stride) = self.areas.edits?;
         let start = start + index * stride;
-        let bytes = self.memory.data(&self.store).get(start..start + size_of::<Edit>())?;
+        let bytes = self.guest.memory().get(start..start + size_of::<Edit>())?;
         bytemuck::try_pod_read_unaligned(bytes).ok()
     }
 }

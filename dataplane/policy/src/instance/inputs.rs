@@ -9,14 +9,14 @@ impl Instance {
     /// The marks of the first `n` packets; none if the guest reads none.
     pub(crate) fn marks_shown(&self, n: usize) -> &[u8] {
         let Some(start) = self.areas.marks else { return &[] };
-        let bytes = self.memory.data(&self.store).get(start..start + n * size_of::<Marks>());
+        let bytes = self.guest.memory().get(start..start + n * size_of::<Marks>());
         bytes.unwrap_or_default()
     }
 
     /// The payload of packet `index`; nothing if the guest reads none.
     pub(crate) fn payload_shown(&self, index: usize) -> &[u8] {
         let Some((start, stride)) = self.areas.payload else { return &[] };
-        let Some(entry) = self.memory.data(&self.store).get(start + index * stride..) else {
+        let Some(entry) = self.guest.memory().get(start + index * stride..) else {
             return &[];
         };
         let Some((header, bytes)) = entry.split_at_checked(size_of::<PayloadHeader>()) else {
@@ -33,7 +33,7 @@ impl Instance {
         marks: &[u8],
         payload: impl Iterator<Item = &'p [u8]>,
     ) -> Option<()> {
-        let memory = self.memory.data_mut(&mut self.store);
+        let memory = self.guest.memory_mut();
         if let Some(start) = self.areas.marks {
             memory.get_mut(start..start + marks.len())?.copy_from_slice(marks);
         }

@@ -41,7 +41,7 @@ impl Instance {
         packets: impl Iterator<Item = &'f [u8]>,
     ) -> Option<()> {
         let (start, stride) = self.areas.payload?;
-        let area = self.memory.data_mut(&mut self.store).get_mut(start..)?;
+        let area = self.guest.memory_mut().get_mut(start..)?;
         for (entry, bytes) in area.chunks_exact_mut(stride).zip(packets) {
             let header = PayloadHeader { len: u16::try_from(bytes.len()).ok()?, reserved: [0; 3] };
             let (to, rest) = entry.split_at_mut_checked(size_of::<PayloadHeader>())?;
@@ -55,7 +55,7 @@ impl Instance {
     pub(crate) fn raw_edit(&self, index: usize) -> Edit {
         let edit = self.areas.edits.and_then(|(start, stride)| {
             let start = start + index * stride;
-            self.memory.data(&self.store).get(start..start + size_of::<Edit>())
+            self.guest.memory().get(start..start + size_of::<Edit>())
         });
         edit.map(bytemuck::pod_read_unaligned).unwrap_or_default()
     }

@@ -39,12 +39,12 @@ impl Instance {
 
     /// Goes on with the random numbers where the other instance stands.
     pub(crate) fn draw_on_from(&mut self, other: &Self) {
-        self.store.data_mut().draw_on_from(other.store.data());
+        self.guest.state_mut().draw_on_from(other.guest.state());
     }
 
     /// The guest's counters as they stand.
     pub(crate) fn raw_counters(&self) -> Vec<u64> {
-        let bytes = self.memory.data(&self.store).get(self.areas.counters.clone());
+        let bytes = self.guest.memory().get(self.areas.counters.clone());
         let words = bytes.unwrap_or_default().as_chunks::<8>().0;
         words.iter().map(|word| u64::from_le_bytes(*word)).collect()
     }

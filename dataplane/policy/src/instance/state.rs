@@ -62,8 +62,8 @@ impl Instance {
         if to.schema != from.schema && !to.takes.contains(&from.schema) {
             return HandOver::Refused;
         }
-        begin_call(&mut old.store, old.budget_ticks);
-        let exported = match beat.during(|| from.export.call(&mut old.store, ())) {
+        begin_call(old.guest.context(), old.budget_ticks);
+        let exported = match beat.during(|| from.export.call(old.guest.context(), ())) {
             Ok(exported) => exported,
             Err(error) => return HandOver::ExportFailed(error),
         };
@@ -75,13 +75,13 @@ impl Instance {
             return HandOver::Refused;
         }
         let areas = (old.areas.state.start, self.areas.state.start);
-        let bytes = old.memory.data(&old.store).get(areas.0..areas.0 + len);
-        let place = self.memory.data_mut(&mut self.store).get_mut(areas.1..areas.1 + len);
+        let bytes = old.guest.memory().get(areas.0..areas.0 + len);
+        let place = self.guest.memory_mut().get_mut(areas.1..areas.1 + len);
         let (Some(bytes), Some(place)) = (bytes, place) else { return HandOver::Refused };
         place.copy_from_slice(bytes);
-        begin_call(&mut self.store, self.budget_ticks);
+        begin_call(self.guest.context(), self.budget_ticks);
         let schema = from.schema.cast_signed();
-        match beat.during(|| to.import.call(&mut self.store, (schema, exported))) {
+        match beat.during(|| to.import.call(self.guest.context(), (schema, exported))) {
             Ok(0) => HandOver::Taken,
             Ok(_) => HandOver::Refused,
             Err(error) => HandOver::ImportFailed(error),
