@@ -36,7 +36,7 @@ use crate::{
     trap_batch::TrapBatch,
 };
 use {
-    call::Context,
+    call::{Answer, Context},
     open::{Open, select},
     traps::Aftermath,
 };
@@ -162,11 +162,13 @@ impl Hook for WorkerChain {
         else {
             return;
         };
+        // Whether all packets are known to be open, since they were before a plugin that let them be.
+        let mut are_all = false;
         for place in places {
             let has_transmits = edits.has_transmits() && point != HookPoint::Egress;
             let mut open_packets =
                 Open { point, frames, descriptors, verdicts, edits, has_transmits, some: None };
-            if !open_packets.are_all() {
+            if !std::mem::take(&mut are_all) && !open_packets.are_all() {
                 open_packets.some = Some(select(&open_packets, &mut self.open));
             }
             if open_packets.len() == 0 {
@@ -195,14 +197,14 @@ impl Hook for WorkerChain {
             let is_asked = candidate
                 .is_some_and(|candidate| context.ask(candidate, self.worker, &open_packets));
             let judged = context.judge(&mut slot.instance, &mut open_packets);
-            if let (Ok(true), Some(flows), Some(instance)) =
+            if let (Ok(Some(_)), Some(flows), Some(instance)) =
                 (&judged, &mut slot.flows, &slot.instance)
             {
                 context.keep(flows, instance, &open_packets);
             }
             if let Some(candidate) = &mut slot.candidate {
                 match &slot.instance {
-                    Some(instance) if is_asked && matches!(judged, Ok(true)) => {
+                    Some(instance) if is_asked && matches!(judged, Ok(Some(_))) => {
                         let running = (&slot.terms, &**instance);
                         let known = open_packets.edits.known;
                         candidate.compare(running, &known, open_packets.packets(), self.worker);
@@ -224,7 +226,8 @@ impl Hook for WorkerChain {
                     aftermath.retire(generation, instance, counters, error, &open_packets);
                 }
             }
-            if matches!(judged, Ok(true)) {
+            if let Ok(Some(answer)) = judged {
+                are_all = answer == Answer::Continue && open_packets.some.is_none();
                 if self.is_watched {
                     open_packets.note(&slot.terms, slot.instance.as_deref(), &mut *self.blames);
                 }

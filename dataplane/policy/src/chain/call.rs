@@ -14,6 +14,15 @@ use crate::{
     ticker::Beat,
 };
 
+/// What a plugin said of the packets that it was asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// All go on, and nothing else: they are as they were.
+    Continue,
+    /// Something of its own of each.
+    Each,
+}
+
 /// What a call has besides the instance and its packets.
 pub(super) struct Context<'a> {
     pub(super) terms: &'a Terms,
@@ -24,25 +33,25 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Has the instance judge the open packets; false if there is none. After an error the instance is to
-    /// be retired, and the packets are as they were.
+    /// Has the instance judge the open packets; `None` if there is no instance. After an error it is to be
+    /// retired, and the packets are as they were.
     #[inline]
     pub(super) fn judge(
         &self,
         instance: &mut Option<Box<Instance>>,
         open: &mut Open<'_>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<Answer>, Failure> {
         let n = open.len() as u64;
         self.counters.packets.add(n);
         self.counters.batches.add(1);
-        let Some(instance) = instance else { return Ok(false) };
+        let Some(instance) = instance else { return Ok(None) };
         let judged = self.judge_with(instance, open);
         self.counters.traps.add(u64::from(judged.is_err()));
-        judged.map(|()| true)
+        judged.map(Some)
     }
 
     #[inline]
-    fn judge_with(&self, instance: &mut Instance, open: &mut Open<'_>) -> Result<(), Failure> {
+    fn judge_with(&self, instance: &mut Instance, open: &mut Open<'_>) -> Result<Answer, Failure> {
         self.timed_call(instance, open)?;
         self.read(instance, open).ok_or(None)
     }
@@ -89,7 +98,7 @@ impl Context<'_> {
         };
         if let (Some(instance), Some(counters)) = (instance, counters.workers.get(worker)) {
             match (Context { terms, counters, ..*self }).judge_with(instance, open) {
-                Ok(()) => {
+                Ok(_) => {
                     self.counters.stood_in.add(n);
                     return true;
                 }
@@ -135,11 +144,11 @@ impl Context<'_> {
     /// Reads and checks the answers. `None` if they are not where they should be, which
     /// cannot happen as long as memories do not shrink.
     #[inline]
-    fn read(&self, instance: &mut Instance, open: &mut Open<'_>) -> Option<()> {
+    fn read(&self, instance: &mut Instance, open: &mut Open<'_>) -> Option<Answer> {
         let n = open.len();
         // Most batches are let through as a whole: one pass, and nothing is written.
         if instance.continues_all(n) {
-            return Some(());
+            return Some(Answer::Continue);
         }
         let instance = &*instance;
         if let Some(words) = instance.verdict_words(n) {
@@ -153,6 +162,6 @@ impl Context<'_> {
                 self.apply(word, position, open, || instance.edit(index))?;
             }
         }
-        Some(())
+        Some(Answer::Each)
     }
 }
