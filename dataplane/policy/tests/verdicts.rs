@@ -235,3 +235,74 @@ fn a_counter_that_falls_never_makes_the_sum_fall() {
     }
     assert_eq!(sums, [100, 140, 141]);
 }
+
+/// Writes a drop to each verdict from one on.
+fn drop_from(first: &str) -> String {
+    format!(
+        "(local $i i32) (local.set $i {first})
+         (block $end (loop $next
+           (br_if $end (i32.ge_u (local.get $i) (i32.const 256)))
+           (i64.store (i32.add (i32.const {VERDICTS}) (i32.shl (local.get $i) (i32.const 3)))
+             (i64.const 1))
+           (local.set $i (i32.add (local.get $i) (i32.const 1)))
+           (br $next)))"
+    )
+}
+
+#[test]
+fn verdicts_start_as_the_default_whatever_the_guest_wrote_before() {
+    // What lies behind those of its packets is none of them, and becomes none of the next batch's.
+    let mut rig = Rig::new(1);
+    let behind = Wat { process: drop_from("(local.get $n)"), ..Wat::default() };
+    let spec = rig.spec("behind", &behind);
+    rig.publish(&[spec]);
+    for n in [8, 16, 3, 17, 256, 1, 256] {
+        let verdicts = rig.turn(0, &mut batch(&numbered(n)), Nanos(5));
+        assert_eq!(verdicts, vec![Verdict::Continue; n], "{n} packets");
+    }
+
+    // Nor is what it writes in a call that is about no packet.
+    let mut rig = Rig::new(1);
+    let mut ticking = Wat::default();
+    ticking.manifest += "tick_ms = 10\n";
+    ticking.more =
+        format!("(func (export \"sluice_tick\") (param $now i64) {})", drop_from("(i32.const 0)"));
+    let spec = rig.spec("ticking", &ticking);
+    rig.publish(&[spec]);
+    for ms in 1..50 {
+        let verdicts = rig.turn(0, &mut batch(&numbered(9)), Nanos(ms * 5_000_000));
+        assert_eq!(verdicts, [Verdict::Continue; 9], "after {ms} turns");
+    }
+
+    // A default that drops comes back after a batch that was let through.
+    let mut rig = Rig::new(1);
+    let odd = format!(
+        "(if (i32.and (local.get $n) (i32.const 1)) (then
+           (memory.fill (i32.const {VERDICTS}) (i32.const 0) (i32.const 2048))))"
+    );
+    let mut spec = rig.spec("odd", &Wat { process: odd, ..Wat::default() });
+    spec.default = Some(DefaultVerdict::Drop);
+    rig.publish(&[spec]);
+    for n in [3, 4, 4, 255, 256, 3, 2] {
+        let expected = if n % 2 == 1 { Verdict::Continue } else { PLUGIN };
+        let verdicts = rig.turn(0, &mut batch(&numbered(n)), Nanos(5));
+        assert_eq!(verdicts, vec![expected; n], "{n} packets");
+    }
+}
+
+#[test]
+fn who_comes_after_one_that_lets_all_through_is_asked_about_what_is_open() {
+    let mut rig = Rig::new(1);
+    let (all, odd) = (Wat::default(), odd_ports());
+    let places = [("first", &all), ("second", &odd), ("third", &all), ("fourth", &all)];
+    let specs = places.map(|(name, wat)| rig.spec(name, wat));
+    rig.publish(&specs);
+    for n in [64, 1, 19] {
+        let verdicts = rig.turn(0, &mut batch(&numbered(n)), Nanos(5));
+        for (port, verdict) in verdicts.iter().enumerate() {
+            assert_eq!(*verdict, if port % 2 == 1 { PLUGIN } else { Verdict::Continue });
+        }
+    }
+    let asked: Vec<_> = rig.host.status().iter().map(|plugin| plugin.total.packets).collect();
+    assert_eq!(asked, [84, 84, 43, 43]);
+}
