@@ -1,7 +1,13 @@
 //! What a look-up costs, beside other tables with the same routes and destinations in the same run.
 //!
-//! - `fib4/SPREAD/SIZE/BATCH`, `fib6/..`: batch look-ups, in nanoseconds each; with `+polluted` while
-//!   another core uses the cache, with `+avx2` and `+portable` by fewer instructions.
+//! - `fib4/SPREAD/SIZE[+SET][+polluted]/BATCH`, `fib6/..`: batch look-ups, the time of a whole batch.
+//!   - SPREAD: `random`, `in-prefix`, `zipf` ([`Spread`]);
+//!   - SIZE: `1`, `1K`, `10K`, `80K`, `100K`, `1M` routes, the last for all there are;
+//!   - SET: none for the best of this processor, `+avx512`, `+avx2` and `+portable` for what older ones have
+//!     as their best: Ice Lake (c6i); Skylake and Cascade Lake (c5n), AMD to Zen 3 (c5a, c6a); any at all
+//!     ([`Instructions::all`]);
+//!   - `+polluted`: while another core uses the cache;
+//!   - BATCH: `32`, `64`, `256`.
 //! - `single/N`: one look-up after another, each after N dependent instructions of other work.
 //! - `slices`: whether an address is shared, and whose a port is.
 //! - `updates`: changes in place, builds, and what readers lose meanwhile.
@@ -9,9 +15,10 @@
 //!   their harness could be built (`peers/`).
 //!
 //! The routes are those of SLUICE_TESTDATA, or a synthetic table of the same shape. A part by its name:
-//! `cargo bench -p benches --bench tables -- fib6/in-prefix`.
+//! `cargo bench -p benches --bench tables -- fib6/in-prefix`, or `-- 'fib4/zipf/1M[+]avx2/64$'`.
 
 use std::hint::black_box;
+use std::iter;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -97,18 +104,12 @@ fn polluted_too(mut bench: impl FnMut(&str)) {
     }
 }
 
-/// The processor's best instructions, and fewer.
-fn sets() -> Vec<(&'static str, Instructions)> {
-    let mut sets = vec![("", Instructions::best())];
-    if Instructions::avx512().is_some()
-        && let Some(avx2) = Instructions::avx2()
-    {
-        sets.push(("+avx2", avx2));
-    }
-    if Instructions::avx2().is_some() {
-        sets.push(("+portable", Instructions::PORTABLE));
-    }
-    sets
+/// The processor's best instructions, and fewer, as what they add to a row's name.
+fn sets() -> Vec<(String, Instructions)> {
+    let best = Instructions::best();
+    let others = Instructions::all().filter(|&(_, set)| set != best);
+    let others = others.map(|(name, set)| (format!("+{name}"), set));
+    iter::once((String::new(), best)).chain(others).collect()
 }
 
 fn fib4(criterion: &mut Criterion) {
@@ -127,7 +128,7 @@ fn fib4(criterion: &mut Criterion) {
             let addresses = destinations::v4(spread, &some);
             let name = format!("fib4/{}", spread.name());
             polluted_too(|suffix| {
-                for &(set, instructions) in &sets() {
+                for (set, instructions) in &sets() {
                     let mut group = group(criterion, &name);
                     for batch in BATCHES {
                         let name = format!("{}{set}{suffix}", size_name(size));
@@ -138,7 +139,7 @@ fn fib4(criterion: &mut Criterion) {
                             &addresses,
                             RouteId::NONE,
                             |from, to| {
-                                fib.lookup_batch_by(instructions, from, to);
+                                fib.lookup_batch_by(*instructions, from, to);
                             },
                         );
                     }

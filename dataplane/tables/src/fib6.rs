@@ -32,7 +32,7 @@ use std::sync::Arc;
 use ipnet::Ipv6Net;
 
 use crate::exact_index::ExactIndex;
-use crate::hardware::{Count, Instructions, Work, run};
+use crate::hardware::{Compare, Instructions, Work, run};
 use crate::rank_tree::{Node, RankTree};
 use crate::{FibError, RouteId};
 
@@ -258,7 +258,7 @@ struct LookUp<'a, const PATCHED: bool> {
 
 impl<const PATCHED: bool> LookUp<'_, PATCHED> {
     #[inline(always)]
-    fn stage<C: Count>(fib: &Fib6, destinations: &[u128; STAGE]) -> [RouteId; STAGE] {
+    fn stage<C: Compare>(fib: &Fib6, destinations: &[u128; STAGE]) -> [RouteId; STAGE] {
         let tree = &*fib.tree;
         let keys = destinations.map(|destination| key(halves(destination).0));
         let mut positions = [0_usize; STAGE];
@@ -281,7 +281,7 @@ impl<const PATCHED: bool> LookUp<'_, PATCHED> {
 
 impl<const PATCHED: bool> Work for LookUp<'_, PATCHED> {
     #[inline(always)]
-    fn run<C: Count>(self) {
+    fn run<C: Compare>(self) {
         let Self { fib, destinations, results } = self;
         let (stages, last) = destinations.as_chunks::<STAGE>();
         let (stages_out, last_out) = results.as_chunks_mut::<STAGE>();

@@ -10,8 +10,7 @@ use tables::{Fib6, Fib6Change, FibError, Instructions, RouteId};
 
 /// The table with each set of instructions that the processor has.
 fn with_each_set(fib: &Fib6) -> Vec<Fib6> {
-    let sets = [Some(Instructions::PORTABLE), Instructions::avx2(), Instructions::avx512()];
-    sets.into_iter().flatten().map(|set| fib.with_instructions(set)).collect()
+    Instructions::all().map(|(_, set)| fib.with_instructions(set)).collect()
 }
 
 fn batch(fib: &Fib6, addresses: &[u128]) -> Vec<RouteId> {

@@ -77,8 +77,7 @@ fn assert_same_as_naive(table: &SliceTable, blocks: &[EgressBlock], address: IpA
     }
     assert_eq!((range.last_port, ranges.next()), (u16::MAX, None));
     let keys: Vec<SliceKey> = (0..=u16::MAX).map(|port| SliceKey { egress: id, port }).collect();
-    let sets = [Some(Instructions::PORTABLE), Instructions::avx2(), Instructions::avx512()];
-    for instructions in sets.into_iter().flatten() {
+    for (_, instructions) in Instructions::all() {
         // Of no length that stages or vectors have.
         for keys in keys.chunks(999) {
             let mut hits = vec![SliceHit::MISS; keys.len()];

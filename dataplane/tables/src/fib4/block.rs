@@ -18,7 +18,7 @@ const PLACES_MAX: usize = 64;
 /// Position of the value for the n-th place.
 #[inline(always)]
 pub(super) const fn rank(bitmap: u64, place: u32) -> usize {
-    (bitmap & (u64::MAX >> (63 - (place & 63)))).count_ones() as usize
+    (bitmap << (!place & 63)).count_ones() as usize
 }
 
 /// The entries of a group.

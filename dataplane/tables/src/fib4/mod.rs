@@ -32,18 +32,21 @@
 //! Memory: [`Fib4::bytes`]. The writer keeps 16 MiB for itself, and 256 bytes for each /24 that holds
 //! longer prefixes.
 
+mod batch;
 mod block;
 mod room;
 mod writer;
 
 use std::fmt;
+use std::hint::select_unpredictable;
 
 use ipnet::Ipv4Net;
 
-use crate::hardware::{Count, Instructions, Memory, Work, prefetch, run};
+use crate::hardware::{Instructions, Memory, Parts, prefetch, run};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::{FibError, RouteId};
 
+use batch::LookUp;
 pub use writer::Fib4Writer;
 
 /// How an address divides into positions.
@@ -146,9 +149,14 @@ impl Fib4 {
     #[inline]
     #[must_use]
     pub fn lookup(&self, destination: u32) -> RouteId {
-        let entry = self.entry(destination);
-        let code = self.value(entry, place(destination));
-        if code < FIRST_GROUP { decode(code) } else { self.lookup_group(entry, code, destination) }
+        let cells = self.cells();
+        let entry = cells.entry(destination);
+        let code = cells.code(entry, place(destination));
+        if code < FIRST_GROUP {
+            return decode(code);
+        }
+        let inner = cells.inner_entry(block_at(entry), code, destination);
+        decode(cells.code(inner, inner_place(destination)))
     }
 
     /// Brings near what [`Fib4::lookup_batch`] reads first for `destination`. For a caller that has
@@ -162,8 +170,8 @@ impl Fib4 {
     /// Looks up all `destinations` and writes the answers to `results`.
     ///
     /// The look-ups do not depend on each other, so the processor waits for the misses of many of
-    /// them together. Those in groups are listed without a branch and follow after the others: which
-    /// they are cannot be predicted, and a wrong guess costs more than a look-up.
+    /// them together. Those in groups follow after the others: which they are cannot be predicted, and a
+    /// wrong guess costs more than a look-up.
     ///
     /// # Panics
     /// If the slices differ in length.
@@ -200,39 +208,60 @@ impl Fib4 {
     }
 
     #[inline(always)]
-    fn entry(&self, destination: u32) -> u32 {
+    fn cells(&self) -> Cells<'_> {
+        Cells { index: self.index.cells(), words: self.words.cells() }
+    }
+}
+
+/// What look-ups read.
+#[derive(Clone, Copy)]
+struct Cells<'a> {
+    index: &'a [AtomicU32; INDEX],
+    words: &'a [AtomicU64; WORDS],
+}
+
+impl Cells<'_> {
+    #[inline(always)]
+    fn entry(self, destination: u32) -> u32 {
         // Acquire: what an entry names was written before the entry.
-        self.index.cells()[index_of(destination)].load(Ordering::Acquire)
+        self.index[index_of(destination)].load(Ordering::Acquire)
     }
 
     /// The word at `position`, which is taken to be one of a block.
     #[inline(always)]
-    fn word(&self, position: usize) -> u64 {
+    fn word(self, position: usize) -> u64 {
         // Acquire, for the entries of groups; it costs nothing where loads are in order.
-        self.words.cells()[position & (WORDS - 1)].load(Ordering::Acquire)
+        self.words[position & (WORDS - 1)].load(Ordering::Acquire)
+    }
+
+    /// Brings near the block at `block`.
+    #[inline(always)]
+    fn prefetch_block(self, block: u32) {
+        prefetch(&self.words[block as usize & (WORDS - 1)]);
+    }
+
+    /// What the block at `block` has for the n-th place.
+    #[inline(always)]
+    fn value(self, block: u32, place: u32) -> u16 {
+        let at = block as usize;
+        let rank = block::rank(self.word(at), place);
+        Parts(self.words).sixteen_bits(VALUES_OF_WORD * (at + 1) + rank)
     }
 
     /// What `entry` says of the n-th place: without a branch, since neither answer is rare. A code is
     /// read from the block at 0, which is none, and then put in place of what was found there.
     #[inline(always)]
-    fn value(&self, entry: u32, place: u32) -> u16 {
-        let is_block = ((entry as i32) >> 31) as u32;
-        let at = (entry & is_block & !BLOCK) as usize;
-        let rank = block::rank(self.word(at), place);
-        let word = self.word(at + 1 + rank / VALUES_OF_WORD);
-        let value = (word >> (rank % VALUES_OF_WORD * 16)) as u32;
-        ((value & is_block) | (entry & !is_block)) as u16
+    fn code(self, entry: u32, place: u32) -> u16 {
+        let value = self.value(block_at(entry), place);
+        select_unpredictable(entry & BLOCK == 0, entry as u16, value)
     }
 
-    /// The second half of a look-up, for a value of the block at `entry` that is a group.
+    /// The entry of a group, for its value `code` in the block at `block`.
     #[inline(always)]
-    fn lookup_group(&self, entry: u32, code: u16, destination: u32) -> RouteId {
-        let at = (entry & !BLOCK) as usize;
+    fn inner_entry(self, block: u32, code: u16, destination: u32) -> u32 {
         let group = usize::from(code.wrapping_sub(FIRST_GROUP));
-        let quarter = quarter(destination);
-        let word = self.word(at.wrapping_sub(GROUP_WORDS * (group + 1)) + quarter / 2);
-        let inner = (word >> (quarter % 2 * 32)) as u32;
-        decode(self.value(inner, inner_place(destination)))
+        let first = (block as usize).wrapping_sub(GROUP_WORDS * (group + 1));
+        Parts(self.words).half(first.wrapping_mul(2).wrapping_add(quarter(destination)))
     }
 }
 
@@ -246,54 +275,11 @@ impl fmt::Debug for Fib4 {
     }
 }
 
-/// A batch, to be compiled for each set of instructions.
-struct LookUp<'a> {
-    fib: &'a Fib4,
-    destinations: &'a [u32],
-    results: &'a mut [RouteId],
-}
-
-impl Work for LookUp<'_> {
-    #[inline(always)]
-    fn run<C: Count>(self) {
-        let Self { fib, destinations, results } = self;
-        for (destinations, results) in destinations.chunks(STAGE).zip(results.chunks_mut(STAGE)) {
-            let mut entries = [0; STAGE];
-            for (&destination, entry) in destinations.iter().zip(&mut entries) {
-                *entry = fib.entry(destination);
-                // One by one, look-ups are too long for the processor to see many of them ahead.
-                let is_block = (*entry as i32 >> 31) as u32;
-                let at = (*entry & is_block & !BLOCK) as usize;
-                prefetch(&fib.words.cells()[at & (WORDS - 1)]);
-            }
-            let mut deep = [0_u8; STAGE];
-            let mut deep_len = 0;
-            for (((&destination, &entry), result), position) in
-                destinations.iter().zip(&entries).zip(results.iter_mut()).zip(0_u8..)
-            {
-                let code = fib.value(entry, place(destination));
-                *result = decode(code);
-                deep[deep_len & (STAGE - 1)] = position;
-                deep_len += usize::from(code >= FIRST_GROUP);
-            }
-            for &position in &deep[..deep_len] {
-                let position = usize::from(position);
-                let (entry, destination) = (entries[position], destinations[position]);
-                let code = results[position].0.wrapping_add(1);
-                results[position] = fib.lookup_group(entry, code, destination);
-            }
-        }
-    }
-
-    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-    #[inline(always)]
-    fn run_gathering(self, gather: crate::hardware::Gather) {
-        let Self { fib, destinations, results } = self;
-        let (index, words) = (fib.index.cells(), fib.words.cells());
-        for (destinations, results) in destinations.chunks(STAGE).zip(results.chunks_mut(STAGE)) {
-            gather.look_up4(index, words, destinations, results);
-        }
-    }
+/// Where the block of an entry is; 0 for a code.
+#[inline(always)]
+const fn block_at(entry: u32) -> u32 {
+    let is_block = ((entry as i32) >> 31) as u32;
+    entry & is_block & !BLOCK
 }
 
 #[inline(always)]

@@ -28,6 +28,7 @@ use super::{
     block_of,
 };
 use crate::grace::Retired;
+use crate::hardware::Parts;
 use crate::sync::Ordering;
 use crate::{FibError, Publisher, RouteId};
 
@@ -392,9 +393,9 @@ impl Fib4Writer {
             let code = places.codes[place];
             if code >= FIRST_GROUP {
                 let first = at - GROUP_WORDS * (usize::from(code - FIRST_GROUP) + 1);
-                places.quarters[place] = std::array::from_fn(|quarter| {
-                    (self.table.word(first + quarter / 2) >> (quarter % 2 * 32)) as u32
-                });
+                let words = Parts(self.table.words.cells());
+                places.quarters[place] =
+                    std::array::from_fn(|quarter| words.half(2 * first + quarter));
             }
         }
     }
@@ -405,7 +406,11 @@ impl Fib4Writer {
             codes.fill(entry as u16);
         } else {
             let at = (entry & !BLOCK) as usize;
-            block::decode(self.table.word(at), |n| self.table.word(at + 1 + n), codes);
+            block::decode(
+                self.table.cells().word(at),
+                |n| self.table.cells().word(at + 1 + n),
+                codes,
+            );
         }
     }
 

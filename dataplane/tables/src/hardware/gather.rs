@@ -5,7 +5,7 @@
 //!                                                              those in groups, listed: the same again
 //! ```
 //!
-//! It is worth what "fib4" of the bench shows with `+avx2`: a look-up in blocks is some 25 instructions,
+//! It is worth what "fib4" of the bench shows with `+avx512`: a look-up in blocks is some 20 instructions,
 //! and one by one they take longer than the misses.
 //!
 //! The `unsafe` here is the gathers. They read what another thread may be storing. That is no race: each
@@ -57,7 +57,7 @@ fn are_quick(sampling_state: &str) -> bool {
 }
 
 /// The same of this machine, where nothing is known of it as well.
-fn are_quick_here() -> bool {
+pub(super) fn are_quick_here() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
         std::fs::read_to_string(SAMPLING_STATE).map_or(true, |state| are_quick(&state))
@@ -69,7 +69,7 @@ fn are_quick_here() -> bool {
 pub(crate) struct Gather(());
 
 impl Gather {
-    /// If the processor has it, at a speed that makes it worth while.
+    /// If the processor has it; whether it is worth while is another question.
     pub(super) fn new() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -77,7 +77,7 @@ impl Gather {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vpopcntdq")
             && is_x86_feature_detected!("popcnt");
-        (has && are_quick_here()).then_some(Self(()))
+        has.then_some(Self(()))
     }
 
     /// Looks up at most `STAGE` destinations in the IPv4 table.

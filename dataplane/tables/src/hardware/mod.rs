@@ -12,6 +12,6 @@ mod prefetch;
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
 pub(crate) use gather::Gather;
 pub use instructions::Instructions;
-pub(crate) use instructions::{Count, Work, run};
-pub(crate) use memory::Memory;
+pub(crate) use instructions::{Compare, Work, run};
+pub(crate) use memory::{Memory, Parts};
 pub use prefetch::prefetch;

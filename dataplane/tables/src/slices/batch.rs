@@ -9,7 +9,7 @@
 //! which takes sixty instructions of what every x86-64 processor has.
 
 use super::{EgressId, SliceHit, SliceTable};
-use crate::hardware::{Count, Instructions, Work, run};
+use crate::hardware::{Compare, Instructions, Work, run};
 
 /// An (egress prefix, port) whose owner is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ struct LookUp<'a> {
 
 impl Work for LookUp<'_> {
     #[inline(always)]
-    fn run<C: Count>(self) {
+    fn run<C: Compare>(self) {
         let Self { table, keys, hits } = self;
         let mut places = [0_usize; STAGE];
         for (keys, hits) in keys.chunks(STAGE).zip(hits.chunks_mut(STAGE)) {

@@ -45,19 +45,12 @@ pub(crate) fn net6(address: u128, length: u8) -> Ipv6Net {
     Ipv6Net::new_assert(address.into(), length)
 }
 
-/// The sets of instructions that this processor has.
-pub(crate) fn sets() -> impl Iterator<Item = Instructions> {
-    [Some(Instructions::PORTABLE), Instructions::avx2(), Instructions::avx512()]
-        .into_iter()
-        .flatten()
-}
-
 /// What a batch look-up gives, by each set of instructions.
 pub(crate) fn by_each_set(
     fib: &Fib4,
     addresses: &[u32],
 ) -> impl Iterator<Item = (Instructions, Vec<RouteId>)> {
-    sets().map(|set| {
+    Instructions::all().map(|(_, set)| {
         let mut results = vec![RouteId(7); addresses.len()];
         fib.lookup_batch_by(set, addresses, &mut results);
         (set, results)
