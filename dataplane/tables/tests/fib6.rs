@@ -200,8 +200,8 @@ impl Pair {
             None => self.routes.remove(&prefix),
         };
         if prefix.prefix_len() < 64 || self.fib.patches() > 100 {
-            let routes = self.routes.iter().map(|(prefix, &id)| (prefix, id));
-            self.fib = Fib6::build(routes).unwrap();
+            self.fib = self.fib.rebuilt([(prefix, id)]).unwrap();
+            assert_eq!((self.fib.routes(), self.fib.patches()), (self.routes.len(), 0));
         } else {
             let parent =
                 self.routes.get_lpm(&prefix).map(|(around, &id)| (around.prefix_len(), id));
@@ -263,6 +263,77 @@ fn random_changes() {
         pair.check(&addresses);
         assert!(step < 1_000 || !present.is_empty());
     }
+}
+
+/// Twenty times a thousand changes of a full table, some of them of prefixes that were patched before: the
+/// tables are those that are built of the routes.
+#[test]
+fn changes_of_a_full_table() {
+    let Some(routes) = real_routes("changes_of_a_full_table (IPv6)", 40_000) else { return };
+    let mut random = Random(23);
+    let mut fib = Fib6::build(routes.v6.iter().copied()).unwrap();
+    let mut present: PrefixMap<Ipv6Net, RouteId> =
+        routes.v6.iter().map(|&(prefix, id)| (prefix.trunc(), id)).collect();
+    for _ in 0..20 {
+        let mut addresses = Vec::new();
+        let mut change = |lengthen: u8| {
+            let (prefix, id) = routes.v6[random.below(routes.v6.len() as u64) as usize];
+            let length = prefix.prefix_len().max(lengthen);
+            let within = random.wide() & prefix.hostmask().to_bits();
+            let prefix = net6(prefix.network().to_bits() | within, length).trunc();
+            addresses.extend(edges6(prefix));
+            (prefix, (random.below(3) > 0).then_some(RouteId(id.0 ^ 1)))
+        };
+        let patched: Vec<_> = (0..100).map(|_| change(64)).collect();
+        for (prefix, id) in patched {
+            let patch = match id {
+                Some(id) => {
+                    present.insert(prefix, id);
+                    Fib6Change::Insert(prefix, id)
+                }
+                None => {
+                    present.remove(&prefix);
+                    let around = present.get_lpm(&prefix);
+                    Fib6Change::Remove(prefix, around.map(|(net, &id)| (net.prefix_len(), id)))
+                }
+            };
+            fib = fib.patched(&[patch]).unwrap();
+        }
+        let changes: Vec<_> = (0..1_000).map(|_| change(0)).collect();
+        for &(prefix, id) in &changes {
+            match id {
+                Some(id) => present.insert(prefix, id),
+                None => present.remove(&prefix),
+            };
+        }
+        fib = fib.rebuilt(changes).unwrap();
+        assert_eq!((fib.routes(), fib.patches()), (present.len(), 0));
+        let anew = Fib6::build(present.iter().map(|(prefix, &id)| (prefix, id))).unwrap();
+        assert_eq!((fib.intervals(), fib.splits()), (anew.intervals(), anew.splits()));
+        addresses.extend((0..10_000).map(|_| random.wide() >> 3 | 1 << 125));
+        assert!(batch(&fib, &addresses) == batch(&anew, &addresses));
+        for address in addresses.into_iter().take(4_000) {
+            let want = present.get_lpm(&net6(address, 128)).map_or(RouteId::NONE, |(_, &id)| id);
+            assert_eq!(fib.lookup(address), want, "{}", std::net::Ipv6Addr::from(address));
+        }
+    }
+}
+
+#[test]
+fn a_rebuilt_table_has_the_limits_of_a_built_one() {
+    let subnet = net6(DOCUMENTATION, 64);
+    let fib = Fib6::build([(subnet, RouteId(1))]).unwrap();
+    let error = fib.rebuilt([(subnet, Some(RouteId::NONE))]).unwrap_err();
+    assert!(matches!(error, FibError::RouteIdOutOfRange { .. }), "{error}");
+    let host = |n: usize| (net6(DOCUMENTATION | n as u128, 128), Some(RouteId(2)));
+    let full = fib.rebuilt((1..Fib6::ROUTES_MAX).map(host)).unwrap();
+    assert_eq!(full.routes(), Fib6::ROUTES_MAX);
+    let error = full.rebuilt([host(0)]).unwrap_err();
+    assert!(matches!(error, FibError::TooManyRoutes { max: Fib6::ROUTES_MAX }), "{error}");
+    let again = full.rebuilt([(subnet, None), host(0), (subnet, None)]).expect("one for another");
+    assert_eq!((again.routes(), again.lookup(DOCUMENTATION | 5)), (Fib6::ROUTES_MAX, RouteId(2)));
+    let others = fib.rebuilt([(subnet, None), (subnet, Some(RouteId(3)))]).unwrap();
+    assert_eq!(others.lookup(DOCUMENTATION), RouteId(3), "the later counts");
 }
 
 #[test]

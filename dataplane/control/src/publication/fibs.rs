@@ -78,7 +78,11 @@ impl Fibs {
             self.v6 = Arc::new(self.v6.patched(&changes)?);
             self.patched_since.get_or_insert(now);
         } else {
-            self.v6 = Arc::new(Fib6::build(rib.routes6())?);
+            let built = match rib.changes6() {
+                Some(changes) => self.v6.rebuilt(changes),
+                None => Fib6::build(rib.routes6()),
+            };
+            self.v6 = Arc::new(built?);
             (self.patched_since, self.is_rebuild_due) = (None, false);
         }
         rib.settle_all6();

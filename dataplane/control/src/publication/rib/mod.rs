@@ -600,6 +600,16 @@ impl Rib {
         })
     }
 
+    /// The IPv6 prefixes that changed, with what they lead to, or nothing for those that are gone; `None` if
+    /// they are so many that asking for each costs more than going through all.
+    pub(super) fn changes6(&self) -> Option<impl Iterator<Item = (Ipv6Net, Option<RouteId>)> + '_> {
+        let are_few = self.changed6.len() < self.v6.len() / 4;
+        are_few.then(|| {
+            let route = |prefix| self.v6.get(prefix).map(|entry| self.targets.route(entry.chosen));
+            self.changed6.keys().map(move |prefix| (*prefix, route(prefix)))
+        })
+    }
+
     /// The longest prefix around this one that has a route, its length, and its group.
     fn parent6(&self, prefix: &Ipv6Net) -> Option<(u8, RouteId)> {
         let around = self.v6.cover(*prefix).into_iter().rfind(|(around, _)| around != prefix);
