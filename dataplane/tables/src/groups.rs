@@ -25,14 +25,18 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::{AdjacencyId, FibError, NextHopGroup, Publisher, RouteId};
 
 /// Ids that a group can have.
-#[cfg(not(loom))]
+#[cfg(not(any(miri, loom)))]
 const IDS: usize = RouteId::MAX.0 as usize + 1;
+#[cfg(all(miri, not(loom)))]
+const IDS: usize = 64;
 #[cfg(loom)]
 const IDS: usize = 2;
 
 /// Members of all groups: tables of 4,096 buckets for 4,096 groups. Memory is real only where they are.
-#[cfg(not(loom))]
+#[cfg(not(any(miri, loom)))]
 const MEMBERS: usize = 1 << 24;
+#[cfg(all(miri, not(loom)))]
+const MEMBERS: usize = 256;
 #[cfg(loom)]
 const MEMBERS: usize = 4;
 

@@ -14,6 +14,10 @@
 //! single ones are for the control side.
 #![deny(unsafe_code)]
 
+// Tests inside and outside share what they need.
+#[cfg(all(test, not(loom)))]
+extern crate self as tables;
+
 mod actions;
 mod adjacency;
 mod encapsulation;
@@ -32,6 +36,8 @@ mod outer;
 mod own_addresses;
 mod publish;
 mod rank_tree;
+#[cfg(all(test, not(loom)))]
+mod shared_tests;
 mod slices;
 mod snapshot;
 mod sync;

@@ -50,7 +50,7 @@ use batch::LookUp;
 pub use writer::Fib4Writer;
 
 /// How an address divides into positions.
-#[cfg(not(loom))]
+#[cfg(not(any(miri, loom)))]
 pub(crate) mod shape {
     /// First bits of an address, by which the index is read.
     pub(crate) const INDEX_BITS: u32 = 18;
@@ -62,6 +62,16 @@ pub(crate) mod shape {
     pub(crate) const INNER_BITS: u32 = 6;
     /// Binary logarithm of the words that blocks share.
     pub(crate) const WORD_BITS: u32 = 24;
+}
+
+/// A table small enough for miri, which keeps many bytes for each; with blocks and groups of full size.
+#[cfg(all(miri, not(loom)))]
+pub(crate) mod shape {
+    pub(crate) const INDEX_BITS: u32 = 4;
+    pub(crate) const PLACE_BITS: u32 = 6;
+    pub(crate) const QUARTER_BITS: u32 = 2;
+    pub(crate) const INNER_BITS: u32 = 6;
+    pub(crate) const WORD_BITS: u32 = 11;
 }
 
 /// A table so small that all interleavings of a change and a look-up can be run.
