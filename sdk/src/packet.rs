@@ -11,7 +11,7 @@ use crate::{Class, EgressTag, NextHop, Reason};
 /// The setters set fields of the verdict and of the packet's edit; an action that the manifest does not
 /// declare is void: the router gives such a packet the plugin's default and counts a bad verdict. Setters
 /// that need the edit area, which a plugin has whose manifest declares one of their actions, panic in
-/// debug builds if it is not there, and else do nothing.
+/// debug builds if it is not there.
 #[derive(Debug)]
 pub struct Packet<'b> {
     descriptor: &'b Descriptor,
@@ -141,8 +141,9 @@ impl<'b> Packet<'b> {
         debug_assert!(self.edit.is_some(), "the manifest declares no action that takes an edit");
         if let Some(edit) = &mut self.edit {
             change(edit);
-            self.verdict.flags |= flag;
         }
+        // Without the area the router says that the action is not declared.
+        self.verdict.flags |= flag;
     }
 }
 
