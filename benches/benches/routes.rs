@@ -182,7 +182,8 @@ fn bursts6(
                 // A hundred of them, each there every other time.
                 let address = 0x2001_0db8_u128 << 96 | (at / 2 % 100);
                 let prefix = Ipv6Net::new_assert(address.into(), 128).into();
-                let change = if at % 2 == 0 { gone(prefix) } else { route(prefix, at as u16) };
+                let change =
+                    if at.is_multiple_of(2) { gone(prefix) } else { route(prefix, at as u16) };
                 all += publish(publication, host, &[change]);
             }
             all
