@@ -12,12 +12,12 @@ pub enum LoadError {
     #[error("{0}")]
     Plan(String),
     /// A call to the kernel failed.
-    #[error("{context}: {source}")]
+    #[error("{context}: {error}")]
     Host {
         /// What was being done, in words.
         context: String,
         /// Why it failed.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        error: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A socket or a UMEM could not be had.
     #[error(transparent)]
@@ -79,8 +79,8 @@ impl LoadError {
     /// A call to the kernel that failed.
     pub(crate) fn host(
         context: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::Host { context: context.into(), source: source.into() }
+        Self::Host { context: context.into(), error: error.into() }
     }
 }

@@ -1,4 +1,7 @@
 //! Everything that can be wrong with a plugin, each with its own text.
+//!
+//! A text holds that of its cause, which is therefore no [`source`](std::error::Error::source): whoever
+//! prints the chain of an error would say it twice.
 
 use std::{io, path::PathBuf};
 
@@ -15,7 +18,6 @@ pub enum PolicyError {
         /// The operator's name for it.
         name: String,
         /// What is wrong.
-        #[source]
         fault: Box<PluginFault>,
     },
     /// Two plugins have one name.
@@ -68,7 +70,7 @@ pub enum PolicyError {
     Engine(String),
     /// The ticker thread could not be started.
     #[error("the ticker thread cannot be started: {0}")]
-    Ticker(#[source] io::Error),
+    Ticker(io::Error),
 }
 
 impl PolicyError {
@@ -174,7 +176,7 @@ pub enum PluginFault {
     #[error("{call} failed: {reason}")]
     Call { call: &'static str, reason: String },
     #[error("the layout is not valid: {0}")]
-    Layout(#[from] LayoutFault),
+    Layout(LayoutFault),
     #[error("the configuration in {path} is not valid: {error}")]
     ConfigFile { path: PathBuf, error: String },
     #[error("the configuration holds a date, which has no form in JSON")]
@@ -183,6 +185,12 @@ pub enum PluginFault {
     ConfigTooLarge { bytes: usize, capacity: u32 },
     #[error("the configuration is refused: {0}")]
     ConfigRefused(String),
+}
+
+impl From<LayoutFault> for PluginFault {
+    fn from(fault: LayoutFault) -> Self {
+        Self::Layout(fault)
+    }
 }
 
 /// What is wrong with the areas that a guest states.

@@ -70,12 +70,12 @@ pub struct Capture {
 #[non_exhaustive]
 pub enum PcapError {
     /// The file cannot be opened, read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file is no capture.
     #[error("{path}: neither pcap nor pcapng: {reason}")]
@@ -113,8 +113,7 @@ pub enum PcapError {
 /// When the file cannot be read, is no capture, or is of another link layer than Ethernet.
 pub fn read_pcap(path: impl AsRef<Path>) -> Result<Capture, PcapError> {
     let path = path.as_ref();
-    let bytes =
-        std::fs::read(path).map_err(|source| PcapError::Io { path: path.into(), source })?;
+    let bytes = std::fs::read(path).map_err(|error| PcapError::Io { path: path.into(), error })?;
     read_pcap_bytes(path, &bytes)
 }
 
@@ -246,7 +245,7 @@ pub fn write_pcap<'a>(
     packets: impl IntoIterator<Item = &'a Packet>,
 ) -> Result<(), PcapError> {
     let path = path.as_ref();
-    let io_error = |source| PcapError::Io { path: path.into(), source };
+    let io_error = |error| PcapError::Io { path: path.into(), error };
     let mut file = BufWriter::new(File::create(path).map_err(io_error)?);
     write_pcap_to(path, &mut file, packets)?;
     file.flush().map_err(io_error)
@@ -263,8 +262,8 @@ pub fn write_pcap_to<'a>(
 ) -> Result<(), PcapError> {
     let path = path.as_ref();
     let write_error = |error| match error {
-        pcap_file::PcapError::IoError(source) => PcapError::Io { path: path.into(), source },
-        other => PcapError::Io { path: path.into(), source: io::Error::other(other) },
+        pcap_file::PcapError::IoError(error) => PcapError::Io { path: path.into(), error },
+        other => PcapError::Io { path: path.into(), error: io::Error::other(other) },
     };
     let header = PcapHeader {
         snaplen: SNAPSHOT_BYTES_MAX,

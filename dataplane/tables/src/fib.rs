@@ -91,11 +91,11 @@ pub enum FibError {
         max: usize,
     },
     /// The kernel refused the address space.
-    #[error("cannot map {bytes} bytes for the IPv4 table: {source}")]
+    #[error("cannot map {bytes} bytes for the IPv4 table: {error}")]
     Memory {
         /// Bytes asked for.
         bytes: usize,
         /// The kernel's answer.
-        source: std::io::Error,
+        error: std::io::Error,
     },
 }

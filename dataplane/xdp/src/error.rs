@@ -22,12 +22,12 @@ pub enum XdpError {
     },
 
     /// The kernel refused the UMEM.
-    #[error("cannot register a UMEM of {bytes} bytes: {source}{}", remedy(source))]
+    #[error("cannot register a UMEM of {bytes} bytes: {error}{}", remedy(error))]
     Umem {
         /// Size of the region in bytes.
         bytes: usize,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 
     /// The xsk-rs that was linked arranges its descriptors in a way that cannot be written.
@@ -36,8 +36,8 @@ pub enum XdpError {
 
     /// The kernel refused an AF_XDP socket on a queue.
     #[error(
-        "interface {interface} queue {queue_id}: cannot bind an AF_XDP socket ({mode}): {source}{}",
-        remedy(source)
+        "interface {interface} queue {queue_id}: cannot bind an AF_XDP socket ({mode}): {error}{}",
+        remedy(error)
     )]
     Bind {
         /// Name of the interface.
@@ -47,7 +47,7 @@ pub enum XdpError {
         /// The mode that was tried last.
         mode: BindMode,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 
     /// The first socket of a UMEM decides between zero-copy and copy for all of them, and this one
@@ -75,7 +75,7 @@ pub enum XdpError {
     },
 
     /// A system call about a socket failed.
-    #[error("interface {interface} queue {queue_id}: {operation} failed: {source}")]
+    #[error("interface {interface} queue {queue_id}: {operation} failed: {error}")]
     Socket {
         /// Name of the interface.
         interface: String,
@@ -84,7 +84,7 @@ pub enum XdpError {
         /// Name of the system call and option.
         operation: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 
     /// There is no such interface in this network namespace.
@@ -95,23 +95,23 @@ pub enum XdpError {
     },
 
     /// A question about an interface was refused.
-    #[error("interface {interface}: {operation} failed: {source}{}", remedy(source))]
+    #[error("interface {interface}: {operation} failed: {error}{}", remedy(error))]
     Interface {
         /// Name of the interface.
         interface: String,
         /// Name of the request.
         operation: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 
     /// A question about the host was refused.
-    #[error("{operation} failed: {source}")]
+    #[error("{operation} failed: {error}")]
     Host {
         /// Name of the request.
         operation: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 
     /// The directory for pins is not on a BPF file system.
@@ -142,14 +142,14 @@ pub enum XdpError {
     },
 
     /// A pin could not be made, opened or removed.
-    #[error("{}: {operation} failed: {source}{}", path.display(), remedy(source))]
+    #[error("{}: {operation} failed: {error}{}", path.display(), remedy(error))]
     Pin {
         /// The pin or directory.
         path: PathBuf,
         /// What was tried.
         operation: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 
     /// The classifier could not be loaded into the kernel.
@@ -188,8 +188,8 @@ pub enum XdpError {
 
     /// The classifier could not be attached to the interface.
     #[error(
-        "interface {interface}: cannot attach the classifier in {mode} mode: {source}{}",
-        remedy(source)
+        "interface {interface}: cannot attach the classifier in {mode} mode: {error}{}",
+        remedy(error)
     )]
     Attach {
         /// Name of the interface.
@@ -197,7 +197,7 @@ pub enum XdpError {
         /// `native` or `generic`.
         mode: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 
     /// A map of the classifier could not be read or written.

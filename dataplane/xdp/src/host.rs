@@ -39,7 +39,7 @@ pub fn is_bpffs(path: &Path) -> bool {
 /// # Errors
 /// [`XdpError::Host`] when `uname` gives something that is no version.
 pub fn kernel_version() -> Result<(u32, u32), XdpError> {
-    let failed = |source| XdpError::Host { operation: "uname", source };
+    let failed = |error| XdpError::Host { operation: "uname", error };
     let name = nix::sys::utsname::uname().map_err(|errno| failed(errno.into()))?;
     let release = name.release().to_string_lossy();
     let mut numbers = release
@@ -62,7 +62,7 @@ pub fn memlock_limit() -> Result<Option<u64>, XdpError> {
     if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0 {
         return Err(XdpError::Host {
             operation: "getrlimit(RLIMIT_MEMLOCK)",
-            source: io::Error::last_os_error(),
+            error: io::Error::last_os_error(),
         });
     }
     Ok((limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur))
@@ -89,7 +89,7 @@ pub fn capabilities() -> Result<Capabilities, XdpError> {
     use caps::{CapSet, Capability};
     let all = caps::read(None, CapSet::Effective).map_err(|error| XdpError::Host {
         operation: "capget",
-        source: io::Error::other(error.to_string()),
+        error: io::Error::other(error.to_string()),
     })?;
     Ok(Capabilities {
         net_raw: all.contains(&Capability::CAP_NET_RAW),
@@ -107,10 +107,10 @@ pub fn capabilities() -> Result<Capabilities, XdpError> {
 pub fn hyperthread_siblings(cpu: usize) -> Result<BTreeSet<usize>, XdpError> {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
     let text = fs::read_to_string(path)
-        .map_err(|source| XdpError::Host { operation: "reading thread_siblings_list", source })?;
+        .map_err(|error| XdpError::Host { operation: "reading thread_siblings_list", error })?;
     parse_cpu_list(&text).ok_or_else(|| XdpError::Host {
         operation: "reading thread_siblings_list",
-        source: io::Error::new(io::ErrorKind::InvalidData, text),
+        error: io::Error::new(io::ErrorKind::InvalidData, text),
     })
 }
 

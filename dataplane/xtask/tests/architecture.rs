@@ -371,6 +371,50 @@ fn nothing_is_left_to_do() {
     assert!(found.is_empty(), "unfinished code:\n{}", found.join("\n"));
 }
 
+/// Lines of errors by `thiserror` whose text holds that of their cause, which they give as their source
+/// besides: whoever prints the chain says it twice.
+fn causes_said_twice(source: &str) -> Vec<usize> {
+    let begin = "#[error(";
+    let says_twice = |at: usize| {
+        let rest = &source[at + begin.len()..];
+        let (text, rest) = rest.split_once(")]")?;
+        let end = rest.find(begin).into_iter().chain(rest.find("\n}")).min()?;
+        let variant = &rest[..end];
+        let mark = ["#[source]", "#[from]"].iter().find_map(|mark| variant.split_once(mark));
+        let field = match mark {
+            Some((before, _)) if before.trim_end().ends_with('(') => "0",
+            Some((_, after)) => after.split(':').next()?.trim().trim_start_matches("pub "),
+            None if variant.contains(" source:") => "source",
+            None => return Some(false),
+        };
+        let said = [format!("{{{field}}}"), format!("{{{field}:"), format!(" .{field}")];
+        Some(said.iter().any(|said| text.contains(said)))
+    };
+    let starts = source.match_indices(begin).map(|(at, _)| at);
+    let found = starts.filter(|at| says_twice(*at).unwrap_or(false));
+    found.map(|at| source[..at].lines().count() + 1).collect()
+}
+
+#[test]
+fn an_error_says_its_cause_or_gives_it_as_its_source() {
+    let mut found = Vec::new();
+    for (name, text) in
+        sources().iter().filter(|(name, _)| name != "dataplane/xtask/tests/architecture.rs")
+    {
+        found.extend(causes_said_twice(text).iter().map(|line| format!("{name}:{line}")));
+    }
+    assert!(found.is_empty(), "errors that say their cause twice:\n{}", found.join("\n"));
+    let source = "enum E {\n\
+        #[error(\"a: {source}\")]\nA { source: io::Error },\n\
+        #[error(\"b: {0}\")]\nB(#[from] io::Error),\n\
+        #[error(\"c: {cause:?}\")]\nC { at: u8,\n#[source]\ncause: io::Error },\n\
+        #[error(transparent)]\nD(#[from] io::Error),\n\
+        #[error(\"e\")]\nE { source: io::Error },\n\
+        #[error(\"f: {0}\")]\nF(io::Error),\n\
+        #[error(\"g: {error}\")]\nG { error: io::Error },\n}\n";
+    assert_eq!(causes_said_twice(source), [2, 4, 6]);
+}
+
 #[test]
 fn the_scan_sees_code_and_nothing_else() {
     let source = r###"

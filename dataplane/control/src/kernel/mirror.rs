@@ -144,7 +144,7 @@ impl<'a> Mirror<'a> {
         dumps: &Socket,
         commands: &UnixStream,
     ) -> Result<(), MirrorError> {
-        let broken = |action| move |source| MirrorError::Broken { action, source };
+        let broken = |action| move |error| MirrorError::Broken { action, error };
         let mut buffer = Vec::with_capacity(DATAGRAM_BYTES_MAX);
         loop {
             let [commanded, told, dumped] = self

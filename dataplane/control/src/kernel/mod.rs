@@ -95,28 +95,28 @@ impl Default for MirrorOptions {
 #[non_exhaustive]
 pub enum MirrorError {
     /// A socket or thread could not be made.
-    #[error("kernel mirror: {action}: {source}")]
+    #[error("kernel mirror: {action}: {error}")]
     Start {
         /// What was tried.
         action: &'static str,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Reading from the kernel failed for good.
-    #[error("kernel mirror: {action}: {source}")]
+    #[error("kernel mirror: {action}: {error}")]
     Broken {
         /// What was tried.
         action: &'static str,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The kernel refused a request.
-    #[error("kernel: {action}: {source}{}", .words.as_deref().map(|words| format!(" ({words})")).unwrap_or_default())]
+    #[error("kernel: {action}: {error}{}", .words.as_deref().map(|words| format!(" ({words})")).unwrap_or_default())]
     Request {
         /// What was asked, with the address and the interface.
         action: String,
         /// The errno.
-        source: io::Error,
+        error: io::Error,
         /// The kernel's own words, where it has some.
         words: Option<String>,
     },
@@ -124,16 +124,16 @@ pub enum MirrorError {
 
 impl MirrorError {
     fn request(action: String, refusal: netlink::Refusal) -> Self {
-        Self::Request { action, source: refusal.source, words: refusal.words }
+        Self::Request { action, error: refusal.error, words: refusal.words }
     }
 
     /// The system's error number, if there is one.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Start { source, .. }
-            | Self::Broken { source, .. }
-            | Self::Request { source, .. } => source.raw_os_error(),
+            Self::Start { error, .. }
+            | Self::Broken { error, .. }
+            | Self::Request { error, .. } => error.raw_os_error(),
         }
     }
 }
@@ -188,7 +188,7 @@ impl KernelMirror {
     /// # Errors
     /// [`MirrorError::Start`] if a netlink socket or the thread cannot be made.
     pub fn start(options: MirrorOptions) -> Result<(Self, Receiver<KernelEvent>), MirrorError> {
-        let start = |action| move |source| MirrorError::Start { action, source };
+        let start = |action| move |error| MirrorError::Start { action, error };
         let news = netlink::open_news(options.receive_buffer_bytes)
             .map_err(start("opening a netlink socket for news"))?;
         let dumps = netlink::open().map_err(start("opening a netlink socket for dumps"))?;

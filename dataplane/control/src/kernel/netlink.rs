@@ -208,15 +208,15 @@ pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{source}{}", .words.as_deref().map(|words| format!(" ({words})")).unwrap_or_default())]
+#[error("{error}{}", .words.as_deref().map(|words| format!(" ({words})")).unwrap_or_default())]
 pub(super) struct Refusal {
-    pub(super) source: io::Error,
+    pub(super) error: io::Error,
     pub(super) words: Option<String>,
 }
 
 impl From<io::Error> for Refusal {
-    fn from(source: io::Error) -> Self {
-        Self { source, words: None }
+    fn from(error: io::Error) -> Self {
+        Self { error, words: None }
     }
 }
 
@@ -250,7 +250,7 @@ pub(super) fn transact(
             return match errno(message.payload) {
                 (0, _) => Ok(answer),
                 (errno, words) => {
-                    Err(Refusal { source: io::Error::from_raw_os_error(errno), words })
+                    Err(Refusal { error: io::Error::from_raw_os_error(errno), words })
                 }
             };
         }

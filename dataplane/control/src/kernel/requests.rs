@@ -134,7 +134,7 @@ impl Requests {
             Ok(answer) => answer,
             // How the kernel tells of routes that drop, and of none (fib_props, ip6_null_entry).
             Err(refusal) => {
-                let kind = match refusal.source.raw_os_error() {
+                let kind = match refusal.error.raw_os_error() {
                     Some(nix::libc::EHOSTUNREACH | nix::libc::ENETUNREACH) => {
                         RouteKind::Unreachable
                     }
@@ -174,7 +174,7 @@ impl Requests {
 
 impl Refusal {
     fn is(&self, errno: i32) -> bool {
-        self.source.raw_os_error() == Some(errno)
+        self.error.raw_os_error() == Some(errno)
     }
 }
 

@@ -47,12 +47,12 @@ impl Scrape {
 #[non_exhaustive]
 pub enum MetricsError {
     /// The address cannot be listened on.
-    #[error("metrics: cannot listen on {address}: {source}")]
+    #[error("metrics: cannot listen on {address}: {error}")]
     Listen {
         /// The configured address.
         address: SocketAddr,
         /// What the system said: in use, not an address of this machine, not permitted.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The HTTP server did not start.
     #[error("metrics: cannot serve on {address}: {reason}")]
@@ -80,8 +80,8 @@ impl MetricsServer {
     /// [`MetricsError::Listen`] if the address cannot be bound, [`MetricsError::Serve`] if the
     /// server does not start.
     pub fn start(address: SocketAddr) -> Result<(Self, Receiver<Scrape>), MetricsError> {
-        let listener = TcpListener::bind(address)
-            .map_err(|source| MetricsError::Listen { address, source })?;
+        let listener =
+            TcpListener::bind(address).map_err(|error| MetricsError::Listen { address, error })?;
         let serve =
             |error: std::io::Error| MetricsError::Serve { address, reason: error.to_string() };
         listener.set_nonblocking(true).map_err(serve)?;

@@ -55,13 +55,13 @@ const TCP_OVERHEAD_V6: u16 = 60;
 pub enum PublicationError {
     /// The routes do not fit the FIB.
     #[error("the routes do not fit the forwarding table: {0}")]
-    Fib(#[from] FibError),
+    Fib(FibError),
     /// The next hops of the routes do not fit the tables.
     #[error(transparent)]
     Groups(#[from] GroupsError),
     /// The slices contradict each other.
     #[error("the slices cannot be put into force: {0}")]
-    Slices(#[from] SliceTableError),
+    Slices(SliceTableError),
     /// Every number that plugins may know is given to a name.
     #[error(
         "there were more than {most} names of {what} since the start: names that plugins know keep \
@@ -73,6 +73,18 @@ pub enum PublicationError {
         /// How many numbers there are.
         most: u16,
     },
+}
+
+impl From<FibError> for PublicationError {
+    fn from(error: FibError) -> Self {
+        Self::Fib(error)
+    }
+}
+
+impl From<SliceTableError> for PublicationError {
+    fn from(error: SliceTableError) -> Self {
+        Self::Slices(error)
+    }
 }
 
 /// What changed since the last publication.

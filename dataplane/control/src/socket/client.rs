@@ -46,14 +46,14 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// Connecting, sending or receiving failed.
-    #[error("control socket {}: {action}: {source}", path.display())]
+    #[error("control socket {}: {action}: {error}", path.display())]
     Io {
         /// Path of the socket.
         path: PathBuf,
         /// What was tried.
         action: &'static str,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The answer did not come or is no answer.
     #[error("control socket {}: the router's answer: {reason}", path.display())]
@@ -86,11 +86,11 @@ impl ControlClient {
         let path = path.as_ref().to_path_buf();
         match UnixStream::connect(&path) {
             Ok(stream) => Ok(Self { path, stream, timeout: TIMEOUT }),
-            Err(source) => Err(match source.kind() {
+            Err(error) => Err(match error.kind() {
                 io::ErrorKind::NotFound => ClientError::NotRunning { path },
                 io::ErrorKind::ConnectionRefused => ClientError::Stale { path },
                 io::ErrorKind::PermissionDenied => ClientError::Permission { path },
-                _ => ClientError::Io { path, action: "connecting", source },
+                _ => ClientError::Io { path, action: "connecting", error },
             }),
         }
     }
@@ -112,28 +112,28 @@ impl ControlClient {
         let answer = |reason: String| ClientError::Answer { path: self.path.clone(), reason };
         let line = serde_json::to_vec(request).map_err(|error| answer(error.to_string()))?;
         let sent = write_line(&self.stream, line, self.timeout);
-        let stream = self.stream.try_clone().map_err(|source| ClientError::Io {
+        let stream = self.stream.try_clone().map_err(|error| ClientError::Io {
             path: self.path.clone(),
             action: "duplicating the connection",
-            source,
+            error,
         })?;
         // A server that is full answers and closes before it reads: its answer says more than the
         // broken pipe does.
         let line = match LineReader::new(stream, RESPONSE_BYTES_MAX).next(self.timeout) {
             Ok(line) => line,
-            Err(LineError::Io(source)) => {
+            Err(LineError::Io(error)) => {
                 return Err(ClientError::Io {
                     path: self.path.clone(),
                     action: "receiving",
-                    source,
+                    error,
                 });
             }
             Err(LineError::Closed) => return Err(answer("the connection was closed".into())),
             Err(error) => {
-                sent.map_err(|source| ClientError::Io {
+                sent.map_err(|error| ClientError::Io {
                     path: self.path.clone(),
                     action: "sending",
-                    source,
+                    error,
                 })?;
                 return Err(answer(error.to_string()));
             }

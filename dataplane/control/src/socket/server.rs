@@ -59,7 +59,7 @@ pub enum SocketError {
         kind: &'static str,
     },
     /// The system refuses.
-    #[error("control socket {}: {action} {}: {source}", path.display(), object.display())]
+    #[error("control socket {}: {action} {}: {error}", path.display(), object.display())]
     Io {
         /// Path of the socket.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum SocketError {
         /// On what it was tried.
         object: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -136,7 +136,7 @@ impl ControlServer {
         let path = path.as_ref().to_path_buf();
         let fail = |action, object: &Path| {
             let (path, object) = (path.clone(), object.to_path_buf());
-            move |source| SocketError::Io { path, action, object, source }
+            move |error| SocketError::Io { path, action, object, error }
         };
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -220,7 +220,7 @@ impl Drop for ControlServer {
 /// Removes a socket file that nobody listens on; anything else at `path` is an error.
 fn clear_the_way(path: &Path) -> Result<(), SocketError> {
     let fail = |action| {
-        move |source| SocketError::Io { path: path.into(), action, object: path.into(), source }
+        move |error| SocketError::Io { path: path.into(), action, object: path.into(), error }
     };
     let kind = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata.file_type(),

@@ -160,7 +160,7 @@ mod backing {
                 .len(bytes)
                 .no_reserve_swap()
                 .map_anon()
-                .map_err(|source| FibError::Memory { bytes, source })?;
+                .map_err(|error| FibError::Memory { bytes, error })?;
             // A refusal means small pages, with which everything works.
             let _ = map.advise(Advice::HugePage);
             let first = map.as_mut_ptr();

@@ -48,7 +48,7 @@ impl Builder {
         let mut builder = Self::default();
         if count > 0 {
             let memory = Memory::new().map_err(|error| match error {
-                FibError::Memory { source, .. } => SliceTableError::Memory(source.kind()),
+                FibError::Memory { error, .. } => SliceTableError::Memory(error.kind()),
                 _ => SliceTableError::Memory(std::io::ErrorKind::Other),
             })?;
             builder.table.hits = Hits(Some(memory));

@@ -213,10 +213,10 @@ impl<'spec> Target<'spec> {
     }
 
     fn query(&self) -> Result<bpf::XdpQuery, XdpError> {
-        bpf::xdp_query(self.if_index).map_err(|source| XdpError::Interface {
+        bpf::xdp_query(self.if_index).map_err(|error| XdpError::Interface {
             interface: self.spec.name.clone(),
             operation: "query of XDP",
-            source,
+            error,
         })
     }
 
@@ -237,10 +237,10 @@ impl<'spec> Target<'spec> {
                     wanted: wanted.label(),
                 });
             }
-            bpf::link_update(link.as_fd(), program).map_err(|source| XdpError::Attach {
+            bpf::link_update(link.as_fd(), program).map_err(|error| XdpError::Attach {
                 interface: interface.clone(),
                 mode: attached.label(),
-                source,
+                error,
             })?;
             tracing::info!(interface, "took over the classifier of an earlier run");
             let link = link.try_clone().map_err(pin_error(&self.path, "duplicate link"))?;
@@ -253,10 +253,10 @@ impl<'spec> Target<'spec> {
                 AttachedMode::Generic => bpf::XDP_FLAGS_SKB_MODE,
             };
             bpf::link_create(program, self.if_index, flags).map(|link| (link, mode)).map_err(
-                |source| XdpError::Attach {
+                |error| XdpError::Attach {
                     interface: interface.clone(),
                     mode: mode.label(),
-                    source,
+                    error,
                 },
             )
         };
@@ -384,5 +384,5 @@ fn lock(directory: &Path, instance: &str) -> Result<OwnedFd, XdpError> {
 
 fn pin_error(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> XdpError {
     let path = path.to_path_buf();
-    move |source| XdpError::Pin { path: path.clone(), operation, source }
+    move |error| XdpError::Pin { path: path.clone(), operation, error }
 }

@@ -103,7 +103,7 @@ pub fn interface_index(name: &str) -> Result<u32, XdpError> {
 pub fn interface(name: &str) -> Result<InterfaceFacts, XdpError> {
     let index = interface_index(name)?;
     let failed =
-        |operation| move |source| XdpError::Interface { interface: name.into(), operation, source };
+        |operation| move |error| XdpError::Interface { interface: name.into(), operation, error };
     let ethtool = Ethtool::new(name).map_err(failed("socket"))?;
     let flags = ethtool.flags().map_err(failed("SIOCGIFFLAGS"))?;
     // Interfaces without ethtool operations (tun without a user, for instance) have neither.
@@ -200,7 +200,7 @@ fn ena_large_llq() -> Option<bool> {
 pub fn driver_statistics(name: &str) -> Result<Vec<(String, u64)>, XdpError> {
     interface_index(name)?;
     let failed =
-        |operation| move |source| XdpError::Interface { interface: name.into(), operation, source };
+        |operation| move |error| XdpError::Interface { interface: name.into(), operation, error };
     let ethtool = Ethtool::new(name).map_err(failed("socket"))?;
     match ethtool.statistics() {
         // Interfaces without any ethtool operation.
@@ -221,7 +221,7 @@ pub fn defer_interrupts(name: &str) -> Result<(), XdpError> {
     let directory = PathBuf::from("/sys/class/net").join(name);
     let index = interface_index(name)?;
     let failed =
-        |operation| move |source| XdpError::Interface { interface: name.into(), operation, source };
+        |operation| move |error| XdpError::Interface { interface: name.into(), operation, error };
     let shown = fs::read_to_string(directory.join("ifindex")).map_err(failed("reading sysfs"))?;
     if shown.trim() != index.to_string() {
         return Err(failed("reading sysfs")(io::Error::other(

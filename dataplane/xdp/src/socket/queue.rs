@@ -136,11 +136,11 @@ impl XskQueue {
             }
         };
         let create = |mode| {
-            create_when_free(umem, if_name, queue_id, mode).map_err(|source| XdpError::Bind {
+            create_when_free(umem, if_name, queue_id, mode).map_err(|error| XdpError::Bind {
                 interface: if_name.into(),
                 queue_id,
                 mode,
-                source,
+                error,
             })
         };
         let (tx, rx, rings) = match (bound.mode, mode_wanted) {
@@ -156,12 +156,7 @@ impl XskQueue {
 
         let fd = rx.fd().as_raw_fd();
         let failed = |operation| {
-            move |source| XdpError::Socket {
-                interface: if_name.into(),
-                queue_id,
-                operation,
-                source,
-            }
+            move |error| XdpError::Socket { interface: if_name.into(), queue_id, operation, error }
         };
         let mut flags = 0_u32;
         get_option(fd, libc::XDP_OPTIONS, bytemuck::bytes_of_mut(&mut flags))

@@ -86,7 +86,7 @@ impl Umem {
         };
         let layout = DescriptorLayout::probe().ok_or(XdpError::DescriptorLayout)?;
 
-        let refused = |source| XdpError::Umem { bytes: count.get() as usize * CHUNK_BYTES, source };
+        let refused = |error| XdpError::Umem { bytes: count.get() as usize * CHUNK_BYTES, error };
         let config = UmemConfig::builder()
             .frame_size(FrameSize::new(CHUNK_BYTES as u32).expect("a chunk is at least 2048 bytes"))
             .fill_queue_size(ring_size(FILL_RING_ENTRIES))

@@ -43,7 +43,7 @@ impl Anchor {
     }
 
     fn make(program: BorrowedFd<'_>) -> Result<Self, TesterError> {
-        let failed = |operation| move |source: io::Error| TesterError::Anchor { operation, source };
+        let failed = |operation| move |error: io::Error| TesterError::Anchor { operation, error };
         unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| failed("unshare")(errno.into()))?;
         let namespace = File::open("/proc/thread-self/ns/net")
             .map_err(failed("opening /proc/thread-self/ns/net"))?;

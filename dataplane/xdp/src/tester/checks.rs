@@ -82,7 +82,7 @@ pub(super) fn check_redirect_target(
         return Err(TesterError::Xdp(XdpError::Interface {
             interface: interface.into(),
             operation: "query of XDP",
-            source: io::Error::from_raw_os_error(-result),
+            error: io::Error::from_raw_os_error(-result),
         }));
     }
     if options.feature_flags & FEATURE_NDO_XMIT == 0 {

@@ -25,13 +25,13 @@ impl TransmitCounters {
     /// For an interface of the thread's network namespace.
     pub(super) fn open(interface: &str) -> Result<Self, TesterError> {
         let file = File::open("/proc/thread-self/net/dev")
-            .map_err(|source| TesterError::Counters { interface: interface.into(), source })?;
+            .map_err(|error| TesterError::Counters { interface: interface.into(), error })?;
         Ok(Self { interface: interface.into(), file })
     }
 
     /// Packets that the interface dropped instead of sending them, since it was made.
     pub(super) fn dropped(&self) -> Result<u64, TesterError> {
-        let failed = |source| TesterError::Counters { interface: self.interface.clone(), source };
+        let failed = |error| TesterError::Counters { interface: self.interface.clone(), error };
         let mut text = Vec::new();
         loop {
             let start = text.len();

@@ -90,7 +90,7 @@ pub enum TesterError {
 
     /// A program could not be attached to an interface.
     #[error(
-        "interface {interface}: cannot attach {program} in {mode} mode: {source}; another program may \
+        "interface {interface}: cannot attach {program} in {mode} mode: {error}; another program may \
          be attached (`bpftool net show`, `ip link set dev {interface} xdp off`), or this mode is not \
          supported"
     )]
@@ -102,19 +102,19 @@ pub enum TesterError {
         /// `native` or `generic`.
         mode: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 
     /// The sending program could not be held ready.
     #[error(
         "cannot hold the sending program ready on a TAP device in a network namespace of its own: \
-         {operation} failed: {source}; it needs root and the module tun (`modprobe tun`)"
+         {operation} failed: {error}; it needs root and the module tun (`modprobe tun`)"
     )]
     Anchor {
         /// What was tried.
         operation: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 
     /// A map of a program could not be opened, mapped, read or written.
@@ -129,12 +129,12 @@ pub enum TesterError {
     },
 
     /// A run of the sending program failed.
-    #[error("interface {interface}: BPF_PROG_TEST_RUN failed: {source}")]
+    #[error("interface {interface}: BPF_PROG_TEST_RUN failed: {error}")]
     Run {
         /// Name of the interface.
         interface: String,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 
     /// The kernel did not take packets, by which a stream would have gaps that are nobody's loss.
@@ -150,12 +150,12 @@ pub enum TesterError {
     },
 
     /// The counters of the interface could not be read.
-    #[error("interface {interface}: cannot read its counters from /proc/net/dev: {source}")]
+    #[error("interface {interface}: cannot read its counters from /proc/net/dev: {error}")]
     Counters {
         /// Name of the interface.
         interface: String,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 
     /// A question about the host or an interface failed.

@@ -309,7 +309,7 @@ impl LiveSender {
         }
         Err(TesterError::Run {
             interface: self.interface.clone(),
-            source: io::Error::from_raw_os_error(-result),
+            error: io::Error::from_raw_os_error(-result),
         })
     }
 }

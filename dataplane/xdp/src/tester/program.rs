@@ -57,11 +57,11 @@ pub(super) fn attach(
             AttachedMode::Generic => bpf::XDP_FLAGS_SKB_MODE,
         };
         bpf::link_create(descriptor.as_fd(), if_index, flags).map(|link| (link, mode)).map_err(
-            |source| TesterError::Attach {
+            |error| TesterError::Attach {
                 interface: interface.into(),
                 program,
                 mode: mode.label(),
-                source,
+                error,
             },
         )
     };

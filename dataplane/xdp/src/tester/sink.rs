@@ -115,7 +115,7 @@ impl KernelSink {
         options.check()?;
         let streams = usize::from(options.streams);
         let cpus = aya::util::nr_cpus()
-            .map_err(|(operation, source)| XdpError::Host { operation, source })?;
+            .map_err(|(operation, error)| XdpError::Host { operation, error })?;
         let entries = streams << (options.window_bits - SEQUENCES_PER_ENTRY_BITS);
         let (port_low, port_high) =
             options.ports.as_ref().map_or((1, 0), |ports| (*ports.start(), *ports.end()));
