@@ -3,6 +3,8 @@
 //! Each try has an instance of its own, configured as the one that trapped. What that one had kept in its
 //! memory, meters and the like is not there: a trap that needs it does not come again.
 
+use std::sync::Arc;
+
 use frame::{HookPoint, Nanos};
 use sluice_abi::Descriptor;
 use wasmtime::WasmBacktrace;
@@ -55,6 +57,7 @@ pub fn replay(saved: &SavedBatch, module: &[u8]) -> Result<Replayed, PolicyError
     let hook = hook.ok_or_else(|| bad(format!("`{}` is no hook", saved.hook)))?;
     let mut spec = PluginSpec::new(saved.plugin.clone(), saved.path.clone(), hook);
     spec.grants.clone_from(&saved.grants);
+    spec.names = Arc::new(saved.names.clone());
     spec.budget_us = saved.budget_us;
     spec.memory_max_bytes = saved.memory_max_bytes;
     spec.default = saved.default;

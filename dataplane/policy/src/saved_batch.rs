@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sluice_abi::{Descriptor, Marks};
 
 use crate::{
-    DefaultVerdict, PluginSpec,
+    DefaultVerdict, Names, PluginSpec,
     generation::Loaded,
     manifest::hook_name,
     module::{CheckedModule, hex},
@@ -56,6 +56,9 @@ pub struct SavedBatch {
     pub config: String,
     /// What the operator granted.
     pub grants: Vec<String>,
+    /// The names that it could ask for the numbers of. Files that were saved without have none.
+    #[serde(default)]
+    pub names: Names,
     /// How long one call might run, in microseconds.
     pub budget_us: u32,
     /// The most memory that an instance might have, in bytes.
@@ -98,7 +101,7 @@ impl SavedBatch {
             }
         });
         let packets = packets.collect();
-        let PluginSpec { path, hook, budget_us, memory_max_bytes, default, grants, .. } =
+        let PluginSpec { path, hook, budget_us, memory_max_bytes, default, grants, names, .. } =
             &loaded.spec;
         Self {
             format: FORMAT,
@@ -111,6 +114,7 @@ impl SavedBatch {
             path: path.clone(),
             config: String::from_utf8_lossy(&loaded.config).into_owned(),
             grants: grants.clone(),
+            names: Names::clone(names),
             budget_us: *budget_us,
             memory_max_bytes: *memory_max_bytes,
             default: *default,

@@ -171,7 +171,7 @@ mod saved {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::{Path, PathBuf};
 
-    use policy::{HostOptions, SavedBatch, replay};
+    use policy::{HostOptions, Names, SavedBatch, replay};
 
     use super::*;
 
@@ -241,6 +241,48 @@ mod saved {
         let (saved, module) = read(&files(&traps, "json")[0]);
         let replayed = replay(&saved, &module).expect("a sound file");
         assert_eq!((replayed.trapped, replayed.alone), (None, Vec::new()));
+    }
+
+    /// A plugin that is only configured where its next hop has its number.
+    #[test]
+    fn the_names_that_an_instance_knew_are_saved_and_files_without_are_read() {
+        let home = tempfile::tempdir().expect("a directory");
+        let traps = home.path().join("traps");
+        let mut rig = rig_that_saves(&traps);
+        let mut wat = traps_at(7);
+        wat.manifest += "imports = [\"names\"]\n";
+        wat.imports = "(import \"sluice\" \"name_number\"
+             (func $name_number (param i32 i32 i32) (result i32)))"
+            .into();
+        wat.memory += "(data (i32.const 512) \"via\")";
+        wat.configure = "(if (i32.ne (i32.const 5)
+               (call $name_number (i32.const 0) (i32.const 512) (i32.const 3))) (then unreachable))
+             i32.const 0"
+            .into();
+        let mut spec = rig.spec("p", &wat);
+        spec.grants = vec!["names".into()];
+        spec.names = std::sync::Arc::new(Names {
+            next_hops: [("via".to_owned(), 5)].into(),
+            ..Names::default()
+        });
+        rig.publish(std::slice::from_ref(&spec));
+        rig.turn(0, &mut batch(&numbered(20)), NOW);
+        rig.host.maintain();
+        let path = &files(&traps, "json")[0];
+        let (saved, module) = read(path);
+        assert_eq!(saved.names, *spec.names);
+        let replayed = replay(&saved, &module).expect("it is configured as it was");
+        assert_eq!(replayed.alone, [7]);
+
+        // As an earlier host wrote it.
+        let text = fs::read_to_string(path).expect("a file");
+        let mut old: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let fields = old.as_object_mut().expect("an object");
+        assert!(fields.remove("names").is_some());
+        let old = SavedBatch::parse(&old.to_string()).expect("it is still read");
+        assert_eq!(old.names, Names::default());
+        let error = replay(&old, &module).expect_err("it misses what it needs").to_string();
+        assert!(error.contains("sluice_configure failed"), "{error}");
     }
 
     #[test]

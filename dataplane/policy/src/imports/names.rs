@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use sluice_abi::name_kind;
 use wasmtime::{Caller, format_err};
 
@@ -15,7 +16,8 @@ const NOT_CONFIGURING: i32 = -2;
 
 /// What the operator's configuration names, with numbers from 1 on. Whoever makes one gives a name the same
 /// number as long as the process runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Names {
     /// Next hops.
     pub next_hops: BTreeMap<String, u16>,
