@@ -114,6 +114,8 @@ pub trait Plugin: Sized {
 
     /// Judges a batch: sets the verdict of each packet that is not to get the plugin's default. A
     /// batch may be empty, and must then change nothing. Time stands still within a batch.
+    /// [`Batch::now_ns`] has one origin as long as the router runs, for all workers and generations: times
+    /// that an instance exports mean the same to its successor.
     fn process(&mut self, batch: &mut Batch<'_>);
 
     /// With `tick_ms` in the manifest: called about that often, between two batches.

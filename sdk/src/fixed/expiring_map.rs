@@ -29,6 +29,8 @@ pub struct ExpiringMap<K, V> {
     entries: Box<[Option<Entry<K, V>>]>,
     sets_mask: usize,
     lifetime_ns: u64,
+    /// The place that [`ExpiringMap::expire`] looks at next.
+    expire_at: usize,
     hasher: RandomState,
 }
 
@@ -55,6 +57,7 @@ impl<K: Eq + Hash, V> ExpiringMap<K, V> {
             entries: places.into_boxed_slice(),
             sets_mask: entries / WAYS - 1,
             lifetime_ns,
+            expire_at: 0,
             hasher: RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 0x736c_7569_6365),
         }
     }
@@ -73,9 +76,19 @@ impl<K: Eq + Hash, V> ExpiringMap<K, V> {
 
     /// The living entries, in no order. Looks at every place.
     pub fn iter(&self, now_ns: u64) -> impl Iterator<Item = (&K, &V)> {
+        self.iter_used(now_ns).map(|(key, value, _)| (key, value))
+    }
+
+    /// The living entries, each with the time of its last use, in no order. Looks at every place.
+    ///
+    /// An `export` writes them with their times; an `import` puts each into an empty map by
+    /// [`get_or_insert_with`](Self::get_or_insert_with) with its time as `now_ns`, so that it expires when it
+    /// would have.
+    pub fn iter_used(&self, now_ns: u64) -> impl Iterator<Item = (&K, &V, u64)> {
         let lifetime = self.lifetime_ns;
         let living = move |entry: &&Entry<K, V>| is_alive(entry.used_ns, now_ns, lifetime);
-        self.entries.iter().flatten().filter(living).map(|entry| (&entry.key, &entry.value))
+        let entries = self.entries.iter().flatten().filter(living);
+        entries.map(|entry| (&entry.key, &entry.value, entry.used_ns))
     }
 
     /// The value of a key, which counts as no use.
@@ -156,6 +169,38 @@ impl<K: Eq + Hash, V> ExpiringMap<K, V> {
         place.take().map(|entry| entry.value)
     }
 
+    /// Keeps of the living entries those for which `keep`, which is given the time of the last use, says so.
+    /// Neither is a use. Expired ones go unasked. Looks at every place, and allocates nothing.
+    pub fn retain(&mut self, now_ns: u64, mut keep: impl FnMut(&K, &mut V, u64) -> bool) {
+        let lifetime = self.lifetime_ns;
+        for place in &mut self.entries {
+            let is_kept = place.as_mut().is_some_and(|Entry { key, value, used_ns }| {
+                is_alive(*used_ns, now_ns, lifetime) && keep(key, value, *used_ns)
+            });
+            if !is_kept {
+                *place = None;
+            }
+        }
+    }
+
+    /// Takes expired entries out, and hands each over with the time of its last use: for a `tick` that tells
+    /// of what expired. Without it, an expired entry lies unseen until a new key takes its place.
+    ///
+    /// Looks at `places` places, from the one behind the last that the call before looked at, and begins
+    /// again at the end: [`capacity`](Self::capacity) of them are the whole map. A tick whose budget a large
+    /// map would outlast looks at a part of it. Allocates nothing.
+    pub fn expire(&mut self, now_ns: u64, places: usize, mut expired: impl FnMut(K, V, u64)) {
+        let lifetime = self.lifetime_ns;
+        let is_over = |entry: &mut Entry<K, V>| !is_alive(entry.used_ns, now_ns, lifetime);
+        for _ in 0..places.min(self.entries.len()) {
+            if let Some(entry) = self.entries[self.expire_at].take_if(is_over) {
+                expired(entry.key, entry.value, entry.used_ns);
+            }
+            // The length is a power of two.
+            self.expire_at = (self.expire_at + 1) & (self.entries.len() - 1);
+        }
+    }
+
     /// Takes all entries out.
     pub fn clear(&mut self) {
         self.entries.fill_with(|| None);
@@ -173,7 +218,7 @@ fn is_alive(used_ns: u64, now_ns: u64, lifetime_ns: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
 
     use proptest::prelude::*;
 
@@ -185,6 +230,10 @@ mod tests {
         Look(u16),
         Touch(u16),
         Remove(u16),
+        /// Keep the keys above it, and those that were used since the time before it.
+        Retain(u16, u64),
+        /// Expire what is in so many places.
+        Expire(usize),
         Wait(u64),
     }
 
@@ -194,7 +243,9 @@ mod tests {
             6 => key.clone().prop_map(Step::Use),
             2 => key.clone().prop_map(Step::Look),
             2 => key.clone().prop_map(Step::Touch),
-            1 => key.prop_map(Step::Remove),
+            1 => key.clone().prop_map(Step::Remove),
+            1 => (key, 0_u64..50).prop_map(|(key, age)| Step::Retain(key, age)),
+            1 => (0_usize..40).prop_map(Step::Expire),
             2 => (0_u64..40).prop_map(Step::Wait),
         ];
         prop::collection::vec(step, 0..400)
@@ -207,10 +258,11 @@ mod tests {
             const LIFETIME: u64 = 50;
             let mut map = ExpiringMap::new(32, LIFETIME, seed);
             let mut model = HashMap::<u16, (u32, u64)>::new();
+            // What expired and was not handed over. Some of it may have made room since.
+            let mut over = HashSet::<(u16, u32, u64)>::new();
             let mut now = 0;
             let mut made = 0;
             for step in steps {
-                model.retain(|_, (_, used)| now - *used < LIFETIME);
                 match step {
                     Step::Use(key) => {
                         made += 1;
@@ -239,11 +291,65 @@ mod tests {
                         let expected = model.remove(&key).map(|entry| entry.0);
                         prop_assert_eq!(map.remove(&key, now), expected);
                     }
+                    Step::Retain(least, age) => {
+                        let keep = |key: u16, used: u64| key > least || now - used < age;
+                        map.retain(now, |key, value, used| {
+                            assert_eq!(model.get(key), Some(&(*value, used)));
+                            keep(*key, used)
+                        });
+                        model.retain(|key, (_, used)| keep(*key, *used));
+                        over.clear();
+                    }
+                    Step::Expire(places) => {
+                        map.expire(now, places, |key, value, used| {
+                            assert!(over.remove(&(key, value, used)));
+                        });
+                    }
                     Step::Wait(ns) => now += ns,
                 }
-                model.retain(|_, (_, used)| now - *used < LIFETIME);
+                let gone = model.extract_if(|_, (_, used)| now - *used >= LIFETIME);
+                over.extend(gone.map(|(key, (value, used))| (key, value, used)));
+                let mut entries: Vec<_> = map.iter_used(now).map(|(k, v, used)| (*k, (*v, used))).collect();
+                let mut expected: Vec<_> = model.iter().map(|(k, v)| (*k, *v)).collect();
+                entries.sort_unstable();
+                expected.sort_unstable();
+                prop_assert_eq!(&entries, &expected);
                 prop_assert_eq!(map.count(now), model.len());
             }
+        }
+    }
+
+    #[test]
+    fn what_expired_is_handed_over_once_part_by_part() {
+        let mut map = ExpiringMap::new(32, 50, 1);
+        for key in 0..8_u64 {
+            assert!(map.get_or_insert_with(key, key, || ()).is_new);
+        }
+        let mut expired = Vec::new();
+        // At 53 the first four are over.
+        for _ in 0..4 {
+            map.expire(53, 8, |key, (), used| expired.push((key, used)));
+        }
+        expired.sort_unstable();
+        assert_eq!(expired, [(0, 0), (1, 1), (2, 2), (3, 3)]);
+        map.expire(53, usize::MAX, |key, (), _| panic!("{key} a second time"));
+        assert_eq!(map.count(53), 4);
+        map.expire(1000, map.capacity(), |key, (), used| assert_eq!(key, used));
+        assert_eq!(map.entries.iter().flatten().count(), 0);
+    }
+
+    #[test]
+    fn an_entry_that_is_put_back_with_its_time_expires_when_it_would_have() {
+        let mut map = ExpiringMap::new(8, 50, 1);
+        for key in 0..4_u64 {
+            map.get_or_insert_with(key, key * 10, || key);
+        }
+        let mut next = ExpiringMap::new(64, 50, 2);
+        for (key, value, used) in map.iter_used(30) {
+            assert!(next.get_or_insert_with(*key, used, || *value).is_new);
+        }
+        for now in 30..100 {
+            assert_eq!(next.count(now), map.count(now), "{now}");
         }
     }
 
