@@ -192,6 +192,20 @@ SLUICE_EXPORT(sluice_tick) void sluice_tick(uint64_t now_ns);
 SLUICE_EXPORT(sluice_export) int32_t sluice_export(void);
 SLUICE_EXPORT(sluice_import) int32_t sluice_import(uint32_t schema, uint32_t len);
 
+/* Leaves a text in the plugin's own error area and traps: the host shows the text with the trap. `error` is
+ * the area, an array, as the layout states it; what it has no room for is cut. */
+#define sluice_give_up(error, text) sluice_give_up_in((error), sizeof(error), (text))
+
+__attribute__((noreturn, unused)) static inline void sluice_give_up_in(char *error, size_t capacity,
+                                                                        const char *text) {
+    size_t at = 0;
+    for (; at < capacity && text[at] != 0; at++) error[at] = text[at];
+    if (at < capacity) error[at] = 0;
+    /* The compiler must not leave out stores that nobody but the host reads. */
+    __asm__ volatile("" : : "r"(error) : "memory");
+    __builtin_trap();
+}
+
 /* Embeds the manifest, a file that the assembler finds (its folder given by -Wa,-I or -I). */
 #define SLUICE_MANIFEST(file)                            \
     __asm__(".section .custom_section.sluice.manifest,\"\",@\n" \

@@ -2,15 +2,16 @@
 //! by plugins.
 #![expect(unsafe_code, reason = "the host reads and writes these areas from outside the program")]
 
+mod error_area;
+
 use alloc::{borrow::ToOwned as _, boxed::Box};
 use core::cell::UnsafeCell;
 
+use error_area::ErrorArea;
 pub use sluice_abi::{ABI_VERSION, Layout};
 use sluice_abi::{BATCH_MAX, Descriptor, Edit, Marks, Verdict};
 
 use crate::{Batch, Config as _, Counters, Parts, Plugin, StateWriter};
-
-const ERROR_CAPACITY: usize = 1024;
 
 /// The bytes of a text, as a constant.
 #[must_use]
@@ -48,7 +49,6 @@ struct Areas<
     // Each on a multiple of 8, which the host asks for.
     state: Aligned<STATE>,
     config: Aligned<CONFIG>,
-    error: Aligned<ERROR_CAPACITY>,
     layout: Layout,
 }
 
@@ -67,6 +67,8 @@ pub struct Exported<
     const STATE: usize,
 > {
     areas: UnsafeCell<Areas<COUNTERS, CONFIG, EDITS, MARKS, PAYLOAD, STATE>>,
+    /// By itself, since a panic is written to it while a call holds the other areas.
+    error: ErrorArea,
     /// Boxed, so that all of this starts as zeros, of which a module's file holds none.
     plugin: UnsafeCell<Option<Box<P>>>,
 }
@@ -101,7 +103,11 @@ impl<
     pub const fn new() -> Self {
         // SAFETY: all types in it are integers and arrays of them, for which zero is a value.
         let areas = unsafe { core::mem::zeroed() };
-        Self { areas: UnsafeCell::new(areas), plugin: UnsafeCell::new(None) }
+        Self {
+            areas: UnsafeCell::new(areas),
+            error: ErrorArea::new(),
+            plugin: UnsafeCell::new(None),
+        }
     }
 
     /// What `sluice_layout` returns.
@@ -120,8 +126,8 @@ impl<
             verdict_stride: size_of::<Verdict>() as u32,
             config: areas.config.0.as_ptr().addr() as u32,
             config_capacity: F as u32,
-            error: areas.error.0.as_ptr().addr() as u32,
-            error_capacity: ERROR_CAPACITY as u32,
+            error: self.error.address() as u32,
+            error_capacity: ErrorArea::CAPACITY as u32,
             counters: areas.counters.as_ptr().addr() as u32,
             counters_len: C as u32,
             edits: optional(areas.edits.as_ptr().addr(), E),
@@ -137,7 +143,9 @@ impl<
     }
 
     /// What `sluice_configure` does: 0, or the length of the text of an error.
-    pub fn configure(&self, len: usize) -> i32 {
+    pub fn configure(&'static self, len: usize) -> i32 {
+        #[cfg(all(feature = "std", target_family = "wasm"))]
+        self.error.take_panics();
         // SAFETY: as in `layout`; the plugin gets a shared slice of the area for the time of the
         // call, and nothing here writes to it meanwhile.
         let areas = unsafe { &mut *self.areas.get() };
@@ -151,9 +159,7 @@ impl<
             Err(text) if text.is_empty() => "(no reason given)".to_owned(),
             Err(text) => text,
         };
-        let len = text.floor_char_boundary(ERROR_CAPACITY);
-        areas.error.0[..len].copy_from_slice(&text.as_bytes()[..len]);
-        len as i32
+        self.error.write(&text) as i32
     }
 
     /// What `sluice_process` does.

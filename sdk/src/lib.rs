@@ -53,6 +53,10 @@
 //! [`Class`] and [`interface_named`]. What a plugin can hold by itself without allocating while it judges:
 //! [`fixed`].
 //!
+//! A panic ends the call, and the instance with it. With the feature `std` its text and place are left in
+//! the error area, and the router shows them wherever it shows the trap; a guest without `std` has a panic
+//! handler of its own, and may do the same.
+//!
 //! Invariants: nothing here allocates while a batch is processed. All `unsafe` of a plugin is in
 //! [`glue`], and in the export lines that the macro writes.
 #![cfg_attr(not(feature = "std"), no_std)]

@@ -175,6 +175,10 @@ pub enum PluginFault {
     Instantiate(String),
     #[error("{call} failed: {reason}")]
     Call { call: &'static str, reason: String },
+    #[error(
+        "sluice_process failed: {reason} (the call had 0 packets: every new instance is warmed by such calls)"
+    )]
+    WarmCall { reason: String },
     #[error("the layout is not valid: {0}")]
     Layout(LayoutFault),
     #[error("the configuration in {path} is not valid: {error}")]

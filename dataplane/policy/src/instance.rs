@@ -3,6 +3,7 @@
 mod actions;
 mod guest;
 mod inputs;
+mod panic_text;
 mod payload;
 mod raw;
 mod state;
@@ -21,6 +22,7 @@ use wasmtime::{
 };
 
 use guest::Guest;
+use panic_text::{PanicText, with_panic_text};
 pub(crate) use payload::seen;
 pub(crate) use state::HandOver;
 use state::StateCalls;
@@ -110,9 +112,17 @@ fn over_budget(mut context: StoreContextMut<'_, HostState>) -> wasmtime::Result<
 
 /// What went wrong in a call, for a person.
 pub(crate) fn reason(error: &wasmtime::Error) -> String {
-    match error.downcast_ref::<Trap>() {
-        Some(trap) => trap_text(*trap),
-        None => printable(format!("{error:#}").as_bytes()),
+    let said = error.downcast_ref::<PanicText>();
+    match (error.downcast_ref::<Trap>(), said) {
+        (Some(Trap::UnreachableCodeReached), Some(said)) => format!("it gave up: {said}"),
+        (Some(trap), None) => trap_text(*trap),
+        (Some(trap), Some(said)) => format!("{}; it left the text: {said}", trap_text(*trap)),
+        (None, None) => printable(format!("{error:#}").as_bytes()),
+        (None, Some(said)) => {
+            // The text is the outermost of what the error was given on its way.
+            let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+            format!("{}; it left the text: {said}", printable(causes.join(": ").as_bytes()))
+        }
     }
 }
 
@@ -207,8 +217,10 @@ impl Instance {
         begin(&mut store);
         let len = place_config(memory.data_mut(&mut store), &areas, recipe.config)?;
         store.data_mut().configuring = true;
-        let answer =
-            beat.during(|| configure.call(&mut store, len)).map_err(failed("sluice_configure"))?;
+        let answer = beat
+            .during(|| configure.call(&mut store, len))
+            .map_err(|error| with_panic_text(error, &areas, memory.data(&store)))
+            .map_err(failed("sluice_configure"))?;
         store.data_mut().configuring = false;
         if answer != 0 {
             return Err(PluginFault::ConfigRefused(error_text(
@@ -218,9 +230,13 @@ impl Instance {
             )));
         }
 
+        panic_text::clear(memory.data_mut(&mut store), &areas);
+
         for _ in 0..WARM_CALLS {
             begin(&mut store);
-            beat.during(|| process.call(&mut store, (0, 0))).map_err(failed("sluice_process"))?;
+            beat.during(|| process.call(&mut store, (0, 0)))
+                .map_err(|error| with_panic_text(error, &areas, memory.data(&store)))
+                .map_err(|error| PluginFault::WarmCall { reason: reason(&error) })?;
         }
         for page in
             memory.data_mut(&mut store).chunks_mut(PAGE_BYTES).take(TOUCH_BYTES_MAX / PAGE_BYTES)
@@ -293,6 +309,7 @@ impl Instance {
         begin_call(self.guest.context(), self.budget_ticks);
         self.guest.state_mut().now_ns = now.0;
         beat.during(|| self.process.call(self.guest.context(), (n, now.0.cast_signed())))
+            .map_err(|error| with_panic_text(error, &self.areas, self.guest.memory()))
     }
 
     /// Lets calls take so many times their budget.
@@ -357,6 +374,7 @@ impl Instance {
         begin_call(self.guest.context(), self.budget_ticks);
         self.guest.state_mut().now_ns = now.0;
         beat.during(|| tick.function.call(self.guest.context(), now.0.cast_signed()))
+            .map_err(|error| with_panic_text(error, &self.areas, self.guest.memory()))
     }
 
     /// Sets the gauges back: the instance is given up, and what it counted by them with it.

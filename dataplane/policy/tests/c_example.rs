@@ -9,8 +9,14 @@ use frame::{Descriptor, DropReason, HookPoint, Nanos, Verdict};
 use policy::{PluginConfig, PluginSpec};
 use sluice_abi::flags;
 
-/// Builds it into `to`. Says whether there is a compiler for it.
+/// Builds the example into `to`. Says whether there is a compiler for it.
 fn build(to: &Path) -> bool {
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/c");
+    build_source(to, &sdk.join("example/plugin.c"))
+}
+
+/// Builds a source that has the example's manifest.
+fn build_source(to: &Path, source: &Path) -> bool {
     let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
     if !(has("clang") && has("wasm-ld")) {
         eprintln!("SKIPPED: the example in C: `apt-get install clang lld`");
@@ -21,7 +27,7 @@ fn build(to: &Path) -> bool {
         .args(["--target=wasm32", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"])
         .args(["-ffreestanding", "-fno-builtin", "-nostdlib", "-Wl,--no-entry", "-I", ".."])
         .arg("-o")
-        .args([to, Path::new("plugin.c")])
+        .args([to, source])
         .current_dir(sdk.join("example"))
         .output()
         .expect("clang runs");
@@ -72,5 +78,30 @@ fn it_drops_its_sources_and_counts_them() {
         spec.config = config(text);
         let error = rig.host.prepare(std::slice::from_ref(&spec)).err().expect(text).to_string();
         assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_it_says_before_it_gives_up_is_shown() {
+    let mut rig = Rig::new(1);
+    let module = rig.directory.path().join("gives-up.wasm");
+    let example = include_str!("../../../sdk/c/example/plugin.c");
+    let long = "far too long for the area ".repeat(20);
+    for (text, expected) in [("no room for a rule", "no room for a rule"), (&long, &long[..256])] {
+        let begin = "int32_t sluice_configure(uint32_t len) {";
+        let source = example.replace(
+            begin,
+            &format!("{begin}\n    if (len == 2) sluice_give_up(error, \"{text}\");"),
+        );
+        assert_ne!(source, example);
+        let file = rig.directory.path().join("plugin.c");
+        std::fs::write(&file, source).expect("written");
+        if !build_source(&module, &file) {
+            return;
+        }
+        let spec = PluginSpec::new("gives-up", &module, HookPoint::Ingress);
+        let error = rig.host.prepare(&[spec]).err().expect("it gives up").to_string();
+        let expected = format!("sluice_configure failed: it gave up: {}", expected.trim());
+        assert!(error.ends_with(&expected), "{error}");
     }
 }

@@ -230,6 +230,52 @@ fn the_plugins_that_ship_pass_their_own_test() {
     fails(at, &arguments, &["the configuration names no interface `users0`"]);
 }
 
+/// What a plugin in Rust panics with, and where, is shown; and what is wrong with a configuration is said once.
+#[test]
+fn panics_have_their_text_and_their_place() {
+    if !has_wasm_target() {
+        eprintln!("SKIPPED: projects in Rust: `rustup target add wasm32-unknown-unknown`");
+        return;
+    }
+    let folder = TempDir::new().expect("a folder");
+    let at = folder.path();
+    succeeds(at, &["plugin", "new", "panics"]);
+    let project = at.join("panics");
+    let source = project.join("src/lib.rs");
+    let sound = std::fs::read_to_string(&source).expect("a source");
+    let test = ["plugin", "test", "--no-unit-tests"];
+    // Has the source say something else somewhere; where what is marked as the place is then.
+    let with = |from: &str, to: &str| {
+        let changed = sound.replace(from, &to.replace("/**/", ""));
+        assert_ne!(changed, sound, "{from}");
+        std::fs::write(&source, changed).expect("written");
+        let marked = sound.replace(from, to);
+        let line = marked.lines().position(|line| line.contains("/**/")).expect("a mark");
+        format!(", at src/lib.rs:{}:", line + 1)
+    };
+    let port = "let port = packet.destination_port;";
+    let place = with(port, &format!("{port}\nlet port = /**/[port; 4][usize::from(packet.ttl)];"));
+    let text = "it gave up: index out of bounds: the len is 4 but the index is ";
+    fails(&project, &test, &["the module trapped on a batch", text, &place]);
+    let split = "let (packets, mut counters) = batch.split();";
+    let place = with(split, &format!("let _first = /**/batch.descriptors()[0];\n{split}"));
+    let text = "index out of bounds: the len is 0 but the index is 0, at ";
+    fails(&project, &test, &[text, &place, "(the call had 0 packets"]);
+    let made = "Ok(Self { blocked })";
+    let place = with(
+        made,
+        "let none = (blocked[0] == 1).then_some(1);\n/**/none.expect(\"no\\nsuch thing\");\nOk(Self { blocked })",
+    );
+    fails(&project, &test, &["sluice_configure failed: it gave up: no; such thing", &place]);
+
+    std::fs::write(&source, &sound).expect("written");
+    let config = project.join("config.toml");
+    std::fs::write(&config, "udp_ports = [0]\n").expect("written");
+    let output = sluice(&project, &test);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(text.matches("0 is no port").count(), 1, "{text}");
+}
+
 /// A plugin that draws a secret, keeps a count in its memory, reads packets and hands its memory over.
 const KEEPER: &str = r#"
 use sluice_sdk::{Batch, NoConfig, Plugin, StateWriter};

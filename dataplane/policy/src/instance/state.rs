@@ -4,7 +4,7 @@
 
 use wasmtime::{Store, TypedFunc};
 
-use super::{Instance, begin_call};
+use super::{Instance, begin_call, with_panic_text};
 use crate::{Manifest, PluginFault, imports::HostState, ticker::Beat};
 
 /// The guest's functions, and what its manifest says of them.
@@ -65,7 +65,10 @@ impl Instance {
         begin_call(old.guest.context(), old.budget_ticks);
         let exported = match beat.during(|| from.export.call(old.guest.context(), ())) {
             Ok(exported) => exported,
-            Err(error) => return HandOver::ExportFailed(error),
+            Err(error) => {
+                let error = with_panic_text(error, &old.areas, old.guest.memory());
+                return HandOver::ExportFailed(error);
+            }
         };
         if exported < 0 {
             return HandOver::Nothing;
@@ -84,7 +87,10 @@ impl Instance {
         match beat.during(|| to.import.call(self.guest.context(), (schema, exported))) {
             Ok(0) => HandOver::Taken,
             Ok(_) => HandOver::Refused,
-            Err(error) => HandOver::ImportFailed(error),
+            Err(error) => {
+                let error = with_panic_text(error, &self.areas, self.guest.memory());
+                HandOver::ImportFailed(error)
+            }
         }
     }
 }
