@@ -13,6 +13,7 @@ use crate::{
     HostOptions, PluginConfig, PluginHost, PluginSpec, PolicyError, SavedBatch,
     engine::engine_that_traces,
     generation::{Files, Loaded, Numbers},
+    imports::printable,
     instance::{Packets, reason},
     manifest::hook_name,
     module::inspect,
@@ -150,8 +151,40 @@ fn functions(error: &wasmtime::Error) -> Vec<String> {
     let trace = error.downcast_ref::<WasmBacktrace>();
     let frames = trace.map(WasmBacktrace::frames).unwrap_or_default();
     let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => crate::imports::printable(name.as_bytes()),
+        // A name that is not Rust's stays as it is; the hash at the end of one that is says nothing.
+        Some(name) => printable(format!("{:#}", rustc_demangle::demangle(name)).as_bytes()),
         None => format!("function {}", frame.func_index()),
     };
-    frames.iter().map(name).collect()
+    without_panic_runtime(frames.iter().map(name).collect())
+}
+
+/// What a Rust guest runs between the place that panics and the trap, as starts of names.
+const PANIC_RUNTIME: [&str; 8] = [
+    "__rust",
+    "core::cell::panic_",
+    "core::panicking::",
+    "panic_abort::",
+    "rust_begin_unwind",
+    "rust_panic",
+    "std::panicking::",
+    "std::sys::backtrace::__rust_end_short_backtrace",
+];
+
+/// Such as `core::option::unwrap_failed`, `core::slice::index::slice_index_fail` and
+/// `<alloc::vec::Vec<_>>::remove::assert_failed`.
+fn is_failed_check(name: &str) -> bool {
+    let name = name.trim_start_matches('<');
+    let is_library = ["core::", "alloc::", "std::"].iter().any(|start| name.starts_with(start));
+    is_library && ["_fail", "_failed", "_fail_rt"].iter().any(|end| name.ends_with(end))
+}
+
+/// Without the innermost functions that belong to the panic, if there are others.
+fn without_panic_runtime(functions: Vec<String>) -> Vec<String> {
+    let is_runtime = |name: &String| {
+        PANIC_RUNTIME.iter().any(|start| name.starts_with(start)) || is_failed_check(name)
+    };
+    match functions.iter().position(|name| !is_runtime(name)) {
+        Some(first) => functions.into_iter().skip(first).collect(),
+        None => functions,
+    }
 }

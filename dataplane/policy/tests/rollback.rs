@@ -224,6 +224,34 @@ mod saved {
     }
 
     #[test]
+    fn functions_of_rust_are_named_as_their_source_does_without_those_of_the_panic() {
+        let home = tempfile::tempdir().expect("a directory");
+        let traps = home.path().join("traps");
+        let mut rig = rig_that_saves(&traps);
+        // From the outermost to the innermost.
+        let names = [
+            "_ZN6plugin4Rule5judge17h0123456789abcdefE",
+            "_RNvNtCsgXGp5Oqx2Ny_4core6option13unwrap_failed",
+            "_RNvNtCsgXGp5Oqx2Ny_4core9panicking9panic_fmt",
+            "_RNvCsfLfy6EI15iL_7___rustc17rust_begin_unwind",
+            "_RINvNtNtCsebHcaeoSrxy_3std3sys9backtrace26___rust_end_short_backtraceuE",
+            "_RNvCsfLfy6EI15iL_7___rustc12___rust_abort",
+        ];
+        let process = format!("(if (local.get $n) (then (call ${})))", names[0]);
+        let mut more = format!("(func ${} unreachable)", names[5]);
+        for pair in names.windows(2) {
+            more += &format!("(func ${} (call ${}))", pair[0], pair[1]);
+        }
+        let spec = rig.spec("p", &Wat { process, more, ..Wat::default() });
+        rig.publish(&[spec]);
+        rig.turn(0, &mut batch(&numbered(1)), NOW);
+        rig.host.maintain();
+        let (saved, module) = read(&files(&traps, "json")[0]);
+        let trapped = replay(&saved, &module).expect("a sound file").trapped.expect("it traps");
+        assert_eq!(trapped.functions, ["plugin::Rule::judge", "process"]);
+    }
+
+    #[test]
     fn a_trap_that_takes_more_than_the_batch_is_not_reproduced() {
         let home = tempfile::tempdir().expect("a directory");
         let traps = home.path().join("traps");
