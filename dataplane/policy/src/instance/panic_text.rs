@@ -10,24 +10,28 @@ use crate::{imports::printable, layout::Areas};
 /// More of a text is not shown.
 const PANIC_TEXT_BYTES_MAX: usize = 1024;
 
-/// The text, on one line: it goes into logs.
+/// The text, as the guest wrote it: a worker copies it, and it is made printable where it is shown.
 #[derive(Debug)]
-pub(super) struct PanicText(String);
+pub(super) struct PanicText(Box<[u8]>);
 
 impl PanicText {
-    /// The text up to its first NUL; `None` if there is none. Lines become parts of one line.
+    /// The text up to its first NUL; `None` if there is none.
     fn of(area: &[u8]) -> Option<Self> {
         let area = area.get(..area.len().min(PANIC_TEXT_BYTES_MAX)).unwrap_or_default();
-        let text = area.split(|byte| *byte == 0).next().unwrap_or_default();
-        let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).map(printable).collect();
-        (!lines.is_empty()).then(|| Self(lines.join("; ")))
+        let text = area.split(|byte| *byte == 0).next().unwrap_or_default().trim_ascii();
+        (!text.is_empty()).then(|| Self(text.into()))
     }
 }
 
+/// On one line, as it goes into logs: lines become parts of it.
 impl fmt::Display for PanicText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let lines = self.0.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        for (position, line) in lines.filter(|line| !line.is_empty()).enumerate() {
+            let between = if position == 0 { "" } else { "; " };
+            write!(f, "{between}{}", printable(line))?;
+        }
+        Ok(())
     }
 }
 
