@@ -208,6 +208,8 @@ fn words(packet: &Descriptor) -> String {
 
 fn answer_line(answer: &Answer, examined: &Examined) -> String {
     let verdict = answer.verdict;
+    let declared = examined.manifest.actions.iter().filter_map(|action| action.flag());
+    let declared = declared.fold(0, |all, flag| all | flag);
     let mut text = match verdict.action {
         action::CONTINUE => "continue".to_owned(),
         action::DROP => {
@@ -228,6 +230,8 @@ fn answer_line(answer: &Answer, examined: &Examined) -> String {
         (edit::TCP_OPTIONS, "tcp-options", Some(answer.edit.tcp_options.into())),
     ] {
         if verdict.flags & flag != 0 {
+            // What is not declared may have no area to be in.
+            let value = value.filter(|_| declared & flag != 0);
             let value = value.map(|value| format!(" {value}")).unwrap_or_default();
             let _ = write!(text, ", {name}{value}");
         }
