@@ -95,6 +95,12 @@ fn enter(way: Way, path: &Path, snapshot: &Snapshot) -> Result<Entry, DropReason
     Ok(Entry { route: peer.route, tunnel: Some(id) })
 }
 
+/// Whether a plugin's packets that came by no tunnel get anywhere by this way now.
+#[must_use]
+pub fn is_usable(way: Way, snapshot: &Snapshot) -> bool {
+    way == Way::Here || enter(way, &Path::default(), snapshot).is_ok()
+}
+
 /// Where the look-up is to send a packet with this edit; `None`: where slices and routes say.
 #[cold]
 pub(crate) fn steer(

@@ -1,11 +1,12 @@
 //! What left by plugins' orders, summed over workers and under the names of the configuration.
 
 use control::status::ActionStatus;
-use forward::{Traffic, WorkerCounters};
-use tables::{Actions, RouteId, Way};
+use forward::{Traffic, WorkerCounters, is_usable};
+use tables::Snapshot;
 
 /// One row for each class, egress tag and next hop that has a name now.
-pub(crate) fn action_totals(actions: &Actions, workers: &[&WorkerCounters]) -> Vec<ActionStatus> {
+pub(crate) fn action_totals(snapshot: &Snapshot, workers: &[&WorkerCounters]) -> Vec<ActionStatus> {
+    let actions = &*snapshot.actions;
     let sum = |traffic: &dyn Fn(&WorkerCounters) -> Option<&Traffic>| {
         workers.iter().filter_map(|worker| traffic(worker)).fold((0, 0), |(packets, bytes), one| {
             (packets + one.packets.get(), bytes + one.bytes.get())
@@ -25,7 +26,7 @@ pub(crate) fn action_totals(actions: &Actions, workers: &[&WorkerCounters]) -> V
         rows.push(ActionStatus {
             missed_packets,
             missed_bytes,
-            usable: Some(tag.way != Way::Group(RouteId::NONE)),
+            usable: Some(is_usable(tag.way, snapshot)),
             ..row("egress-tag", &tag.name, taken)
         });
     }
@@ -33,7 +34,7 @@ pub(crate) fn action_totals(actions: &Actions, workers: &[&WorkerCounters]) -> V
         let Some(hop) = hop else { continue };
         let sent = sum(&|worker| worker.actions.next_hops.get(number));
         rows.push(ActionStatus {
-            usable: Some(hop.way != Way::Group(RouteId::NONE)),
+            usable: Some(is_usable(hop.way, snapshot)),
             ..row("next-hop", &hop.name, sent)
         });
     }

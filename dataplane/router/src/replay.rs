@@ -394,7 +394,7 @@ impl Bench {
             .collect();
         let workers: Vec<_> =
             self.machine.workers.iter().map(|worker| &**worker.counters()).collect();
-        let actions = action_totals(&self.machine.publication.current().actions, &workers);
+        let actions = action_totals(&self.machine.publication.current(), &workers);
         let mut all = json!({
             "interfaces": interfaces,
             "plugins": plugins,

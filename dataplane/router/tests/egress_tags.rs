@@ -408,6 +408,11 @@ fn the_way_to_his_own_site_is_a_tunnel() {
     assert!(known.to_string().contains(words), "{known}");
     let known = explained(&format!("{packet} length 1500 df"));
     assert_eq!(known["packet"]["verdict"]["reason"], "mtu-exceeded", "{known}");
+    let is_usable = || {
+        let mut rows = ams.status().actions.into_iter().filter(|row| row.kind == "egress-tag");
+        rows.find(|row| row.name == "fra").expect("the tag").usable
+    };
+    assert_eq!(is_usable(), Some(true));
 
     // There is no way to the tunnel's end: the route decides.
     net.ams.router.ip("route add unreachable 10.9.0.2/32");
@@ -415,6 +420,7 @@ fn the_way_to_his_own_site_is_a_tunnel() {
     wait_until("the tunnel has no way", PATIENCE, || {
         explained(packet)["packet"]["verdict"]["interface"] != "core0"
     });
+    assert_eq!(is_usable(), Some(false));
     ams.assert_conserved();
     fra.assert_conserved();
 }

@@ -9,7 +9,7 @@ mod net;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use net::two_links::{INTERFACES, TwoLinks, WAN, WAN_MAC, udp_frame};
@@ -82,6 +82,23 @@ impl Stage {
         fs::write(stage.file("sluice.toml"), config + plugin).expect("a file");
         stage.router.reload();
         Some(stage)
+    }
+
+    /// With a module that is compiled for long.
+    fn with_large(test: &str) -> Option<Self> {
+        let Some(plugins) = common::plugins() else {
+            eprintln!("skipped: {test}: no plugins (cargo xtask plugins)");
+            return None;
+        };
+        let stage = Self::new(&plugins)?;
+        fs::write(stage.file("large.wasm"), large()).expect("a file");
+        Some(stage)
+    }
+
+    /// Starts a command whose end nobody waits for yet.
+    fn start(&self, words: &[&str]) -> Child {
+        let mut command = self.router.command(words);
+        command.stdout(Stdio::null()).spawn().expect("sluice runs")
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -195,18 +212,8 @@ fn candidates_rollbacks_and_saved_traps_over_the_control_socket() {
 #[test]
 fn the_router_is_asked_about_routes_while_a_plugin_is_compiled() {
     const QUESTIONS: usize = 5;
-    let Some(plugins) = common::plugins() else {
-        eprintln!(
-            "skipped: questions while a plugin is compiled: no plugins (cargo xtask plugins)"
-        );
-        return;
-    };
-    let Some(stage) = Stage::new(&plugins) else { return };
-    fs::write(stage.file("large.wasm"), large()).expect("a file");
-    let start = |words: &[&str]| {
-        let mut command = stage.router.command(words);
-        command.stdout(Stdio::null()).spawn().expect("sluice runs")
-    };
+    let Some(stage) = Stage::with_large("questions while a plugin is compiled") else { return };
+    let start = |words: &[&str]| stage.start(words);
     let mut load = start(&["plugin", "load", "filter", path(&stage.file("large.wasm"))]);
     let mut reports = Vec::new();
     // A report waits for the plugin. Who asks for something else does not wait for the report.
@@ -226,16 +233,8 @@ fn the_router_is_asked_about_routes_while_a_plugin_is_compiled() {
 #[test]
 fn routes_go_on_while_a_reload_compiles_and_reloads_come_one_after_the_other() {
     const QUESTIONS: usize = 5;
-    let Some(plugins) = common::plugins() else {
-        eprintln!("skipped: reloads while a plugin is compiled: no plugins (cargo xtask plugins)");
-        return;
-    };
-    let Some(stage) = Stage::new(&plugins) else { return };
-    fs::write(stage.file("large.wasm"), large()).expect("a file");
-    let start = |words: &[&str]| {
-        let mut command = stage.router.command(words);
-        command.stdout(Stdio::null()).spawn().expect("sluice runs")
-    };
+    let Some(stage) = Stage::with_large("reloads while a plugin is compiled") else { return };
+    let start = |words: &[&str]| stage.start(words);
     let generation = || {
         let status = stage.router.json(&["status"]);
         status["router"]["configuration_generation"].as_u64().expect("a number")

@@ -32,8 +32,10 @@ fn print(module: &Path, examined: &Examined, config: Option<&Path>) {
         let quoted: Vec<_> = examined.grants.iter().map(|grant| format!("\"{grant}\"")).collect();
         println!("grants = [{}]", quoted.join(", "));
     }
-    for table in &examined.manifest.tables {
-        println!("# tables = {{ {table} = \"FILE\" }}");
+    if !examined.manifest.tables.is_empty() {
+        let tables: Vec<_> =
+            examined.manifest.tables.iter().map(|table| format!("{table} = \"FILE\"")).collect();
+        println!("# tables = {{ {} }}", tables.join(", "));
     }
     if let Some(config) = config {
         println!("config_file = \"{}\"", config.display());

@@ -177,7 +177,7 @@ impl ControlLoop {
 
     fn actions(&self) -> Vec<ActionStatus> {
         let workers: Vec<&WorkerCounters> = self.counters.iter().map(|worker| &**worker).collect();
-        action_totals(&self.publication.current().actions, &workers)
+        action_totals(&self.publication.current(), &workers)
     }
 
     fn routes(&self, counts: &RibCounts) -> RouteCounts {

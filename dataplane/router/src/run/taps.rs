@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::iter::Enumerate;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -44,11 +44,22 @@ pub(crate) struct Taps {
 struct Open {
     tap: Arc<Tap>,
     read: Instant,
+    /// The answer that is being made, if one is: it may wait for plugins that are compiled for longer than
+    /// [`UNREAD_MAX`].
+    answer: Weak<()>,
+}
+
+impl Open {
+    fn is_read(&self) -> bool {
+        self.answer.strong_count() > 0 || self.read.elapsed() < UNREAD_MAX
+    }
 }
 
 /// An answer that is being made.
 struct Reading {
     number: u64,
+    /// Keeps the tap open. Whoever drops the answer lets it go.
+    _open: Arc<()>,
     tap: Arc<Tap>,
     frames: Vec<Value>,
     responder: Responder,
@@ -70,7 +81,7 @@ impl Taps {
         let number = self.next;
         self.next += 1;
         let tap = Tap::new(scope, filter, snap_bytes, self.workers);
-        self.open.insert(number, Open { tap, read: Instant::now() });
+        self.open.insert(number, Open { tap, read: Instant::now(), answer: Weak::new() });
         self.publish();
         Ok(number)
     }
@@ -89,7 +100,7 @@ impl Taps {
     /// Ends the taps that nobody reads any more.
     pub(crate) fn tidy(&mut self) {
         let before = self.open.len();
-        self.open.retain(|_, open| open.read.elapsed() < UNREAD_MAX);
+        self.open.retain(|_, open| open.is_read());
         if self.open.len() < before {
             self.publish();
         }
@@ -263,23 +274,24 @@ impl ControlLoop {
         let Some(open) = self.taps.open.get_mut(&number) else {
             return reply(responder, Err(anyhow!("no tap {number} is open")));
         };
-        open.read = Instant::now();
+        let answer = Arc::new(());
+        open.answer = Arc::downgrade(&answer);
         let tap = Arc::clone(&open.tap);
         let mut captured: Vec<Captured> = Vec::new();
         tap.drain(frames_max.min(most), |one| captured.push(one.clone()));
         captured.sort_by_key(|one| one.time);
         let is_blamed = captured.iter().any(|one| one.blame.is_some());
-        let answer = move |this: &mut Self, plugins: Vec<ListedPlugin>| {
+        let go_on = move |this: &mut Self, plugins: Vec<ListedPlugin>| {
             let frames = captured.iter().map(|one| this.captured_json(one, &plugins)).collect();
             let explained = if is_explained { captured } else { Vec::new() };
-            let reading = Reading { number, tap, frames, responder };
+            let reading = Reading { number, _open: answer, tap, frames, responder };
             this.explain_captured(explained.into_iter().enumerate(), reading);
         };
         if is_blamed {
-            let tell = self.resume_with(answer);
+            let tell = self.resume_with(go_on);
             self.plugins.tell_list(tell);
         } else {
-            answer(self, Vec::new());
+            go_on(self, Vec::new());
         }
     }
 
@@ -290,12 +302,11 @@ impl ControlLoop {
         mut left: Enumerate<std::vec::IntoIter<Captured>>,
         mut reading: Reading,
     ) {
-        // A reader that waits for plugins to be compiled is still there.
-        if let Some(open) = self.taps.open.get_mut(&reading.number) {
-            open.read = Instant::now();
-        }
         let Some((at, one)) = left.find(|(_, one)| one.direction == TapDirection::Received) else {
-            let Reading { tap, frames, responder, .. } = reading;
+            let Reading { number, tap, frames, responder, .. } = reading;
+            if let Some(open) = self.taps.open.get_mut(&number) {
+                open.read = Instant::now();
+            }
             return reply(responder, Ok(json!({ "frames": frames, "lost": tap.lost() })));
         };
         self.explain_frame(one.interface, one.bytes, move |this, explanation| {
@@ -332,5 +343,27 @@ impl ControlLoop {
             "verdict": verdict_report(one.verdict, one.blame, &self.config.interfaces, plugins),
             "epoch": one.epoch,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tap_outlasts_its_reader_by_some_seconds_and_no_answer() {
+        let Some(long_ago) = Instant::now().checked_sub(2 * UNREAD_MAX) else {
+            return eprintln!("skipped: the machine has just been started");
+        };
+        let mut taps = Taps::new(TapBoard::default(), 1, Instant::now());
+        let number = taps.open(TapScope::Drops, None, 64).expect("there is room");
+        let answer = Arc::new(());
+        let open = taps.open.get_mut(&number).expect("it is open");
+        (open.read, open.answer) = (long_ago, Arc::downgrade(&answer));
+        taps.tidy();
+        assert!(taps.open.contains_key(&number), "its answer is being made");
+        drop(answer);
+        taps.tidy();
+        assert!(taps.open.is_empty(), "nobody has read it for long");
     }
 }
