@@ -184,7 +184,9 @@ fn measure_drops<H: Hook>(
     let asked = reason == DropReason::TtlExceeded;
     let withheld = if asked { received - told } else { 0 };
     assert_eq!(ingress.icmp_limited.get(), withheld, "{name}: errors are missing");
-    assert!(told * 100 <= received, "{name}: {told} errors about {received} packets");
+    // A filter of names may leave it at the one turn of the warm-up, whose errors are all of the burst.
+    let is_timed = received > batch_frames as u64;
+    assert!(!is_timed || told * 100 <= received, "{name}: {told} errors about {received} packets");
 }
 
 /// Measures turns, after making sure that every packet of one is sent.
