@@ -36,6 +36,10 @@ const SHORTFALL_MAX: f64 = 0.001;
 /// packets at a million a second, more than any ring holds. An undisturbed one is late by some 100 us.
 const LAG_MAX: Duration = Duration::from_millis(10);
 
+/// A device under test that lost so many times more than what was sent in bursts lost it by itself: a
+/// burst costs no more packets than it has.
+const LOSS_BEYOND_BURSTS: f64 = 10.0;
+
 /// What the workers of a trial are told and tell.
 struct Course<'run> {
     watches: &'run [Watch],
@@ -88,12 +92,8 @@ impl Rig {
                  under test"
             ));
         }
-        let lag_ns = reports.iter().map(|report| report.lag_max_ns).max().unwrap_or(0);
-        if lag_ns > nanos(LAG_MAX) && trial.lost > 0 && !trial.is_generator_limited {
-            void.push(format!(
-                "the generator was held up for {} ms and sent a burst afterwards: loss may be its doing",
-                lag_ns / 1_000_000
-            ));
+        if let Some(reason) = held_up(&trial, &reports) {
+            void.push(reason);
         }
         if self.stop.load(Ordering::Relaxed) {
             trial.is_generator_limited = false;
@@ -357,6 +357,25 @@ fn plans(
     Ok((0..workers).map(plan).collect())
 }
 
+/// Why loss may be the doing of a generator that sent bursts, if it may.
+#[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+fn held_up(trial: &Trial, reports: &[SendReport]) -> Option<String> {
+    let lag_ns = reports.iter().map(|report| report.lag_max_ns).max()?;
+    let held_up_ns: u64 = reports.iter().map(|report| report.held_up_ns).sum();
+    let worker_pps = trial.asked_pps? / reports.len() as f64;
+    let in_bursts = worker_pps * held_up_ns as f64 / 1e9;
+    let is_doubtful = lag_ns > nanos(LAG_MAX)
+        && trial.lost > 0
+        && !trial.is_generator_limited
+        && trial.lost as f64 <= in_bursts * LOSS_BEYOND_BURSTS;
+    is_doubtful.then(|| {
+        format!(
+            "the generator was held up for {} ms and sent a burst afterwards: loss may be its doing",
+            lag_ns / 1_000_000
+        )
+    })
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -395,6 +414,26 @@ mod tests {
         assert_eq!(plans[0].packets_max, 667);
         assert_eq!(plans[1].start_ns - plans[0].start_ns, 1_000_000);
         assert!((plans[0].interval.rate_pps() - 1000.0 / 3.0).abs() < 1e-3);
+    }
+
+    /// At a million a second 30 ms are 30,000 packets, which say nothing of ten times as many.
+    #[test]
+    fn bursts_cast_doubt_on_no_more_loss_than_they_can_cost() {
+        let report =
+            SendReport { lag_max_ns: 20_000_000, held_up_ns: 30_000_000, ..SendReport::default() };
+        let verdict = |lost, reports: &[SendReport]| {
+            let trial = Trial { asked_pps: Some(1e6), sent: 2_000_000, lost, ..Trial::default() };
+            held_up(&trial, reports)
+        };
+        assert!(verdict(1, &[report]).is_some_and(|reason| reason.contains("held up for 20 ms")));
+        assert!(verdict(300_000, &[report]).is_some());
+        assert_eq!(verdict(300_001, &[report]), None);
+        assert_eq!(verdict(0, &[report]), None);
+        // Half of the packets are another worker's, which was not held up.
+        assert!(verdict(150_000, &[report, SendReport::default()]).is_some());
+        assert_eq!(verdict(150_001, &[report, SendReport::default()]), None);
+        // What never fell behind for long is no burst.
+        assert_eq!(verdict(1, &[SendReport { lag_max_ns: 9_000_000, ..report }]), None);
     }
 
     #[test]

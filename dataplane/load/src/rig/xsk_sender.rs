@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use frame::{BATCH_MAX, Pool, QueueIo};
 use xdp::XskQueue;
-use xdp::tester::{Interval, SendPlan, SendReport};
+use xdp::tester::{HELD_UP_NS, Interval, SendPlan, SendReport};
 
 use crate::clock::now_ns;
 use crate::tag::{Tag, TagKey};
@@ -43,6 +43,7 @@ impl XskSender {
         stop: &AtomicBool,
     ) -> Result<SendReport, LoadError> {
         let mut report = SendReport::default();
+        let mut lag_before = 0;
         while report.sent < plan.packets_max && !stop.load(Ordering::Relaxed) {
             self.queue.reclaim(&mut self.pool);
             let now = now_ns();
@@ -59,6 +60,10 @@ impl XskSender {
                 let slot = slot_ns(plan.interval, report.sent);
                 let lag = (now - plan.start_ns).saturating_sub(slot);
                 report.lag_max_ns = report.lag_max_ns.max(lag);
+                if lag >= lag_before + HELD_UP_NS {
+                    report.held_up_ns += lag - lag_before;
+                }
+                lag_before = lag;
             }
             #[expect(clippy::cast_possible_truncation, reason = "at most a batch")]
             let sent = self.burst(count.min(BATCH_MAX as u64) as usize);

@@ -13,6 +13,9 @@
 
 enum { IMAGE_BYTES = 112, IMAGES_MAX = 1 << 20, ORDER_MAX = 1 << 24 };
 
+// tester/plan.rs repeats it.
+enum { HELD_UP_NS = 1000000 };
+
 // tester/image.rs describes it.
 struct image {
 	u64 bytes[IMAGE_BYTES / 8];
@@ -39,7 +42,9 @@ struct state {
 	u64 first_ns; // time of the plan's first and last packet
 	u64 last_ns;
 	u64 failures; // packets that the kernel did not take
-	u64 reserved[4];
+	u64 lag_ns; // by how much the last packet was sent after its slot
+	u64 held_up_ns; // sum of what packets fell behind by at once, from HELD_UP_NS on
+	u64 reserved[2];
 };
 
 struct {
@@ -169,6 +174,9 @@ SECTION("xdp") int tester_inject(const struct xdp_md *ctx)
 
 	if (lag > now_state->lag_max_ns)
 		now_state->lag_max_ns = lag;
+	if (lag >= now_state->lag_ns + HELD_UP_NS)
+		now_state->held_up_ns += lag - now_state->lag_ns;
+	now_state->lag_ns = lag;
 	if (!now_state->first_ns)
 		now_state->first_ns = now;
 	now_state->last_ns = now;

@@ -91,6 +91,8 @@ mod state {
     pub(super) const FIRST_NS: usize = 9;
     pub(super) const LAST_NS: usize = 10;
     pub(super) const FAILURES: usize = 11;
+    pub(super) const LAG_NS: usize = 12;
+    pub(super) const HELD_UP_NS: usize = 13;
 }
 
 /// A sender of one stream on one interface. Its sequences go on from one plan to the next.
@@ -235,13 +237,12 @@ impl LiveSender {
         // What was redirected to an interface that went down is nobody's loss either.
         check_redirect_target(&self.interface, self.if_index, self.kernel)?;
         let sent = self.sent() - first;
+        let lag = |word| if plan.interval == Interval::NONE { 0 } else { self.state.get(word) };
         Ok(SendReport {
             sent,
             missed: missed(&plan, sent, now_ns().min(plan.until_ns)),
-            lag_max_ns: match plan.interval {
-                Interval::NONE => 0,
-                _ => self.state.get(state::LAG_MAX_NS),
-            },
+            lag_max_ns: lag(state::LAG_MAX_NS),
+            held_up_ns: lag(state::HELD_UP_NS),
             departures_ns: (sent > 0)
                 .then(|| (self.state.get(state::FIRST_NS), self.state.get(state::LAST_NS))),
             ring_overflows: self.counters.dropped()?.saturating_sub(dropped_before),
@@ -263,6 +264,8 @@ impl LiveSender {
             (state::FIRST_NS, 0),
             (state::LAST_NS, 0),
             (state::FAILURES, 0),
+            (state::LAG_NS, 0),
+            (state::HELD_UP_NS, 0),
         ] {
             self.state.set(position, value);
         }

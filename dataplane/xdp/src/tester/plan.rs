@@ -70,6 +70,10 @@ pub struct SendPlan {
     pub until_ns: u64,
 }
 
+/// A packet that is so much later than the one before it, in nanoseconds, tells of a sender that was
+/// held up: one that only falls behind, does so by less from packet to packet. inject.c repeats it.
+pub const HELD_UP_NS: u64 = 1_000_000;
+
 /// What came of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendReport {
@@ -81,6 +85,9 @@ pub struct SendReport {
     /// The most that a packet was sent after its slot, in nanoseconds. 0 without interval. Some 100 us
     /// are normal, since the run is interrupted now and then.
     pub lag_max_ns: u64,
+    /// The sum of what packets fell behind their slots by at once, from [`HELD_UP_NS`] on, in
+    /// nanoseconds: as many packets as were due in this time were sent in bursts. 0 without interval.
+    pub held_up_ns: u64,
     /// When the first and the last packet were sent: `CLOCK_MONOTONIC` in nanoseconds. `None` if none
     /// was.
     pub departures_ns: Option<(u64, u64)>,

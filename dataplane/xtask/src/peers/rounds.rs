@@ -251,7 +251,7 @@ impl<'a> Rounds<'a> {
         outcome.note(&full.trial);
         if plan.searches {
             let subject = self.routers[row.router].name();
-            let found = generator.search(bed, subject, row.placement.name(), plan.trial)?;
+            let found = generator.search(bed, subject, row.placement.name())?;
             let ndr = found["outcome"]["ndr"]["lower_pps"].as_f64();
             row.ndr_pps[round] = ndr;
             row.searches.extend(ndr.map(|ndr| (ndr, found)));
