@@ -46,8 +46,9 @@ impl Counter {
     }
 }
 
-/// What is counted for one interface by one worker.
+/// What is counted for one interface by one worker. Aligned as [`WorkerCounters`] is.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct InterfaceCounters {
     /// Packets received.
     pub rx_packets: Counter,
@@ -169,8 +170,10 @@ impl InterfaceCounters {
     }
 }
 
-/// What one worker counts.
+/// What one worker counts. Aligned, so that no cache line (of which processors fetch two at a time) is
+/// written by two workers.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct WorkerCounters {
     /// By interface.
     pub interfaces: Box<[InterfaceCounters]>,

@@ -44,6 +44,7 @@ mod lookup;
 mod ownership;
 mod parse;
 mod path;
+mod pipeline;
 mod punt;
 mod record;
 mod resolve;
