@@ -188,6 +188,8 @@ fn restarts(old: &Checked, new: &Checked) -> Vec<ConfigError> {
     restarts.compare("router.batch_frames", batches, u16::to_string);
     let frames = (&before.frames_per_worker, &after.frames_per_worker);
     restarts.compare("router.frames_per_worker", frames, u32::to_string);
+    let rings = (&before.rx_ring_entries, &after.rx_ring_entries);
+    restarts.compare("router.rx_ring_entries", rings, u32::to_string);
     let sockets = (&before.control_socket, &after.control_socket);
     restarts.compare("router.control_socket", sockets, path);
     let listens = (&before.metrics_listen, &after.metrics_listen);

@@ -126,6 +126,9 @@ pub struct Router {
     pub batch_frames: u16,
     /// Chunks of UMEM for each worker.
     pub frames_per_worker: u32,
+    /// Entries of each queue's RX ring: a power of two, [`Router::RX_RING_ENTRIES_MIN`] to
+    /// [`Router::RX_RING_ENTRIES_MAX`].
+    pub rx_ring_entries: u32,
     /// Absolute; at most [`Router::SOCKET_PATH_BYTES_MAX`] bytes.
     pub control_socket: PathBuf,
     /// Where metrics are served over HTTP; `None`: only over the control socket.
@@ -139,9 +142,15 @@ pub struct Router {
 impl Router {
     /// Bound of `batch_frames`: what a plugin is given in one call.
     pub const BATCH_FRAMES_MAX: u16 = 256;
-    /// Least `frames_per_worker` for each interface: one FILL ring (4096) of a queue must be full at
-    /// all times, or the driver drops.
+    /// Least `frames_per_worker` for each interface, and for each entry of its RX ring: one FILL ring of a
+    /// queue, with twice the RX ring's entries, must be full at all times, or the driver drops.
     pub const FRAMES_PER_INTERFACE_MIN: u32 = 4096;
+    /// See [`Router::FRAMES_PER_INTERFACE_MIN`].
+    pub const FRAMES_PER_RX_ENTRY_MIN: u32 = 2;
+    /// Bounds of `rx_ring_entries`: 2 and 16 ms of a million packets a second.
+    pub const RX_RING_ENTRIES_MIN: u32 = 2048;
+    /// See [`Router::RX_RING_ENTRIES_MIN`].
+    pub const RX_RING_ENTRIES_MAX: u32 = 16_384;
     /// Bound of `frames_per_worker`: 4 GiB of chunks for one worker.
     pub const FRAMES_PER_WORKER_MAX: u32 = 1 << 20;
     /// Bound of a control socket's path: `sun_path` of unix(7), less its final zero.

@@ -105,9 +105,14 @@ pub(crate) struct RawRouter {
     /// The most frames that are handled together: 1 to 256. Default: 64. More is faster under load
     /// and adds latency.
     pub(crate) batch_frames: Field<i64>,
-    /// Chunks of 4096 bytes for each worker: at least 4096 for each interface, at most 1048576
-    /// (4 GiB). Default: 16384 (64 MiB), or that least if it is more.
+    /// Chunks of 4096 bytes for each worker: for each interface at least 4096 and twice
+    /// `rx_ring_entries`, at most 1048576 (4 GiB). Default: 16384 (64 MiB), or that least if it is more;
+    /// with longer RX rings than by default twice that least.
     pub(crate) frames_per_worker: Field<i64>,
+    /// Entries of each queue's receive ring: 2048, 4096, 8192 or 16384. Default: 2048, which bears 2 ms
+    /// of a million packets a second while a worker is kept from its core. Longer ones bear more, and
+    /// cost some percent of the rate at full load, as what waits there has left the caches.
+    pub(crate) rx_ring_entries: Field<i64>,
     /// The control socket. Default: `"/run/sluice/NAME.sock"`.
     pub(crate) control_socket: Field<String>,
     /// Address and port where metrics are served over HTTP. Default: nowhere.

@@ -234,6 +234,9 @@ pub enum Reason {
         /// What is needed.
         least: u32,
     },
+    /// A ring's length that no ring has.
+    #[error("{0} is no power of two")]
+    NoPowerOfTwo(u32),
     /// More frames may wait (for a neighbor, or for a first fragment) than half of those that there are.
     #[error("{frames_max} is more than half of router.frames_per_worker ({frames_per_worker})")]
     HoldTooBig {

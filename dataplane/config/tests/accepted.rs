@@ -21,6 +21,7 @@ fn defaults() {
     assert_eq!(router.name, "default");
     assert_eq!((router.poll, router.on_exit), (Poll::Busy, OnExit::Drop));
     assert_eq!((router.batch_frames, router.frames_per_worker), (64, 16_384));
+    assert_eq!(router.rx_ring_entries, 2048);
     assert_eq!(router.control_socket, Path::new("/run/sluice/default.sock"));
     assert_eq!(router.metrics_listen, None);
     assert_eq!(router.pin_directory(), Path::new("/sys/fs/bpf/sluice/default"));
@@ -66,7 +67,8 @@ node = "a"
 poll = "adaptive"
 on_exit = "kernel"
 batch_frames = 256
-frames_per_worker = 8192
+frames_per_worker = 65536
+rx_ring_entries = 16384
 control_socket = "/run/x.sock"
 metrics_listen = "[::1]:9090"
 bpffs = "/bpf"
@@ -159,7 +161,7 @@ config_file = "meter.toml"
     let router = &checked.router;
     assert_eq!((router.name.as_str(), router.poll), ("node-a", Poll::Adaptive));
     assert_eq!((router.on_exit, router.batch_frames), (OnExit::Kernel, 256));
-    assert_eq!(router.frames_per_worker, 8192);
+    assert_eq!((router.frames_per_worker, router.rx_ring_entries), (65_536, 16_384));
     assert_eq!(router.control_socket, Path::new("/run/x.sock"));
     assert_eq!(router.metrics_listen, Some("[::1]:9090".parse().unwrap()));
     assert_eq!(router.pin_directory(), Path::new("/bpf/sluice/node-a"));

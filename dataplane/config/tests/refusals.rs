@@ -117,7 +117,7 @@ fn unknown_keys_and_other_types() {
         "colour = 1\npoll = 2\nbatch_frames = \"64\"",
         &[
             "f:2: router.colour: unknown field `colour`, expected one of `name`, `node`, `poll`, \
-         `on_exit`, `batch_frames`, `frames_per_worker`, `control_socket`, `metrics_listen`, \
+         `on_exit`, `batch_frames`, `frames_per_worker`, `rx_ring_entries`, `control_socket`, `metrics_listen`, \
          `bpffs`, `punt_device`",
             "f:3: router.poll: must be a string",
             "f:4: router.batch_frames: invalid type: string \"64\", expected an integer",
@@ -238,6 +238,24 @@ fn too_few_frames_for_the_interfaces() {
         &["f:3: router.frames_per_worker: 8191 is too few for 2 interfaces: at least 8192"],
     );
     refused(&base().replace("[router]\n", "[router]\nframes_per_worker = 8192\n"), &[]);
+    let long = "[router]\nrx_ring_entries = 8192\nframes_per_worker =";
+    refused(
+        &base().replace("[router]\n", &format!("{long} 32767\n")),
+        &["f:4: router.frames_per_worker: 32767 is too few for 2 interfaces: at least 32768"],
+    );
+    refused(&base().replace("[router]\n", &format!("{long} 32768\n")), &[]);
+}
+
+#[test]
+fn rings_of_no_such_length() {
+    for (value, reason) in [
+        ("3000", "3000 is no power of two"),
+        ("1024", "1024 is out of bounds: 2048 to 16384"),
+        ("32768", "32768 is out of bounds: 2048 to 16384"),
+    ] {
+        let expected = format!("f:2: router.rx_ring_entries: {reason}");
+        refused_in("router", &format!("rx_ring_entries = {value}"), &[&expected]);
+    }
 }
 
 #[test]
@@ -1196,7 +1214,7 @@ path = "p.wasm"
         &[
             "f:2: router.name: \"Node A\" is not a name: 1 to 32 of a-z, 0-9 and -",
             "f:4: router.colour: unknown field `colour`, expected one of `name`, `node`, `poll`, \
-         `on_exit`, `batch_frames`, `frames_per_worker`, `control_socket`, `metrics_listen`, \
+         `on_exit`, `batch_frames`, `frames_per_worker`, `rx_ring_entries`, `control_socket`, `metrics_listen`, \
          `bpffs`, `punt_device`",
             "f:6: workers.cores[1]: \"0\" is at workers.cores[0] (line 6) already",
             // `role` was refused as a word, and is not reported as missing as well.

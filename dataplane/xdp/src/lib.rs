@@ -36,7 +36,7 @@ pub use classifier::{
 pub use error::XdpError;
 pub use host::MTU_MAX;
 pub use socket::{
-    BindMode, COMPLETION_RING_ENTRIES, FILL_RING_ENTRIES, RX_RING_ENTRIES, Sleeper,
-    StatisticsReader, TX_RING_ENTRIES, Umem, UmemPlan, XskOptions, XskQueue, XskStatistics,
-    ZeroCopy,
+    BindMode, COMPLETION_RING_ENTRIES, FILL_ENTRIES_PER_RX_ENTRY, RX_RING_ENTRIES,
+    RX_RING_ENTRIES_MAX, Sleeper, StatisticsReader, TX_RING_ENTRIES, Umem, UmemPlan, XskOptions,
+    XskQueue, XskStatistics, ZeroCopy,
 };

@@ -128,8 +128,7 @@ impl Scene {
 
 /// Sockets on both queues, so that the classifier has where to send.
 fn sockets(classifier: &mut Classifier) -> Vec<XskQueue> {
-    let (umem, mut pools) =
-        Umem::new(UmemPlan { workers: 1, frames_per_worker: 2048 }).expect("a UMEM");
+    let (umem, mut pools) = Umem::new(UmemPlan::new(1, 2048)).expect("a UMEM");
     let options =
         XskOptions { receiving_frames_max: 512, busy_poll: false, ..XskOptions::for_worker(0) };
     (0..2)

@@ -10,8 +10,9 @@ use etherparse::PacketBuilder;
 use frame::{Batch, Frame, Pool, QueueIo};
 use wire::InterfaceId;
 use xdp::{
-    AttachSpec, AttachedMode, BindMode, Classifier, ClassifierRules, Reason, Sleeper, Umem,
-    UmemPlan, XdpError, XdpMode, XskOptions, XskQueue, ZeroCopy,
+    AttachSpec, AttachedMode, BindMode, Classifier, ClassifierRules, FILL_ENTRIES_PER_RX_ENTRY,
+    RX_RING_ENTRIES, Reason, Sleeper, Umem, UmemPlan, XdpError, XdpMode, XskOptions, XskQueue,
+    ZeroCopy,
 };
 
 /// Options of all queues of these tests: small numbers of frames, so that pools run dry.
@@ -208,8 +209,7 @@ fn two_workers_forward_between_two_interfaces() {
         veth((&router, "r1"), (&right, "p1"));
 
         let (mut workers, classifier) = router.enter(|| {
-            let (umem, pools) =
-                Umem::new(UmemPlan { workers: 2, frames_per_worker: 1600 }).expect("a UMEM");
+            let (umem, pools) = Umem::new(UmemPlan::new(2, 1600)).expect("a UMEM");
             assert_eq!(umem.frames(), 3200);
             let mut classifier = attach(bpffs, &["r0", "r1"], &ClassifierRules::default());
             let workers: Vec<Worker> = (0_u16..)
@@ -223,8 +223,7 @@ fn two_workers_forward_between_two_interfaces() {
         });
         // Sources and sinks have sockets too; the sources need no classifier to send.
         let mut source = left.enter(|| {
-            let (umem, mut pools) =
-                Umem::new(UmemPlan { workers: 1, frames_per_worker: 1024 }).expect("a UMEM");
+            let (umem, mut pools) = Umem::new(UmemPlan::new(1, 1024)).expect("a UMEM");
             let queues = [0, 1].map(|queue_id| {
                 XskQueue::bind(&umem, InterfaceId(0), "p0", queue_id, options(0))
                     .expect("a socket can be bound")
@@ -233,8 +232,7 @@ fn two_workers_forward_between_two_interfaces() {
             Worker::new(queues.into(), pools.remove(0))
         });
         let (mut sink, _sink_classifier) = right.enter(|| {
-            let (umem, mut pools) =
-                Umem::new(UmemPlan { workers: 1, frames_per_worker: 2048 }).expect("a UMEM");
+            let (umem, mut pools) = Umem::new(UmemPlan::new(1, 2048)).expect("a UMEM");
             let mut classifier = attach(bpffs, &["p1"], &ClassifierRules::default());
             let mut pool = pools.remove(0);
             let queues = [0, 1].map(|queue_id| {
@@ -323,15 +321,13 @@ fn packets_leave_from_anywhere_in_the_chunk() {
         let (here, there) = (Namespace::new(), Namespace::new());
         veth((&here, "v0"), (&there, "v1"));
         let mut sender = here.enter(|| {
-            let (umem, mut pools) =
-                Umem::new(UmemPlan { workers: 1, frames_per_worker: 64 }).expect("a UMEM");
+            let (umem, mut pools) = Umem::new(UmemPlan::new(1, 64)).expect("a UMEM");
             let (queue, _) =
                 XskQueue::bind(&umem, InterfaceId(0), "v0", 0, options(0)).expect("a socket");
             Worker::new(vec![queue], pools.remove(0))
         });
         let (mut receiver, _classifier) = there.enter(|| {
-            let (umem, mut pools) =
-                Umem::new(UmemPlan { workers: 1, frames_per_worker: 600 }).expect("a UMEM");
+            let (umem, mut pools) = Umem::new(UmemPlan::new(1, 600)).expect("a UMEM");
             let mut classifier = attach(bpffs, &["v1"], &ClassifierRules::default());
             (worker(&umem, &mut classifier, &["v1"], 0, 0, pools.remove(0)), classifier)
         });
@@ -371,8 +367,7 @@ fn strangers_come_home() {
         let (here, there) = (Namespace::new(), Namespace::new());
         veth((&here, "v0"), (&there, "v1"));
         here.enter(|| {
-            let (umem, pools) =
-                Umem::new(UmemPlan { workers: 2, frames_per_worker: 32 }).expect("a UMEM");
+            let (umem, pools) = Umem::new(UmemPlan::new(2, 32)).expect("a UMEM");
             let [mut mine, mut theirs]: [Pool; 2] = pools.try_into().expect("two pools");
             let (mut queue, _) =
                 XskQueue::bind(&umem, InterfaceId(0), "v0", 0, options(0)).expect("a socket");
@@ -402,14 +397,72 @@ fn strangers_come_home() {
     });
 }
 
+/// While nobody reads, a queue keeps as many packets as its RX ring has entries, and the kernel counts the
+/// others.
+#[test]
+fn an_rx_ring_is_as_long_as_planned() {
+    const SENT: u32 = 6_000;
+    with_bpffs("an_rx_ring_is_as_long_as_planned", |bpffs| {
+        let (left, right) = (Namespace::new(), Namespace::new());
+        veth((&left, "p0"), (&right, "p1"));
+        let mut source = left.enter(|| {
+            let (umem, mut pools) = Umem::new(UmemPlan::new(1, 1024)).expect("a UMEM");
+            let queues = [0, 1].map(|queue_id| {
+                XskQueue::bind(&umem, InterfaceId(0), "p0", queue_id, options(0))
+                    .expect("a socket can be bound")
+                    .0
+            });
+            Worker::new(queues.into(), pools.remove(0))
+        });
+        for (rx_ring_entries, queue_id) in [(RX_RING_ENTRIES, 0), (8192, 1)] {
+            let (mut sink, _classifier) = right.enter(|| {
+                let plan = UmemPlan { workers: 1, frames_per_worker: 32_768, rx_ring_entries };
+                let (umem, mut pools) = Umem::new(plan).expect("a UMEM");
+                let mut classifier = attach(bpffs, &["p1"], &ClassifierRules::default());
+                let receiving_frames_max = rx_ring_entries * FILL_ENTRIES_PER_RX_ENTRY;
+                let options = XskOptions { receiving_frames_max, ..options(0) };
+                let (mut queue, _) = XskQueue::bind(&umem, InterfaceId(0), "p1", queue_id, options)
+                    .expect("a socket");
+                let mut pool = pools.remove(0);
+                assert_eq!(queue.refill(&mut pool), receiving_frames_max);
+                classifier.set_socket(InterfaceId(0), queue_id, &queue).expect("it fits");
+                (Worker::new(vec![queue], pool), classifier)
+            });
+            for next in 0..SENT {
+                source.send(queue_id as usize, &packet(next, [198, 51, 100, 9]));
+                if next % 32 == 31 {
+                    source.queues[queue_id as usize].flush();
+                }
+            }
+            source.settle();
+            let lost = sink.queues[0]
+                .statistics()
+                .read()
+                .expect("they can be read")
+                .expect("it is there")
+                .rx_ring_full;
+            let mut kept = 0;
+            while let count @ 1.. = sink.drain(|_, _| {}) {
+                kept += count;
+            }
+            if rx_ring_entries < SENT as usize {
+                assert_eq!(kept, rx_ring_entries);
+                assert!(lost > 0, "the kernel counts what found no place");
+            } else {
+                assert_eq!(lost, 0);
+                assert!(kept > RX_RING_ENTRIES, "{kept} packets arrived");
+            }
+        }
+    });
+}
+
 #[test]
 fn the_quota_bounds_what_a_queue_keeps() {
     with_bpffs("the_quota_bounds_what_a_queue_keeps", |_| {
         let (here, there) = (Namespace::new(), Namespace::new());
         veth((&here, "v0"), (&there, "v1"));
         here.enter(|| {
-            let (umem, mut pools) =
-                Umem::new(UmemPlan { workers: 1, frames_per_worker: 1024 }).expect("a UMEM");
+            let (umem, mut pools) = Umem::new(UmemPlan::new(1, 1024)).expect("a UMEM");
             let mut pool = pools.remove(0);
             let (mut queue, _) =
                 XskQueue::bind(&umem, InterfaceId(0), "v0", 0, options(0)).expect("a socket");
@@ -442,8 +495,7 @@ fn a_link_that_is_down_refuses_and_gives_back() {
         let (here, there) = (Namespace::new(), Namespace::new());
         veth((&here, "v0"), (&there, "v1"));
         here.enter(|| {
-            let (umem, mut pools) =
-                Umem::new(UmemPlan { workers: 1, frames_per_worker: 600 }).expect("a UMEM");
+            let (umem, mut pools) = Umem::new(UmemPlan::new(1, 600)).expect("a UMEM");
             let mut pool = pools.remove(0);
             let (mut queue, _) =
                 XskQueue::bind(&umem, InterfaceId(0), "v0", 0, options(0)).expect("a socket");
@@ -502,15 +554,13 @@ fn a_sleeper_wakes_for_a_packet_and_for_the_time() {
         let (here, there) = (Namespace::new(), Namespace::new());
         veth((&here, "v0"), (&there, "v1"));
         let mut sender = here.enter(|| {
-            let (umem, mut pools) =
-                Umem::new(UmemPlan { workers: 1, frames_per_worker: 64 }).expect("a UMEM");
+            let (umem, mut pools) = Umem::new(UmemPlan::new(1, 64)).expect("a UMEM");
             let (queue, _) =
                 XskQueue::bind(&umem, InterfaceId(0), "v0", 1, options(0)).expect("a socket");
             Worker::new(vec![queue], pools.remove(0))
         });
         let (mut receiver, _classifier) = there.enter(|| {
-            let (umem, mut pools) =
-                Umem::new(UmemPlan { workers: 1, frames_per_worker: 600 }).expect("a UMEM");
+            let (umem, mut pools) = Umem::new(UmemPlan::new(1, 600)).expect("a UMEM");
             let mut classifier = attach(bpffs, &["v1"], &ClassifierRules::default());
             (worker(&umem, &mut classifier, &["v1"], 1, 0, pools.remove(0)), classifier)
         });
@@ -543,8 +593,7 @@ fn busy_polling_works_or_says_so() {
         let (here, there) = (Namespace::new(), Namespace::new());
         veth((&here, "v0"), (&there, "v1"));
         let (mut receiver, _classifier) = there.enter(|| {
-            let (umem, mut pools) =
-                Umem::new(UmemPlan { workers: 1, frames_per_worker: 600 }).expect("a UMEM");
+            let (umem, mut pools) = Umem::new(UmemPlan::new(1, 600)).expect("a UMEM");
             let mut classifier = attach(bpffs, &["v1"], &ClassifierRules::default());
             let wanted = XskOptions { busy_poll: true, ..options(0) };
             let (mut queue, _) =
@@ -556,8 +605,7 @@ fn busy_polling_works_or_says_so() {
             (Worker::new(vec![queue], pool), classifier)
         });
         let mut sender = here.enter(|| {
-            let (umem, mut pools) =
-                Umem::new(UmemPlan { workers: 1, frames_per_worker: 64 }).expect("a UMEM");
+            let (umem, mut pools) = Umem::new(UmemPlan::new(1, 64)).expect("a UMEM");
             let (queue, _) =
                 XskQueue::bind(&umem, InterfaceId(0), "v0", 0, options(0)).expect("a socket");
             Worker::new(vec![queue], pools.remove(0))
@@ -585,7 +633,7 @@ fn what_cannot_be_bound_is_refused_with_a_reason() {
         let (here, there) = (Namespace::new(), Namespace::new());
         veth((&here, "v0"), (&there, "v1"));
         here.enter(|| {
-            let plan = UmemPlan { workers: 1, frames_per_worker: 64 };
+            let plan = UmemPlan::new(1, 64);
             let (umem, _pools) = Umem::new(plan).expect("a UMEM");
             let bind = |name, queue, options| {
                 XskQueue::bind(&umem, InterfaceId(0), name, queue, options).map(drop)
@@ -628,7 +676,7 @@ fn what_cannot_be_bound_is_refused_with_a_reason() {
         });
         for plan in [(0, 1), (1, 0), (70_000, 1), (1, usize::MAX)] {
             let (workers, frames_per_worker) = plan;
-            let result = Umem::new(UmemPlan { workers, frames_per_worker });
+            let result = Umem::new(UmemPlan::new(workers, frames_per_worker));
             assert!(matches!(result, Err(XdpError::OutOfRange { .. })), "{plan:?}");
         }
     });

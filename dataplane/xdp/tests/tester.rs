@@ -395,7 +395,7 @@ fn sockets_get_udp_and_tcp_and_the_kernel_the_rest() {
         pair.rx.run("ip address add 192.0.2.2/24 dev test-rx");
         pair.rx.enter(|| {
             let mut sink = RedirectSink::attach("test-rx", XdpMode::Auto).expect("it is attached");
-            let plan = UmemPlan { workers: 1, frames_per_worker: 1024 };
+            let plan = UmemPlan::new(1, 1024);
             let (umem, mut pools) = Umem::new(plan).expect("a UMEM can be had");
             let pool = &mut pools[0];
             let options = XskOptions {
@@ -452,7 +452,7 @@ fn a_queue_that_only_sends_needs_no_program_and_no_refill() {
     laboratory("a_queue_that_only_sends_needs_no_program_and_no_refill", |pair| {
         let sink = pair.sink(&SinkOptions::new(KEY, 1));
         pair.tx.enter(|| {
-            let plan = UmemPlan { workers: 1, frames_per_worker: 512 };
+            let plan = UmemPlan::new(1, 512);
             let (umem, mut pools) = Umem::new(plan).expect("a UMEM can be had");
             let pool = &mut pools[0];
             let options = XskOptions { busy_poll: false, ..XskOptions::for_worker(0) };

@@ -61,6 +61,7 @@ impl Checker<'_> {
             1..=Router::BATCH_FRAMES_MAX.into(),
             BATCH_FRAMES_DEFAULT,
         );
+        let rx_ring_entries = self.rx_ring_entries(&at, &raw_router.rx_ring_entries);
         Router {
             poll: raw_router.poll.as_ref().map(|poll| *poll.get_ref()).unwrap_or_default(),
             on_exit: raw_router.on_exit.as_ref().map(|exit| *exit.get_ref()).unwrap_or_default(),
@@ -69,7 +70,9 @@ impl Checker<'_> {
                 &at,
                 &raw_router.frames_per_worker,
                 raw.interface.len(),
+                rx_ring_entries,
             ),
+            rx_ring_entries,
             control_socket: self.control_socket(&at, &raw_router.control_socket, &name),
             metrics_listen: self.metrics_listen(&at, &raw_router.metrics_listen),
             bpffs: self.absolute(&at, "bpffs", &raw_router.bpffs, "/sys/fs/bpf"),
@@ -78,10 +81,33 @@ impl Checker<'_> {
         }
     }
 
-    fn frames_per_worker(&mut self, at: &Place, field: &Field<i64>, interfaces: usize) -> u32 {
+    fn rx_ring_entries(&mut self, at: &Place, field: &Field<i64>) -> u32 {
+        let bounds = Router::RX_RING_ENTRIES_MIN..=Router::RX_RING_ENTRIES_MAX;
+        let entries =
+            self.number(at, "rx_ring_entries", field, bounds, Router::RX_RING_ENTRIES_MIN);
+        if !entries.is_power_of_two() {
+            let at = self.key(at, "rx_ring_entries", field);
+            self.refuse(&at, Reason::NoPowerOfTwo(entries));
+        }
+        entries
+    }
+
+    fn frames_per_worker(
+        &mut self,
+        at: &Place,
+        field: &Field<i64>,
+        interfaces: usize,
+        rx_ring_entries: u32,
+    ) -> u32 {
         let count = u32::try_from(interfaces).unwrap_or(u32::MAX);
-        let least = Router::FRAMES_PER_INTERFACE_MIN.saturating_mul(count);
-        let default = FRAMES_PER_WORKER_DEFAULT.max(least);
+        let least = Router::FRAMES_PER_INTERFACE_MIN
+            .max(Router::FRAMES_PER_RX_ENTRY_MIN * rx_ring_entries)
+            .saturating_mul(count);
+        // Half of the chunks are for receiving.
+        let is_long = rx_ring_entries > Router::RX_RING_ENTRIES_MIN;
+        let ample = if is_long { least.saturating_mul(2) } else { least };
+        let default =
+            FRAMES_PER_WORKER_DEFAULT.max(ample).min(Router::FRAMES_PER_WORKER_MAX.max(least));
         let bounds = Router::FRAMES_PER_INTERFACE_MIN..=Router::FRAMES_PER_WORKER_MAX;
         let frames = self.number(at, "frames_per_worker", field, bounds, default);
         if frames < least {

@@ -72,6 +72,12 @@ pub struct RouterStatus {
     pub configuration_generation: u64,
     /// How workers wait for packets: `busy` or `adaptive`.
     pub poll: String,
+    /// Frames that a worker takes in one turn at most.
+    pub batch_frames: u32,
+    /// Entries of each queue's RX ring; FILL has twice as many.
+    pub rx_ring_entries: u32,
+    /// Entries of each queue's TX ring.
+    pub tx_ring_entries: u32,
     /// Clocks of the time stamp counter per second.
     pub tsc_hz: u64,
 }

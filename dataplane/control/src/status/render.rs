@@ -18,12 +18,15 @@ pub fn render(report: &StatusReport) -> String {
     // A String takes writes without an error.
     let _ = writeln!(
         out,
-        "{} · sluice {} · up {} · configuration {} · {} polling\n",
+        "{} · sluice {} · up {} · configuration {}\n{} polling · batches of {} · rings: RX {}, TX {}\n",
         router.name,
         router.version,
         duration(router.uptime_s),
         router.configuration_generation,
         router.poll,
+        router.batch_frames,
+        router.rx_ring_entries,
+        router.tx_ring_entries,
     );
     for table in [
         interfaces(report),

@@ -10,6 +10,9 @@ pub(crate) fn report() -> StatusReport {
             uptime_s: 93_784,
             configuration_generation: 3,
             poll: "busy".into(),
+            batch_frames: 64,
+            rx_ring_entries: 2048,
+            tx_ring_entries: 2048,
             tsc_hz: 2_600_000_000,
         },
         interfaces: vec![

@@ -90,10 +90,7 @@ pub(crate) fn open_xsk(
     key: TagKey,
 ) -> Result<(Vec<Sender>, Umem), LoadError> {
     // Nothing is received: what a queue has in flight on TX is all that it needs.
-    let plan = UmemPlan {
-        workers: queues.len(),
-        frames_per_worker: xdp::TX_RING_ENTRIES + frame::BATCH_MAX,
-    };
+    let plan = UmemPlan::new(queues.len(), xdp::TX_RING_ENTRIES + frame::BATCH_MAX);
     let (umem, pools) = Umem::new(plan)?;
     let positions = source.positions();
     let mut senders = Vec::with_capacity(queues.len());

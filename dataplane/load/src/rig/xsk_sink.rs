@@ -15,7 +15,8 @@ use crate::clock::now_ns;
 use crate::tag::TagKey;
 
 /// Chunks of a worker: as many as FILL and RX hold, and a batch at hand.
-const FRAMES_PER_WORKER: usize = xdp::FILL_RING_ENTRIES + 2 * BATCH_MAX;
+const FRAMES_PER_WORKER: usize =
+    xdp::RX_RING_ENTRIES * xdp::FILL_ENTRIES_PER_RX_ENTRY + 2 * BATCH_MAX;
 
 /// Sockets on the queues of one interface, and the program that gives them what arrives.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl XskSink {
         streams: usize,
         busy_poll: bool,
     ) -> Result<Self, LoadError> {
-        let plan = UmemPlan { workers: queues.len(), frames_per_worker: FRAMES_PER_WORKER };
+        let plan = UmemPlan::new(queues.len(), FRAMES_PER_WORKER);
         let (umem, pools) = Umem::new(plan)?;
         let mut redirect = RedirectSink::attach(interface, XdpMode::Auto)?;
         let mut workers = Vec::with_capacity(queues.len());

@@ -22,8 +22,8 @@ use tables::Reader;
 use wire::InterfaceId;
 use xdp::host::{self, InterfaceFacts};
 use xdp::{
-    AttachSpec, AttachedMode, BindMode, Classifier, ClassifierRules, StatisticsReader, Umem,
-    UmemPlan, XskOptions, XskQueue,
+    AttachSpec, AttachedMode, BindMode, Classifier, ClassifierRules, FILL_ENTRIES_PER_RX_ENTRY,
+    StatisticsReader, Umem, UmemPlan, XskOptions, XskQueue,
 };
 
 use crate::run::bell::Bell;
@@ -138,7 +138,9 @@ impl Datapath {
         let (mut classifier, modes) =
             Classifier::attach(&config.router.name, &config.router.bpffs, &specs, rules)?;
         let frames_per_worker = usize::try_from(config.router.frames_per_worker)?;
-        let (umem, pools) = Umem::new(UmemPlan { workers: cores.len(), frames_per_worker })?;
+        let rx_ring_entries = usize::try_from(config.router.rx_ring_entries)?;
+        let plan = UmemPlan { workers: cores.len(), frames_per_worker, rx_ring_entries };
+        let (umem, pools) = Umem::new(plan)?;
         let mut attached: Vec<Attached> = facts
             .into_iter()
             .zip(modes)
@@ -221,8 +223,7 @@ fn bind_queues(
                 config::ZeroCopy::Off => xdp::ZeroCopy::Off,
             },
             busy_poll: config.router.poll == Poll::Busy,
-            receiving_frames_max: defaults
-                .receiving_frames_max
+            receiving_frames_max: (umem.rx_ring_entries() * FILL_ENTRIES_PER_RX_ENTRY)
                 .min(frames_per_worker / 2 / interfaces)
                 .max(1),
             quota_frames: defaults.quota_frames.min(frames_per_worker / 4 / interfaces).max(1),

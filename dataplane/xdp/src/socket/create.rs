@@ -13,7 +13,7 @@ use xsk_rs::{
 };
 
 use super::{
-    BindMode, RX_RING_ENTRIES, TX_RING_ENTRIES, Umem,
+    BindMode, TX_RING_ENTRIES, Umem,
     statistics::set_option,
     umem::{io_error, ring_size},
 };
@@ -54,7 +54,7 @@ fn create_socket(umem: &Umem, if_name: &str, queue_id: u32, mode: BindMode) -> i
         BindMode::Copy => BindFlags::XDP_COPY,
     };
     let config = SocketConfig::builder()
-        .rx_queue_size(ring_size(RX_RING_ENTRIES))
+        .rx_queue_size(ring_size(umem.rx_ring_entries()))
         .tx_queue_size(ring_size(TX_RING_ENTRIES))
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
         .bind_flags(mode_flag | BindFlags::XDP_USE_NEED_WAKEUP)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{FILL_RING_ENTRIES, TX_RING_ENTRIES, XdpError};
+use crate::{FILL_ENTRIES_PER_RX_ENTRY, RX_RING_ENTRIES, TX_RING_ENTRIES, XdpError};
 
 /// Whether a socket may, must or must not let the device read and write the UMEM itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ pub struct XskOptions {
     /// Whether the worker polls the driver itself (`SO_PREFER_BUSY_POLL`), which keeps interrupts
     /// away from a dedicated core.
     pub busy_poll: bool,
-    /// The most frames on FILL and RX together, at most [`FILL_RING_ENTRIES`]. It bounds what an
+    /// The most frames on FILL and RX together, at most as many as FILL has entries. It bounds what an
     /// interface without traffic keeps from the pool.
     pub receiving_frames_max: usize,
     /// The most frames in flight on TX and COMPLETION together, at most [`TX_RING_ENTRIES`]. It
@@ -70,14 +70,16 @@ impl XskOptions {
             worker,
             zero_copy: ZeroCopy::Auto,
             busy_poll: true,
-            receiving_frames_max: FILL_RING_ENTRIES,
+            receiving_frames_max: RX_RING_ENTRIES * FILL_ENTRIES_PER_RX_ENTRY,
             quota_frames: TX_RING_ENTRIES,
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), XdpError> {
+    /// Whether they fit queues whose RX ring has `rx_ring_entries`.
+    pub(super) fn check(&self, rx_ring_entries: usize) -> Result<(), XdpError> {
+        let fill_entries = rx_ring_entries * FILL_ENTRIES_PER_RX_ENTRY;
         for (what, value, max) in [
-            ("receiving_frames_max", self.receiving_frames_max, FILL_RING_ENTRIES),
+            ("receiving_frames_max", self.receiving_frames_max, fill_entries),
             ("quota_frames", self.quota_frames, TX_RING_ENTRIES),
         ] {
             if value == 0 || value > max {

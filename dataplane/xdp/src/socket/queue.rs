@@ -107,7 +107,7 @@ impl XskQueue {
         queue_id: u32,
         options: XskOptions,
     ) -> Result<(Self, BindMode), XdpError> {
-        options.check()?;
+        options.check(umem.rx_ring_entries())?;
         if usize::from(options.worker) >= umem.workers() {
             return Err(XdpError::OutOfRange {
                 what: "the number of the worker",

@@ -17,8 +17,14 @@ use std::{collections::HashSet, io, num::NonZeroU32, sync::Mutex};
 use frame::{CHUNK_BYTES, Frame, Pool};
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 
-use super::{COMPLETION_RING_ENTRIES, FILL_RING_ENTRIES, descriptor::DescriptorLayout};
+use super::{
+    COMPLETION_RING_ENTRIES, FILL_ENTRIES_PER_RX_ENTRY, RX_RING_ENTRIES,
+    descriptor::DescriptorLayout,
+};
 use crate::{BindMode, XdpError};
+
+/// The longest RX ring: 16 ms of a million packets a second, and 128 MiB of chunks on its FILL ring.
+pub const RX_RING_ENTRIES_MAX: usize = 16_384;
 
 /// How many chunks a process needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,17 @@ pub struct UmemPlan {
     /// Chunks in each pool. For each interface of a worker its queue may keep
     /// `receiving_frames_max + quota_frames`; what is held and handed over comes on top.
     pub frames_per_worker: usize,
+    /// Entries of every queue's RX ring: a power of two. FILL has
+    /// [`FILL_ENTRIES_PER_RX_ENTRY`] times as many.
+    pub rx_ring_entries: usize,
+}
+
+impl UmemPlan {
+    /// A plan with RX rings of [`RX_RING_ENTRIES`].
+    #[must_use]
+    pub const fn new(workers: usize, frames_per_worker: usize) -> Self {
+        Self { workers, frames_per_worker, rx_ring_entries: RX_RING_ENTRIES }
+    }
 }
 
 /// The one UMEM of a process.
@@ -36,6 +53,7 @@ pub struct Umem {
     umem: xsk_rs::Umem,
     view: UmemView,
     huge_pages: bool,
+    rx_ring_entries: usize,
     pub(super) bound: Mutex<Bound>,
 }
 
@@ -62,10 +80,10 @@ impl Umem {
     /// carves it into one pool for each worker, in order. The region is never unmapped.
     ///
     /// # Errors
-    /// [`XdpError::OutOfRange`] for a plan without workers or frames, or with more than a UMEM
-    /// holds; [`XdpError::Umem`] when memory or permission is missing.
+    /// [`XdpError::OutOfRange`] for a plan without workers or frames, with more than a UMEM
+    /// holds, or with rings that are no power of two; [`XdpError::Umem`] when memory or permission is missing.
     pub fn new(plan: UmemPlan) -> Result<(Self, Vec<Pool>), XdpError> {
-        let UmemPlan { workers, frames_per_worker } = plan;
+        let UmemPlan { workers, frames_per_worker, rx_ring_entries } = plan;
         if workers == 0 || workers > usize::from(u16::MAX) {
             return Err(XdpError::OutOfRange {
                 what: "the number of workers",
@@ -84,12 +102,19 @@ impl Umem {
                 range: format!("1 to {}", u32::MAX as usize / workers),
             });
         };
+        if !rx_ring_entries.is_power_of_two() || rx_ring_entries > RX_RING_ENTRIES_MAX {
+            return Err(XdpError::OutOfRange {
+                what: "rx_ring_entries",
+                value: rx_ring_entries,
+                range: format!("powers of two up to {RX_RING_ENTRIES_MAX}"),
+            });
+        }
         let layout = DescriptorLayout::probe().ok_or(XdpError::DescriptorLayout)?;
 
         let refused = |error| XdpError::Umem { bytes: count.get() as usize * CHUNK_BYTES, error };
         let config = UmemConfig::builder()
             .frame_size(FrameSize::new(CHUNK_BYTES as u32).expect("a chunk is at least 2048 bytes"))
-            .fill_queue_size(ring_size(FILL_RING_ENTRIES))
+            .fill_queue_size(ring_size(rx_ring_entries * FILL_ENTRIES_PER_RX_ENTRY))
             .comp_queue_size(ring_size(COMPLETION_RING_ENTRIES))
             .frame_headroom(0)
             .build()
@@ -131,7 +156,13 @@ impl Umem {
                 )
             })
             .collect();
-        Ok((Self { umem, view, huge_pages, bound: Mutex::default() }, pools))
+        Ok((Self { umem, view, huge_pages, rx_ring_entries, bound: Mutex::default() }, pools))
+    }
+
+    /// Entries of each queue's RX ring.
+    #[must_use]
+    pub fn rx_ring_entries(&self) -> usize {
+        self.rx_ring_entries
     }
 
     /// Whether the region is on huge pages.
@@ -205,7 +236,7 @@ pub(super) fn ring_size(entries: usize) -> QueueSize {
     u32::try_from(entries)
         .ok()
         .and_then(|entries| QueueSize::new(entries).ok())
-        .expect("ring sizes are constants and powers of two")
+        .expect("ring sizes are constants or were checked, and powers of two")
 }
 
 /// The operating system's error in an error of xsk-rs, or its text.

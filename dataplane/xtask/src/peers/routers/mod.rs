@@ -127,6 +127,7 @@ pub fn all(sluice: &Path) -> Vec<Box<dyn Router>> {
     vec![
         Box::new(sluice::Sluice::new(sluice, sluice::Poll::Adaptive)),
         Box::new(sluice::Sluice::new(sluice, sluice::Poll::Busy)),
+        Box::new(sluice::Sluice::new(sluice, sluice::Poll::Busy).with_long_rings()),
         Box::new(kernel::Kernel::Plain),
         Box::new(kernel::Kernel::Conntrack),
         Box::new(kernel::Kernel::SourceNat),

@@ -16,6 +16,9 @@ use crate::lab::process::Process;
 /// How long it may take to be ready.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Receive rings that bear four times as long without a worker as those by default.
+const LONG_RING_ENTRIES: u32 = 8192;
+
 /// How the worker waits for packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
@@ -39,6 +42,7 @@ impl Poll {
 pub struct Sluice {
     program: PathBuf,
     poll: Poll,
+    has_long_rings: bool,
     /// A plugin `filter`, and the sources whose packets it drops.
     filter: Option<(PathBuf, &'static str)>,
 }
@@ -47,7 +51,14 @@ impl Sluice {
     /// The router of that binary.
     #[must_use]
     pub fn new(program: &Path, poll: Poll) -> Self {
-        Self { program: program.to_owned(), poll, filter: None }
+        Self { program: program.to_owned(), poll, has_long_rings: false, filter: None }
+    }
+
+    /// With receive rings of [`LONG_RING_ENTRIES`].
+    #[must_use]
+    pub fn with_long_rings(mut self) -> Self {
+        self.has_long_rings = true;
+        self
     }
 
     /// With a plugin in front that drops what comes from `sources`.
@@ -55,6 +66,15 @@ impl Sluice {
     pub fn with_filter(mut self, module: &Path, sources: &'static str) -> Self {
         self.filter = Some((module.to_owned(), sources));
         self
+    }
+
+    /// The rings' part of the configuration.
+    fn rings(&self) -> String {
+        if self.has_long_rings {
+            format!("rx_ring_entries = {LONG_RING_ENTRIES}\n")
+        } else {
+            String::new()
+        }
     }
 
     /// The plugin's part of the configuration.
@@ -81,16 +101,18 @@ source = "{sources}"
 
 impl Router for Sluice {
     fn name(&self) -> &'static str {
-        match self.poll {
-            Poll::Adaptive => "sluice",
-            Poll::Busy => "sluice-busy",
+        match (self.poll, self.has_long_rings) {
+            (Poll::Adaptive, false) => "sluice",
+            (Poll::Busy, false) => "sluice-busy",
+            (_, true) => "sluice-long-rings",
         }
     }
 
     fn about(&self) -> &'static str {
-        match self.poll {
-            Poll::Adaptive => "AF_XDP, one worker, poll = \"adaptive\"",
-            Poll::Busy => "AF_XDP, one worker, poll = \"busy\"",
+        match (self.poll, self.has_long_rings) {
+            (Poll::Adaptive, false) => "AF_XDP, one worker, poll = \"adaptive\"",
+            (Poll::Busy, false) => "AF_XDP, one worker, poll = \"busy\"",
+            (_, true) => "AF_XDP, one worker, poll = \"busy\", rx_ring_entries = 8192",
         }
     }
 
@@ -119,7 +141,7 @@ impl Router for Sluice {
 name = "{name}"
 poll = "{}"
 control_socket = "{}"
-
+{}
 [workers]
 cores = [{}]
 
@@ -133,6 +155,7 @@ role = "inside"
 {}"#,
                 self.poll.key(),
                 socket.display(),
+                self.rings(),
                 site.cores.router,
                 self.plugin()
             ),
