@@ -563,3 +563,6 @@ fn addresses_of(prefix: Ipv4Net) -> RangeInclusive<usize> {
     let within = |address: u32| (address >> shift) as usize & (GROUP - 1);
     within(prefix.network().to_bits())..=within(prefix.broadcast().to_bits())
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
