@@ -3,8 +3,10 @@
 //!
 //! The modules of `plugins/` are built first, for `wasm32-unknown-unknown`; without that target only
 //! the trivial plugin is measured. Packets come from 4096 sources in turn, so that neither tables nor
-//! branches see the same batch twice in a row. Then the same policies by other means (`peers`).
+//! branches see the same batch twice in a row. Then the same policies by other means (`peers`), and what it costs
+//! to look prefixes up (`lookups`).
 
+mod lookups;
 mod peers;
 
 use std::{
@@ -138,6 +140,12 @@ fn trivial(directory: &Path) -> PathBuf {
 }
 
 fn benches(criterion: &mut Criterion) {
+    // Who asks for the others alone need not wait until all plugins are compiled.
+    let mut filters = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let is_other = |filter: String| ["lookups", "peers"].iter().any(|by| filter.starts_with(by));
+    if filters.next().is_some_and(is_other) && filters.all(is_other) {
+        return;
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let trivial = trivial(directory.path());
 
@@ -279,5 +287,5 @@ fn native<P: Plugin + Declared>(criterion: &mut Criterion, label: &str, config: 
     group.finish();
 }
 
-criterion_group!(all, peers::peers, benches);
+criterion_group!(all, peers::peers, benches, lookups::lookups);
 criterion_main!(all);

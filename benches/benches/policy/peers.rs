@@ -216,7 +216,7 @@ fn compare<'a>(
 }
 
 /// Whether the command line asks for this: a beginning of its name, or of the name of a part of it.
-fn is_wanted(name: &str) -> bool {
+pub(super) fn is_wanted(name: &str) -> bool {
     let mut filters = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     let is_by = |filter: String| name.starts_with(&filter) || filter.starts_with(name);
     filters.next().is_none_or(|first| is_by(first) || filters.any(is_by))
