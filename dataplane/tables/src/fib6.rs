@@ -35,16 +35,11 @@ use ipnet::Ipv6Net;
 
 use crate::exact_index::ExactIndex;
 use crate::hardware::{Compare, Instructions, Work, run};
-use crate::rank_tree::{Node, RankTree};
+use crate::intervals::{Intervals, STAGE};
 use crate::{FibError, RouteId};
 
-type UpperNode = Node<[i64; 8]>;
-/// Levels for [`Fib6::ROUTES_MAX`] routes: each adds two ends of intervals, or four when it splits a
-/// /64, and 9^8 is 43 million.
-const DEPTH_MAX: usize = 8;
-
-/// Addresses that descend the tree together, so that one waits for memory while others compare.
-const STAGE: usize = 16;
+/// Each route adds two ends of intervals, or four when it splits a /64.
+const _: () = assert!(4 * Fib6::ROUTES_MAX < Intervals::MAX);
 
 /// A target that stands for a split /64; any other is a route's.
 const SPLIT: RouteId = RouteId(u16::MAX - 1);
@@ -69,8 +64,7 @@ pub struct Fib6 {
 }
 
 struct Tree {
-    nodes: Vec<UpperNode>,
-    tree: RankTree<DEPTH_MAX>,
+    uppers: Intervals,
     /// By interval of the upper halves.
     targets: Vec<RouteId>,
     /// /64s that hold longer prefixes, by their upper halves in rising order: where their intervals lie
@@ -235,7 +229,7 @@ impl Fib6 {
     #[inline]
     #[must_use]
     pub fn lookup(&self, destination: u128) -> RouteId {
-        let position = self.tree.tree.rank(&self.tree.nodes, key(halves(destination).0));
+        let position = self.tree.uppers.find(halves(destination).0);
         if self.patch_list.is_empty() {
             self.tree.resolve(position, destination).0
         } else {
@@ -308,15 +302,8 @@ impl<const PATCHED: bool> LookUp<'_, PATCHED> {
     #[inline(always)]
     fn stage<C: Compare>(fib: &Fib6, destinations: &[u128; STAGE]) -> [RouteId; STAGE] {
         let tree = &*fib.tree;
-        let keys = destinations.map(|destination| key(halves(destination).0));
-        let mut positions = [0_usize; STAGE];
-        for first in tree.tree.levels() {
-            let nodes = &tree.nodes[first..];
-            for n in 0..STAGE {
-                let child = C::below(nodes[positions[n]].keys(), keys[n]);
-                positions[n] = positions[n] * UpperNode::CHILDREN + child;
-            }
-        }
+        let uppers = destinations.map(|destination| halves(destination).0);
+        let positions = tree.uppers.find_stage::<C>(uppers);
         std::array::from_fn(|n| {
             if PATCHED {
                 fib.resolve_patched(positions[n], destinations[n])
@@ -348,8 +335,7 @@ impl<const PATCHED: bool> Work for LookUp<'_, PATCHED> {
 impl Tree {
     fn build(routes: &[Route]) -> Self {
         let mut tree = Self {
-            nodes: Vec::new(),
-            tree: RankTree::append(&mut Vec::<UpperNode>::new(), &[i64::MAX]),
+            uppers: Intervals::new(vec![u64::MAX]),
             targets: Vec::new(),
             split_uppers: Vec::new(),
             splits: Vec::new(),
@@ -358,13 +344,13 @@ impl Tree {
             lower_lengths: Vec::new(),
         };
         let lasts = tree.split_halves(&intervals(routes));
-        tree.tree = RankTree::append(&mut tree.nodes, &lasts);
+        tree.uppers = Intervals::new(lasts);
         tree
     }
 
-    /// Divides intervals of whole addresses into those of upper halves, whose last keys it returns,
+    /// Divides intervals of whole addresses into those of upper halves, whose ends it returns,
     /// and lists for each /64 in which an interval ends before the /64 does.
-    fn split_halves(&mut self, intervals: &[Interval]) -> Vec<i64> {
+    fn split_halves(&mut self, intervals: &[Interval]) -> Vec<u64> {
         let mut lasts = Vec::with_capacity(intervals.len());
         // The first /64 that no target covers yet, and whether some of its intervals are listed.
         let (mut next, mut open) = (0_u64, false);
@@ -412,9 +398,9 @@ impl Tree {
         lasts
     }
 
-    fn push_upper(&mut self, lasts: &mut Vec<i64>, last: u64, target: RouteId) {
+    fn push_upper(&mut self, lasts: &mut Vec<u64>, last: u64, target: RouteId) {
         self.targets.push(target);
-        lasts.push(key(last));
+        lasts.push(last);
     }
 
     fn push_lower(&mut self, last: u64, interval: &Interval) {
@@ -443,7 +429,7 @@ impl Tree {
     }
 
     fn bytes(&self) -> usize {
-        size_of_val(&*self.nodes)
+        self.uppers.bytes()
             + size_of_val(&*self.targets)
             + size_of_val(&*self.split_uppers)
             + size_of_val(&*self.splits)
@@ -462,12 +448,6 @@ impl fmt::Debug for Fib6 {
             .field("splits", &self.splits())
             .finish_non_exhaustive()
     }
-}
-
-/// An upper half as a key of the tree: signed, in the same order.
-#[inline(always)]
-const fn key(upper: u64) -> i64 {
-    (upper ^ 1 << 63) as i64
 }
 
 #[inline(always)]

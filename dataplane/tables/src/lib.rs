@@ -29,6 +29,7 @@ mod grace;
 mod groups;
 #[allow(unsafe_code)]
 mod hardware;
+mod intervals;
 #[cfg(all(test, loom))]
 mod loom_tests;
 
@@ -51,6 +52,7 @@ pub use fib6::{Fib6, Fib6Change};
 pub use grace::Grace;
 pub use groups::{Group, Groups, GroupsError, GroupsWriter, Members};
 pub use hardware::{Instructions, prefetch};
+pub use intervals::Intervals;
 pub use outer::{OUTER_TTL, OuterHeaders};
 pub use own_addresses::OwnAddresses;
 pub use publish::{Publisher, Reader};

@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("forward", &["frame", "wire", "tables", "sluice-abi"]),
     ("xdp", &["frame", "wire"]),
     ("sim", &["frame", "wire"]),
-    ("policy", &["frame", "sluice-abi", "sluice-manifest"]),
+    ("policy", &["frame", "tables", "sluice-abi", "sluice-manifest"]),
     ("config", &["wire", "tables"]),
     ("control", &["config", "tables", "wire"]),
     ("load", &["wire", "frame", "xdp"]),

@@ -6,17 +6,20 @@
 //!   intervals  |0     |a  |b       |a         |0      each with its longest prefix's value
 //!
 //!   key in ::ffff:0:0/96 --> its upper bits --> index --> a few of the starts of 32 bits
-//!   any other key ---------> its upper half --> Tree --> value, or a split /64
+//!   any other key ---------> its upper half --> Intervals --> value, or a split /64
 //!                            its lower half --> a few starts of that /64
 //! ```
 //!
 //! Built once, then only read. It is as large as its prefixes: up to two intervals of 8 bytes for each of
-//! IPv4, of 17 bytes for others, and 4 bytes of index an interval. The router's own tables are not used
-//! here: that for IPv4 starts at 32 MB, and both give 16-bit numbers of next hops.
+//! IPv4, of 17 bytes for others, and 4 bytes of index an interval. Of the router's own tables only the tree
+//! of upper halves is used here: that for IPv4 starts at 32 MB, and both give 16-bit numbers of next hops.
 
 use std::collections::BTreeMap;
 
-use super::tree::{LANES, Tree};
+use tables::{Instructions, Intervals};
+
+/// Keys of a stage, which wait for memory together.
+const STAGE: usize = 64;
 
 /// The first 96 bits of an IPv4 address in its mapped form.
 const MAPPED: u128 = 0xffff << 32;
@@ -61,8 +64,8 @@ struct Mapped {
 /// Intervals of all other addresses.
 #[derive(Debug)]
 struct Others {
-    /// Over the upper halves.
-    tree: Tree,
+    uppers: Intervals,
+    instructions: Instructions,
     /// By interval of the upper halves: a value, or [`SPLIT`] and a number.
     targets: Box<[u64]>,
     /// Where the starts of each split /64 begin, and behind the last one where they end.
@@ -109,15 +112,14 @@ impl Lpm {
     pub(crate) fn bytes(&self) -> usize {
         let (mapped, others) = (&self.mapped, &self.others);
         4 * (mapped.starts.len() + mapped.values.len() + mapped.index.len())
-            + others.tree.bytes()
+            + others.uppers.bytes()
             + 8 * (others.targets.len() + others.starts.len())
             + 4 * (others.splits.len() + others.values.len())
     }
 
     /// The value of the longest prefix that holds each of `keys`, or 0.
     pub(crate) fn lookup_batch(&self, keys: &[u128], results: &mut [u32]) {
-        let lanes = keys.chunks(LANES).zip(results.chunks_mut(LANES));
-        for (keys, results) in lanes {
+        for (keys, results) in keys.chunks(STAGE).zip(results.chunks_mut(STAGE)) {
             if keys.iter().all(|key| key >> 32 == MAPPED >> 32) {
                 self.mapped.lookup(keys, results);
             } else {
@@ -187,7 +189,8 @@ impl Others {
         let ends = uppers.iter().skip(1).map(|(start, _)| start - 1).chain([u64::MAX]);
         let lasts: Vec<u64> = ends.collect();
         Self {
-            tree: Tree::new(&lasts),
+            uppers: Intervals::new(lasts),
+            instructions: Instructions::best(),
             targets: uppers.iter().map(|(_, target)| *target).collect(),
             splits: splits.into(),
             starts: starts.into(),
@@ -195,15 +198,20 @@ impl Others {
         }
     }
 
-    /// Of up to [`LANES`] keys.
+    /// Of up to `STAGE` keys.
     fn lookup(&self, keys: &[u128], results: &mut [u32]) {
-        let mut uppers = [0; LANES];
+        let mut uppers = [0; STAGE];
         for (upper, key) in uppers.iter_mut().zip(keys) {
             *upper = upper_half(*key);
         }
-        let found = self.tree.intervals(&uppers);
-        for ((result, key), interval) in results.iter_mut().zip(keys).zip(found) {
-            let target = self.targets.get(interval).copied().unwrap_or(0);
+        let mut intervals = [0; STAGE];
+        if let (Some(uppers), Some(intervals)) =
+            (uppers.get(..keys.len()), intervals.get_mut(..keys.len()))
+        {
+            self.uppers.find_batch_by(self.instructions, uppers, intervals);
+        }
+        for ((result, key), interval) in results.iter_mut().zip(keys).zip(intervals) {
+            let target = self.targets.get(interval as usize).copied().unwrap_or(0);
             *result = low_half(u128::from(target));
             if target & SPLIT != 0 {
                 *result = self.lookup_split(low_half(u128::from(target)) as usize, *key);
@@ -235,9 +243,9 @@ impl Mapped {
         Self { index: index.collect(), starts: starts.into(), values: values.into(), shift }
     }
 
-    /// Of up to [`LANES`] keys.
+    /// Of up to `STAGE` keys.
     fn lookup(&self, keys: &[u128], results: &mut [u32]) {
-        let mut ranges = [(0_u32, 0_u32); LANES];
+        let mut ranges = [(0_u32, 0_u32); STAGE];
         for (range, key) in ranges.iter_mut().zip(keys) {
             let slot = (low_half(*key) >> self.shift) as usize;
             let at = |slot: usize| self.index.get(slot).copied().unwrap_or(0);

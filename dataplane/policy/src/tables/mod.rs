@@ -13,7 +13,6 @@
 
 mod lpm;
 mod reload;
-mod tree;
 
 use std::{
     collections::{BTreeMap, HashMap},
