@@ -15,6 +15,7 @@
 //! of upper halves is used here: that for IPv4 starts at 32 MB, and both give 16-bit numbers of next hops.
 
 use std::collections::BTreeMap;
+use std::hint::select_unpredictable;
 
 use tables::{Instructions, Intervals};
 
@@ -120,19 +121,38 @@ impl Lpm {
     /// The value of the longest prefix that holds each of `keys`, or 0.
     pub(crate) fn lookup_batch(&self, keys: &[u128], results: &mut [u32]) {
         for (keys, results) in keys.chunks(STAGE).zip(results.chunks_mut(STAGE)) {
-            if keys.iter().all(|key| key >> 32 == MAPPED >> 32) {
-                self.mapped.lookup(keys, results);
-            } else {
-                self.lookup_any(keys, results);
+            match keys.iter().map(|key| usize::from(is_mapped(*key))).sum::<usize>() {
+                0 => self.others.lookup(keys, results),
+                mapped if mapped == keys.len() => self.mapped.lookup(keys, results),
+                mapped => self.lookup_both(mapped, keys, results),
             }
         }
     }
 
-    fn lookup_any(&self, keys: &[u128], results: &mut [u32]) {
-        self.others.lookup(keys, results);
-        for (result, key) in results.iter_mut().zip(keys) {
-            if key >> 32 == MAPPED >> 32 {
-                self.mapped.lookup(std::slice::from_ref(key), std::slice::from_mut(result));
+    /// Of up to `STAGE` keys, of which so many are of IPv4: each family's together. Of which one a key is, no
+    /// branch can foresee.
+    fn lookup_both(&self, mapped: usize, keys: &[u128], results: &mut [u32]) {
+        let (mut sorted, mut places, mut found) = ([0; STAGE], [0; STAGE], [0; STAGE]);
+        let (mut next_mapped, mut next_other) = (0, mapped);
+        for (place, key) in keys.iter().enumerate() {
+            let is_mapped = is_mapped(*key);
+            let to = select_unpredictable(is_mapped, next_mapped, next_other);
+            if let (Some(key_to), Some(place_to)) = (sorted.get_mut(to), places.get_mut(to)) {
+                (*key_to, *place_to) = (*key, place);
+            }
+            next_mapped += usize::from(is_mapped);
+            next_other += usize::from(!is_mapped);
+        }
+        if let (Some((mapped, rest)), Some((found_mapped, found_rest))) =
+            (sorted.split_at_checked(mapped), found.split_at_mut_checked(mapped))
+        {
+            self.mapped.lookup(mapped, found_mapped);
+            let others = keys.len() - mapped.len();
+            self.others.lookup(rest.get(..others).unwrap_or_default(), found_rest);
+        }
+        for (place, found) in places.iter().zip(found).take(keys.len()) {
+            if let Some(result) = results.get_mut(*place) {
+                *result = found;
             }
         }
     }
@@ -210,23 +230,36 @@ impl Others {
         {
             self.uppers.find_batch_by(self.instructions, uppers, intervals);
         }
-        for ((result, key), interval) in results.iter_mut().zip(keys).zip(intervals) {
+        // Those in split /64s follow after the others: which they are no branch can foresee.
+        let (mut places, mut split) = ([0; STAGE], 0);
+        for (place, (result, interval)) in results.iter_mut().zip(intervals).take(keys.len()).enumerate()
+        {
             let target = self.targets.get(interval as usize).copied().unwrap_or(0);
             *result = low_half(u128::from(target));
-            if target & SPLIT != 0 {
-                *result = self.lookup_split(low_half(u128::from(target)) as usize, *key);
+            if let Some(next) = places.get_mut(split) {
+                *next = place;
             }
+            split += usize::from(target & SPLIT != 0);
+        }
+        if let Some(places) = places.get(..split).filter(|places| !places.is_empty()) {
+            self.lookup_split(places, keys, results);
         }
     }
 
-    fn lookup_split(&self, split: usize, key: u128) -> u32 {
-        let at = |place: usize| self.splits.get(place).copied().unwrap_or(0) as usize;
-        let (first, end) = (at(split), at(split + 1));
-        let lower = lower_half(key);
-        let within = self.starts.get(first..end).unwrap_or_default();
-        // The first start is 0, so that there is always one at or before the key.
-        let behind = within.partition_point(|start| *start <= lower);
-        self.values.get((first + behind).saturating_sub(1)).copied().unwrap_or(0)
+    /// Of the keys at these places, which are in split /64s: `results` has the numbers of those.
+    fn lookup_split(&self, places: &[usize], keys: &[u128], results: &mut [u32]) {
+        let mut ranges = [(0_u32, 0_u32); STAGE];
+        for (range, place) in ranges.iter_mut().zip(places) {
+            let split = results.get(*place).copied().unwrap_or(0) as usize;
+            let at = |split: usize| self.splits.get(split).copied().unwrap_or(0);
+            *range = (at(split), at(split + 1));
+        }
+        for (place, range) in places.iter().zip(ranges) {
+            let lower = lower_half(keys.get(*place).copied().unwrap_or(0));
+            if let Some(result) = results.get_mut(*place) {
+                *result = value_within(range, lower, &self.starts, &self.values);
+            }
+        }
     }
 }
 
@@ -251,20 +284,35 @@ impl Mapped {
             let at = |slot: usize| self.index.get(slot).copied().unwrap_or(0);
             *range = (at(slot), at(slot + 1));
         }
-        for ((result, key), (first, end)) in results.iter_mut().zip(keys).zip(ranges) {
-            let key = low_half(*key);
-            let (first, end) = (first as usize, end as usize);
-            let within = self.starts.get(first..end).unwrap_or_default();
-            let behind = if within.len() <= 8 {
-                within.iter().map(|start| usize::from(*start <= key)).sum()
-            } else {
-                within.partition_point(|start| *start <= key)
-            };
-            // The first start is 0, so that there is always one at or before the key.
-            let position = (first + behind).saturating_sub(1);
-            *result = self.values.get(position).copied().unwrap_or(0);
+        for ((result, key), range) in results.iter_mut().zip(keys).zip(ranges) {
+            *result = value_within(range, low_half(*key), &self.starts, &self.values);
         }
     }
+}
+
+/// The value of the last of the starts `first..end` that is not above `key`, or else of the one before them.
+#[inline]
+fn value_within<K: Copy + Ord>(
+    (first, end): (u32, u32),
+    key: K,
+    starts: &[K],
+    values: &[u32],
+) -> u32 {
+    let (first, end) = (first as usize, end as usize);
+    let within = starts.get(first..end).unwrap_or_default();
+    let behind = if within.len() <= 8 {
+        within.iter().map(|start| usize::from(*start <= key)).sum()
+    } else {
+        within.partition_point(|start| *start <= key)
+    };
+    // The first start of all is 0, so that there is always one at or before the key.
+    let position = (first + behind).saturating_sub(1);
+    values.get(position).copied().unwrap_or(0)
+}
+
+/// Whether a key is an IPv4 address.
+fn is_mapped(key: u128) -> bool {
+    key >> 32 == MAPPED >> 32
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
