@@ -1,6 +1,7 @@
 //! [`Map6`]: a value for each IPv6 address, found by binary search.
 //!
-//! Prefixes seldom end behind the first 64 bits; while none does, only those are compared.
+//! Prefixes seldom end behind the first 64 bits, so that these decide but for a few addresses, which are looked
+//! at once more. To compare both halves in every step would be a branch a step, of which none can be foreseen.
 
 use std::hint::select_unpredictable;
 
@@ -42,13 +43,25 @@ impl Map6 {
     #[inline]
     #[must_use]
     pub fn get(&self, address: u128) -> u16 {
-        let (high, low) = ((address >> 64) as u64, address as u64);
-        let position = if self.low.is_empty() {
-            self.search(|at| self.high[at] <= high)
-        } else {
-            self.search(|at| self.high[at] < high || self.high[at] == high && self.low[at] <= low)
-        };
-        self.values[position]
+        let [value] = self.get_each([address]);
+        value
+    }
+
+    /// The values of several addresses. Their searches go in step: one waits for memory while others compare.
+    #[inline]
+    #[must_use]
+    pub fn get_each<const N: usize>(&self, addresses: [u128; N]) -> [u16; N] {
+        let positions = self.search(addresses.map(|address| (address >> 64) as u64));
+        std::array::from_fn(|n| {
+            let (position, high, low) =
+                (positions[n], (addresses[n] >> 64) as u64, addresses[n] as u64);
+            // Of starts with the same first half it is the last one.
+            let is_behind = self.low.get(position).is_some_and(|start| *start > low);
+            if is_behind && self.high[position] == high {
+                return self.values[self.search_low(position, high, low)];
+            }
+            self.values[position]
+        })
     }
 
     /// The value, where all addresses have the same.
@@ -61,16 +74,29 @@ impl Map6 {
         }
     }
 
-    /// The last position that does not lie behind the address. As many steps for every address.
+    /// The last positions whose first halves are not above these. As many steps for every address.
     #[inline]
-    fn search(&self, is_reached: impl Fn(usize) -> bool) -> usize {
-        let (mut base, mut size) = (0, self.high.len());
+    fn search<const N: usize>(&self, high: [u64; N]) -> [usize; N] {
+        let (mut bases, mut size) = ([0; N], self.high.len());
         while size > 1 {
             let half = size / 2;
-            base = select_unpredictable(is_reached(base + half), base + half, base);
+            for (base, high) in bases.iter_mut().zip(high) {
+                let at = *base + half;
+                *base = select_unpredictable(self.high[at] <= high, at, *base);
+            }
             size -= half;
         }
-        base
+        bases
+    }
+
+    /// The last position that is not behind the address, if its first half begins several values, of which
+    /// `last` is behind it.
+    #[cold]
+    fn search_low(&self, last: usize, high: u64, low: u64) -> usize {
+        let first = self.high[..last].partition_point(|start| *start < high);
+        let below = self.low[first..last].partition_point(|start| *start <= low);
+        // The address 0 begins a value, so that there is one before.
+        (first + below).saturating_sub(1)
     }
 
     /// Bytes that it takes.
@@ -105,7 +131,10 @@ mod tests {
             for (start, _) in &starts {
                 for address in [*start, start.wrapping_sub(1), start.wrapping_add(1)] {
                     let after = starts.partition_point(|(start, _)| *start <= address);
-                    prop_assert_eq!(map.get(address), starts[after - 1].1, "{:#x}", address);
+                    let value = starts[after - 1].1;
+                    prop_assert_eq!(map.get(address), value, "{:#x}", address);
+                    let first = map.get(0);
+                    prop_assert_eq!(map.get_each([address, 0, address]), [value, first, value]);
                 }
             }
         }

@@ -107,9 +107,15 @@ fn find_v6(
     v6: &[u8],
     address: impl Fn(&Descriptor) -> &[u8; 16],
 ) {
-    for position in v6 {
-        let position = usize::from(*position);
-        classes[position] = map.get(u128::from_be_bytes(*address(&packets[position])));
+    let bits = |position: u8| u128::from_be_bytes(*address(&packets[usize::from(position)]));
+    let (fours, rest) = v6.as_chunks::<4>();
+    for positions in fours {
+        for (position, class) in positions.iter().zip(map.get_each(positions.map(bits))) {
+            classes[usize::from(*position)] = class;
+        }
+    }
+    for position in rest {
+        classes[usize::from(*position)] = map.get(bits(*position));
     }
 }
 
