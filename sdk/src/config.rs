@@ -1,5 +1,7 @@
 //! From the configuration's JSON to a plugin's own type.
 
+mod keys;
+
 use alloc::{
     format,
     string::{String, ToString},
@@ -8,12 +10,15 @@ use alloc::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
+pub use keys::unknown_key;
+
 /// What a plugin can be configured by: every type that serde reads, and [`RawConfig`].
 pub trait Config: Sized {
     /// Reads the configuration, a JSON object.
     ///
     /// # Errors
-    /// A text that names the key by its path, as in `rules[3].source`.
+    /// A text that names the key by its path, as in `rules[3].source`. Of a key that the type does not have it
+    /// tells which ones there are, before whatever else is wrong: a misspelt key is a missing one, too.
     fn from_json(json: &[u8]) -> Result<Self, String>;
 }
 
@@ -35,7 +40,7 @@ impl<T: DeserializeOwned> Config for T {
     fn from_json(json: &[u8]) -> Result<Self, String> {
         let mut unknown = None;
         let mut note = |path: serde_ignored::Path<'_>| {
-            unknown.get_or_insert_with(|| path_of(&path));
+            unknown.get_or_insert_with(|| keys::steps(&path));
         };
         let mut track = serde_path_to_error::Track::new();
         let mut reader = serde_json::Deserializer::from_slice(json);
@@ -44,11 +49,17 @@ impl<T: DeserializeOwned> Config for T {
         let config = config.map_err(|error: serde_json::Error| match track.path().to_string() {
             path if path == "." => what(&error),
             path => format!("`{path}`: {}", what(&error)),
-        })?;
-        reader.end().map_err(|error| error.to_string())?;
-        match unknown {
-            Some(path) => Err(format!("`{path}`: unknown key")),
-            None => Ok(config),
+        });
+        match (unknown, config) {
+            (None, config) => {
+                let config = config?;
+                reader.end().map_err(|error| error.to_string())?;
+                Ok(config)
+            }
+            (Some(steps), Ok(_)) => Err(keys::unknown_in::<Self>(&steps)),
+            (Some(steps), Err(error)) => {
+                Err(format!("{}; {error}", keys::unknown_in::<Self>(&steps)))
+            }
         }
     }
 }
@@ -59,22 +70,6 @@ fn what(error: &serde_json::Error) -> String {
     match text.rfind(" at line ") {
         Some(end) if error.is_data() => text[..end].to_owned(),
         _ => text,
-    }
-}
-
-/// The path as TOML would write it. Steps through options and newtypes have no text.
-fn path_of(path: &serde_ignored::Path<'_>) -> String {
-    use serde_ignored::Path;
-    match path {
-        Path::Root => String::new(),
-        Path::Seq { parent, index } => format!("{}[{index}]", path_of(parent)),
-        Path::Map { parent, key } => match path_of(parent) {
-            parent if parent.is_empty() => key.clone(),
-            parent => format!("{parent}.{key}"),
-        },
-        Path::Some { parent }
-        | Path::NewtypeStruct { parent }
-        | Path::NewtypeVariant { parent } => path_of(parent),
     }
 }
 
@@ -112,12 +107,30 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_by_its_path() {
         for (json, expected) in [
-            (r#"{"burst": 1, "brust": 2}"#, "`brust`: unknown key"),
-            (r#"{"burst": 1, "rules": [{"port": 1}, {"port": 2, "p": 3}]}"#, "`rules[1].p`: unkn"),
-            (r#"{"burst": 1, "inner": {"port": 2, "p": {"q": 3}}}"#, "`inner.p`: unknown key"),
+            (
+                r#"{"burst": 1, "brust": 2}"#,
+                "`brust`: unknown key, expected one of `burst`, `rules`, `inner`",
+            ),
+            (
+                r#"{"burst": 1, "rules": [{"port": 1}, {"port": 2, "p": 3}]}"#,
+                "`rules[1].p`: unknown key, expected `port`",
+            ),
+            (
+                r#"{"burst": 1, "inner": {"port": 2, "p": {"q": 3}}}"#,
+                "`inner.p`: unknown key, expected `port`",
+            ),
             (r#"{"burst": 1, "rules": [{"port": 65536}]}"#, "`rules[0].port`: invalid value"),
             (r#"{"burst": "1"}"#, "`burst`: invalid type: string \"1\", expected u32"),
             (r#"{"rules": []}"#, "missing field `burst`"),
+            // A misspelt key is an unknown and a missing one.
+            (
+                r#"{"brust": 1}"#,
+                "`brust`: unknown key, expected one of `burst`, `rules`, `inner`; missing field `burst`",
+            ),
+            (
+                r#"{"burst": 1, "rules": [{"prot": 1}]}"#,
+                "`rules[0].prot`: unknown key, expected `port`; `rules[0]`: missing field `port`",
+            ),
             (r#"{"burst": 1"#, "EOF"),
             ("[]", "invalid length 0"),
         ] {
@@ -125,6 +138,7 @@ mod tests {
             assert!(text.contains(expected), "{json}: {text}");
             assert!(!text.contains("at line") || json.ends_with('1'), "{text}");
         }
-        assert_eq!(NoConfig::from_json(b"{\"x\":1}"), Err("`x`: unknown key".to_owned()));
+        let none = "`x`: unknown key, there are none";
+        assert_eq!(NoConfig::from_json(b"{\"x\":1}"), Err(none.to_owned()));
     }
 }

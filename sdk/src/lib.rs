@@ -86,7 +86,7 @@ mod state;
 pub mod testing;
 
 pub use batch::{Batch, Parts};
-pub use config::{Config, NoConfig, RawConfig};
+pub use config::{Config, NoConfig, RawConfig, unknown_key};
 pub use counters::{Counter, CounterArray, Counters, Gauge, GaugeArray};
 pub use declaration::{CounterName, Declaration, Declared};
 pub use names::{Class, EgressTag, NextHop, Reason, interface_named};
@@ -105,7 +105,7 @@ pub use state::{StateFull, StateWriter};
 /// router is for [`Meter`] and [`Quota`].
 pub trait Plugin: Sized {
     /// What it is configured by: a type that serde reads, [`NoConfig`], or [`RawConfig`] for the bytes
-    /// themselves. Keys that the type does not have are refused, wherever they stand.
+    /// themselves. Keys that the type does not have are refused, wherever they stand, with those that it has.
     type Config: Config;
 
     /// Makes the plugin from its configuration. It is the only place where meters, quotas and tables can

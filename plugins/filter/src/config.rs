@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value};
-use sluice_sdk::direction;
+use sluice_sdk::{direction, unknown_key};
 
 use crate::RULES_MAX;
 use crate::clause::{CLAUSES_PER_RULE_MAX, Clause, TooManyClauses};
@@ -61,13 +61,33 @@ pub struct Config {
     pub rules: Vec<Rule>,
 }
 
-/// A table whose keys are taken one by one; what is left over was not known.
+/// The keys of the configuration.
+const KEYS: [&str; 3] = ["default", "sets", "rules"];
+
+/// The keys of a rule.
+const RULE_KEYS: [&str; 9] = [
+    "action",
+    "when",
+    "source",
+    "destination",
+    "protocol",
+    "source_ports",
+    "destination_ports",
+    "tcp_flags",
+    "direction",
+];
+
+/// The keys of what a rule says of TCP flags.
+const FLAGS_KEYS: [&str; 2] = ["set", "clear"];
+
+/// A table whose keys are taken one by one.
 struct Table {
     place: String,
     entries: Map<String, Value>,
 }
 
 impl Table {
+    /// A table with keys of its own.
     fn new(place: String, value: Value) -> Result<Self, String> {
         match value {
             Value::Object(entries) => Ok(Self { place, entries }),
@@ -75,15 +95,17 @@ impl Table {
         }
     }
 
-    fn take(&mut self, key: &str) -> Option<(String, Value)> {
-        Some((at(&self.place, key), self.entries.remove(key)?))
+    /// A table that has no keys but these. Others are told before any is missing: it may be misspelt.
+    fn of(place: String, value: Value, keys: &[&str]) -> Result<Self, String> {
+        let table = Self::new(place, value)?;
+        if let Some(key) = table.entries.keys().find(|key| !keys.contains(&key.as_str())) {
+            return Err(unknown_key(at(&table.place, key).trim_matches('`'), keys));
+        }
+        Ok(table)
     }
 
-    fn finish(self) -> Result<(), String> {
-        match self.entries.keys().next() {
-            None => Ok(()),
-            Some(key) => Err(format!("{}: unknown key", at(&self.place, key))),
-        }
+    fn take(&mut self, key: &str) -> Option<(String, Value)> {
+        Some((at(&self.place, key), self.entries.remove(key)?))
     }
 }
 
@@ -103,7 +125,7 @@ impl Config {
     /// A text that names rule and key.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         let value = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        let mut table = Table::new(String::new(), value)?;
+        let mut table = Table::of(String::new(), value, &KEYS)?;
         let default = match table.take("default") {
             None => return Err("`default` is missing: \"allow\" or \"drop\"".to_owned()),
             Some((place, value)) => action(&place, &value)?,
@@ -121,10 +143,10 @@ impl Config {
                 return Err(format!("{place}: more than {RULES_MAX} rules"));
             }
             for (index, value) in values.into_iter().enumerate() {
-                rules.push(Rule::parse(Table::new(format!("rules[{index}]"), value)?, &sets)?);
+                let table = Table::of(format!("rules[{index}]"), value, &RULE_KEYS)?;
+                rules.push(Rule::parse(table, &sets)?);
             }
         }
-        table.finish()?;
         Ok(Self { default, rules })
     }
 }
@@ -260,8 +282,6 @@ impl Fields {
         if let Some((place, value)) = table.take("direction") {
             direction = Some(direction_number(&place, &value)?);
         }
-        let place = table.place.clone();
-        table.finish()?;
         let rule = Self {
             source,
             destination,
@@ -271,7 +291,7 @@ impl Fields {
             tcp_flags,
             direction,
         };
-        rule.check(&place)?;
+        rule.check(&table.place)?;
         Ok(rule)
     }
 
@@ -397,10 +417,9 @@ fn flag(place: &str, value: &Value) -> Result<u8, String> {
 }
 
 fn flags(place: &str, value: Value) -> Result<(u8, u8), String> {
-    let mut table = Table::new(place.to_owned(), value)?;
+    let mut table = Table::of(place.to_owned(), value, &FLAGS_KEYS)?;
     let set = list(table.take("set"), flag)?.into_iter().fold(0, |mask, bit| mask | bit);
     let clear = list(table.take("clear"), flag)?.into_iter().fold(0, |mask, bit| mask | bit);
-    table.finish()?;
     if set & clear != 0 {
         return Err(format!("`{place}`: a flag is both in `set` and in `clear`"));
     }

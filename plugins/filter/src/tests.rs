@@ -187,7 +187,10 @@ fn errors_name_rule_and_key() {
         ))
     };
     for (keys, expected) in [
-        (r#","colour":1"#, "`rules[1].colour`: unknown key"),
+        (
+            r#","colour":1"#,
+            "`rules[1].colour`: unknown key, expected one of `action`, `when`, `source`",
+        ),
         (r#","source":["10.0.0.0/8","nine"]"#, "`rules[1].source[1]`: \"nine\" is no prefix"),
         (r#","source":"10.0.0.1/8""#, "`rules[1].source`: 10.0.0.1/8 has bits set"),
         (r#","when":"tcp","source":"10.0.0.0/8""#, "`rules[1].source`: a rule with `when`"),
@@ -200,7 +203,10 @@ fn errors_name_rule_and_key() {
         (r#","protocol":"icmp","source_ports":1"#, "`rules[1]`: `protocol` has no ports"),
         (r#","protocol":"udp","tcp_flags":{"set":"syn"}"#, "`rules[1].tcp_flags`"),
         (r#","tcp_flags":{"set":["sin"]}"#, "`rules[1].tcp_flags.set[0]`"),
-        (r#","tcp_flags":{"sett":["syn"]}"#, "`rules[1].tcp_flags.sett`: unknown key"),
+        (
+            r#","tcp_flags":{"sett":["syn"]}"#,
+            "`rules[1].tcp_flags.sett`: unknown key, expected one of `set`, `clear`",
+        ),
         (r#","tcp_flags":{"set":"syn","clear":"syn"}"#, "`rules[1].tcp_flags`: a flag is both"),
         (r#","tcp_flags":{}"#, "`rules[1].tcp_flags`: neither"),
         (r#","direction":"up""#, "`rules[1].direction`"),
@@ -211,7 +217,14 @@ fn errors_name_rule_and_key() {
     }
     assert!(refusal("{}").contains("`default` is missing"));
     assert!(refusal(r#"{"default":"maybe"}"#).contains("`default`: \"maybe\""));
-    assert!(refusal(r#"{"default":"allow","rule":[]}"#).contains("`rule`: unknown key"));
+    let unknown = "`rule`: unknown key, expected one of `default`, `sets`, `rules`";
+    assert!(refusal(r#"{"default":"allow","rule":[]}"#).contains(unknown));
+    // What is misspelt is told rather than missed.
+    let misspelt = refusal(r#"{"default":"allow","rules":[{"acton":"drop"}]}"#);
+    assert!(
+        misspelt.contains("`rules[0].acton`: unknown key, expected one of `action`"),
+        "{misspelt}"
+    );
     assert!(
         refusal(r#"{"default":"allow","rules":[{}]}"#).contains("`rules[0].action` is missing")
     );
