@@ -217,6 +217,12 @@ pub enum LayoutFault {
     Overlap(&'static str, &'static str),
     #[error("it has no room for the {0} that the manifest declares")]
     Missing(&'static str),
+    #[error(
+        "it has an area for the payload of packets, and the manifest declares none, so that nothing would be \
+         written there: write `payload = {{ from = \"l4\", bytes = 64 }}` (or \"l3\", up to 2048 bytes) into the \
+         manifest, or 0 as the address of that area"
+    )]
+    PayloadUndeclared,
     #[error("it has {found} counters, the manifest names {named}")]
     Counters { found: u32, named: usize },
 }

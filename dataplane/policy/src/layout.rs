@@ -104,6 +104,7 @@ impl Areas {
         let payload_stride = match (layout.payload, needs.payload_bytes) {
             (0, 0) => 0,
             (0, _) => return Err(LayoutFault::Missing("payload")),
+            (_, 0) => return Err(LayoutFault::PayloadUndeclared),
             (_, bytes) => {
                 let least = (size_of::<PayloadHeader>() + bytes).next_multiple_of(8);
                 stride("payload", layout.payload_stride, least)?
@@ -306,6 +307,8 @@ mod tests {
         assert_eq!((areas.payload, areas.state), (Some((98_304, 64)), 45_056..45_120));
         let fault = |layout: Layout| Areas::check(&layout, memory, needs).expect_err("broken");
         assert_eq!(fault(whole), LayoutFault::Missing("payload"));
+        let none = LayoutNeeds { payload_bytes: 0, ..needs };
+        assert_eq!(Areas::check(&layout, memory, none), Err(LayoutFault::PayloadUndeclared));
         assert_eq!(fault(Layout { edits: 0, ..layout }), LayoutFault::Missing("edits"));
         assert_eq!(fault(Layout { state_capacity: 63, ..layout }), LayoutFault::Missing("state"));
         assert_eq!(

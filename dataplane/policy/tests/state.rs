@@ -190,6 +190,22 @@ fn packets(contents: &[&[u8]]) -> Batch {
 }
 
 #[test]
+fn an_area_for_payload_that_the_manifest_does_not_declare_is_refused() {
+    let mut rig = Rig::new(1);
+    let mut spec = rig.spec("looking", &Wat::default());
+    let wat = Wat { memory: "(memory (export \"memory\") 3)".to_owned(), ..Wat::default() };
+    let module = extended(&wat, [0, 0, 0, PAYLOAD, 24, 0, 0, 0]);
+    std::fs::write(&spec.path, module).expect("written");
+    for grants in [Vec::new(), vec!["payload".to_owned()]] {
+        spec.grants = grants;
+        let error = rig.host.prepare(std::slice::from_ref(&spec)).err().expect("refused");
+        let text = error.to_string();
+        assert!(text.starts_with("plugin `looking`: the layout is not valid: "), "{text}");
+        assert!(text.contains("write `payload = { from = \"l4\", bytes = 64 }`"), "{text}");
+    }
+}
+
+#[test]
 fn a_guest_is_shown_the_bytes_that_it_asked_for() {
     let drop = Verdict::Drop(frame::DropReason::Plugin);
     for (window, expected) in [
