@@ -28,10 +28,10 @@ fn serve(path: &Path) -> ControlServer {
         for (request, responder) in requests {
             match request {
                 Request::Status => responder.reply(Response::Ok(json!({"up": true}))),
-                Request::PluginReload { name } if name == "filter" => {
+                Request::PluginReload { name, .. } if name == "filter" => {
                     responder.reply_with::<_, String>(Ok(json!({"generation": 2})));
                 }
-                Request::PluginReload { name } => {
+                Request::PluginReload { name, .. } => {
                     responder.reply_with::<(), _>(Err(format!("no plugin {name:?}")));
                 }
                 // An answer that is never given.
@@ -59,12 +59,12 @@ fn requests_are_answered_in_order() {
     let mut client = ControlClient::connect(&path).expect("connects");
     for _ in 0..3 {
         assert_eq!(client.call(&Request::Status).expect("answers"), json!({"up": true}));
-        let reload = |name: &str| Request::PluginReload { name: name.into() };
+        let reload = |name: &str| Request::PluginReload { name: name.into(), allow_traps: false };
         assert_eq!(client.call(&reload("filter")).expect("answers"), json!({"generation": 2}));
         let error = client.call(&reload("none")).expect_err("refused");
         assert!(matches!(error, ClientError::Refused(_)), "{error:?}");
         assert_eq!(error.to_string(), "no plugin \"none\"");
-        let reload = Request::Reload { max_changed: None, confirm_s: None };
+        let reload = Request::Reload { max_changed: None, confirm_s: None, allow_traps: false };
         let error = client.call(&reload).expect_err("no answer");
         assert_eq!(error.to_string(), "the router gave no answer to this request");
     }

@@ -50,13 +50,12 @@ pub enum PolicyError {
     },
     /// A plugin has no price, and there is a budget.
     #[error(
-        "plugin `{name}` cannot be priced, which `plugins.budget_cycles_per_packet` asks for: over the \
-         packets to price it with, {reason}"
+        "plugin `{name}` cannot be priced, which `plugins.budget_cycles_per_packet` asks for: it {reason}"
     )]
     Unpriced {
         /// The operator's name for it.
         name: String,
-        /// Why its call trapped.
+        /// On how many batches it trapped, and why.
         reason: String,
     },
     /// A worker has not taken the last updates.
@@ -189,6 +188,10 @@ pub enum PluginFault {
     ConfigTooLarge { bytes: usize, capacity: u32 },
     #[error("the configuration is refused: {0}")]
     ConfigRefused(String),
+    #[error(
+        "it {0}; `--allow-traps` of `sluice reload` and of `sluice plugin reload`, `load` and `promote` has it loaded all the same"
+    )]
+    Traps(String),
 }
 
 impl From<LayoutFault> for PluginFault {

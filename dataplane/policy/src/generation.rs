@@ -9,6 +9,7 @@ use crate::{
     instance::Instance,
     judgement::Allowed,
     module::{CheckedModule, MODULE_BYTES_MAX, inspect, read_file},
+    refusal::Refusal,
     rollback::{Held, KeptPlugin},
     tables::Tables,
     trial::Trial,
@@ -88,6 +89,10 @@ pub(crate) struct History {
     pub(crate) live: Vec<LiveCounters>,
     /// Of generations that no worker runs any more, for each worker.
     pub(crate) folded: Vec<Totals>,
+    /// Loads that were refused.
+    pub(crate) refused: u64,
+    /// The last of them, for as long as it stands.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 /// An instance to run and one to take over after a trap.

@@ -92,6 +92,8 @@ pub struct PluginHost {
     pub(crate) history: BTreeMap<String, History>,
     pub(crate) generations: u64,
     pub(crate) compiles_in_background: bool,
+    /// What traps on all packets is loaded all the same.
+    pub(crate) allows_traps: bool,
     /// Where packets to price plugins with come from.
     pub(crate) traffic: Option<Box<dyn PriceTraffic>>,
     /// What all plugins of the set that runs may cost a packet.
@@ -146,6 +148,7 @@ impl PluginHost {
             history: BTreeMap::new(),
             generations: 0,
             compiles_in_background: false,
+            allows_traps: false,
             traffic: None,
             budget_cycles_per_packet: None,
             _ticker: ticker,

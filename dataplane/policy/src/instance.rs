@@ -126,6 +126,11 @@ pub(crate) fn reason(error: &wasmtime::Error) -> String {
     }
 }
 
+/// Whether a call took too long.
+pub(crate) fn is_interrupt(error: &wasmtime::Error) -> bool {
+    error.downcast_ref() == Some(&Trap::Interrupt)
+}
+
 /// A trap, for a person.
 pub(crate) fn trap_text(trap: Trap) -> String {
     match trap {

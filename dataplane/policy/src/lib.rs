@@ -60,6 +60,7 @@ mod price;
 mod private_dir;
 mod publication;
 mod quotas;
+mod refusal;
 mod registry;
 mod rehearsal;
 mod replay;
@@ -87,6 +88,7 @@ pub use meters::MeterStatus;
 pub use packet_text::packet_text;
 pub use price::{Price, PriceTraffic, TrafficNow, TrafficSource};
 pub use quotas::QuotaStatus;
+pub use refusal::RefusalStatus;
 pub use rehearsal::{
     Examined, Rehearsal, RehearsalAnswer, RehearsalHost, RehearsalPacket, RehearsedHandOver,
 };

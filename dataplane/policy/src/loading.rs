@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    NamedCounter, OnTrap, PluginFault, PluginHost, PluginSpec, PolicyError, PreparedSet,
-    ReloadReport, background,
+    HostOptions, NamedCounter, OnTrap, PluginFault, PluginHost, PluginSpec, PolicyError,
+    PreparedSet, ReloadReport, background,
     counters::GenerationCounters,
     generation::{Files, History, Instances, Loaded, Numbers},
     host::Prepared,
@@ -57,9 +57,9 @@ impl PluginHost {
         }
         let mut plugins = Vec::new();
         for spec in specs {
-            let prepared =
-                self.load(spec, true).map_err(|fault| PolicyError::plugin(&spec.name, fault))?;
-            plugins.push(prepared.0);
+            let loaded =
+                self.load(spec, true).map_err(|fault| PolicyError::plugin(&spec.name, fault));
+            plugins.push(self.noted(&spec.name, loaded)?.0);
         }
         self.afford_set(budget_cycles_per_packet, &plugins)?;
         Ok(PreparedSet { budget_cycles_per_packet, plugins })
@@ -85,6 +85,7 @@ impl PluginHost {
             running.stamp = files.stamp;
             report.generation = running.number;
             report.price = running.price.clone();
+            self.forget_refusal(&spec.name);
             return Ok((Prepared::Keep(spec.name.clone()), report));
         }
         let (module, compile_us) = self.module(spec, &files)?;
@@ -94,6 +95,7 @@ impl PluginHost {
         loaded.read(tables);
         report.generation = loaded.number;
         loaded.price = self.price(&loaded)?;
+        self.refuse_traps(loaded.price.as_ref())?;
         report.price = self.price_now(loaded.price.as_ref());
         let started = Instant::now();
         let prepared = self.instances_of(loaded)?;
@@ -291,17 +293,27 @@ impl PluginHost {
         offers: &Offers,
         beat: &Beat,
     ) -> Result<Box<Instance>, PluginFault> {
-        let load_budget_us = u64::from(self.options.load_budget_ms) * 1000;
-        let recipe = Recipe {
-            plugin: &loaded.name,
-            module: &loaded.module,
-            config: &loaded.config,
-            budget_ticks: loaded.budget_ticks,
-            load_budget_ticks: load_budget_us.div_ceil(u64::from(self.options.tick_us.max(1))) + 1,
-            names: &loaded.spec.names,
-            offers,
-            tables: &loaded.tables,
-        };
-        Instance::new(&recipe, beat).map(Box::new)
+        instance_of(&self.options, loaded, offers, beat)
     }
+}
+
+/// An instance of a version, with what it is offered.
+pub(crate) fn instance_of(
+    options: &HostOptions,
+    loaded: &Loaded,
+    offers: &Offers,
+    beat: &Beat,
+) -> Result<Box<Instance>, PluginFault> {
+    let load_budget_us = u64::from(options.load_budget_ms) * 1000;
+    let recipe = Recipe {
+        plugin: &loaded.name,
+        module: &loaded.module,
+        config: &loaded.config,
+        budget_ticks: loaded.budget_ticks,
+        load_budget_ticks: load_budget_us.div_ceil(u64::from(options.tick_us.max(1))) + 1,
+        names: &loaded.spec.names,
+        offers,
+        tables: &loaded.tables,
+    };
+    Instance::new(&recipe, beat).map(Box::new)
 }

@@ -5,6 +5,9 @@
 //!                                                     | all batches, several times over
 //!                             each batch's fastest repetition --> price --> within the budget? --> runs
 //! ```
+//! A batch on which it traps has no cost. The others are judged by a new instance, so that the price says how
+//! many those are; a plugin that traps on all packets that the router received last is not loaded, unless an
+//! operator insists. At start there are none, and nothing else that could run.
 //!
 //! On a machine that does other work, a call can only take longer than it needs, never less: of each batch
 //! the fastest repetition counts, and of those the mean. What the first repetition costs, which fills caches
@@ -30,7 +33,8 @@ use crate::{
     Manifest, PluginFault, PluginHost, PolicyError, RehearsalPacket, background,
     generation::Loaded,
     host::Prepared,
-    instance::{Instance, Packets, reason},
+    instance::{Instance, Packets, is_interrupt, reason},
+    loading::instance_of,
     ticker::Beat,
 };
 
@@ -46,10 +50,13 @@ const REPETITIONS_MIN: u32 = 3;
 /// How long repeating goes on.
 const WITHIN: Duration = Duration::from_millis(150);
 
-/// A call that is interrupted may have been held up by the machine: so often it is tried anew, with so many
-/// times its budget of time. What needs more than its budget has a price that says so.
+/// A call that is interrupted may have been held up by the machine: so often it is tried, with so many times
+/// its budget of time. What needs more than its budget has a price that says so.
 const TRIES: u32 = 3;
 const TIMES_BUDGET: u64 = 16;
+
+/// How long new instances are made for the batches behind one that trapped: what comes later is not judged.
+const TRAPS_WITHIN: Duration = Duration::from_secs(1);
 
 /// From batch to batch, and where time begins: some plugins take 0 for *never*.
 const BATCH_NS: u64 = 20_000;
@@ -77,6 +84,16 @@ pub enum TrafficSource {
     Generated,
 }
 
+impl TrafficSource {
+    /// What batches of such packets are called.
+    fn of_batches(self) -> &'static str {
+        match self {
+            Self::Recent => "recorded",
+            Self::Generated => "generated",
+        }
+    }
+}
+
 impl fmt::Display for TrafficSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -95,15 +112,19 @@ pub struct TrafficNow {
     pub clocks_per_s: f64,
 }
 
-/// What a plugin costs.
+/// What a plugin costs. Batches that it trapped on count for nothing: where there are no others, there are no
+/// cycles (0, and in JSON no key).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Price {
     /// Clock cycles a packet: the mean over all batches, of each the fastest repetition. This is what a
     /// budget is held against.
+    #[serde(skip_serializing_if = "is_unknown")]
     pub cycles_per_packet: f64,
     /// Clock cycles a packet that half of the batches do not exceed.
+    #[serde(skip_serializing_if = "is_unknown")]
     pub cycles_per_packet_p50: f64,
     /// The same of 99 % of the batches.
+    #[serde(skip_serializing_if = "is_unknown")]
     pub cycles_per_packet_p99: f64,
     /// Where the packets came from.
     pub traffic: TrafficSource,
@@ -113,13 +134,29 @@ pub struct Price {
     pub batch_frames: usize,
     /// How often each batch was judged and measured.
     pub repetitions: u32,
-    /// A call trapped, for this reason: the price is of what came before.
+    /// Batches that were judged: all, unless traps took too long.
+    pub batches: usize,
+    /// Those on which it trapped.
+    pub trapped_batches: usize,
+    /// How many those are and why it did on the first of them, for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trapped: Option<String>,
     /// Packets a second that the router receives.
     pub packets_per_s: f64,
     /// Cores that the plugin keeps busy at so many packets.
     pub cores: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_unknown(cycles: &f64) -> bool {
+    *cycles == 0.0
+}
+
+/// Why a call ended without verdicts.
+struct Ended {
+    reason: String,
+    /// It took too long, which may be the machine's doing.
+    was_interrupted: bool,
 }
 
 /// Packets of one call.
@@ -146,58 +183,113 @@ impl Call {
         default: u64,
         now: Nanos,
         beat: &Beat,
-    ) -> Result<u64, String> {
+    ) -> Result<u64, Ended> {
         let start = tsc::now();
         let all = Packets::<std::slice::Iter<'_, Descriptor>>::All(&self.descriptors);
         let placed = instance.place(all, default).and_then(|()| {
             let payload = self.payload.iter().map(Vec::as_slice);
             instance.show(&self.marks, payload)
         });
-        placed.ok_or_else(|| "it has no room for the batch".to_owned())?;
+        placed.ok_or_else(|| Ended {
+            reason: "it has no room for the batch".to_owned(),
+            was_interrupted: false,
+        })?;
         let called = instance.call(self.descriptors.len(), now, beat);
         let words = instance.verdict_words(self.descriptors.len());
         let sum = words.map(|words| words.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word)));
         std::hint::black_box(sum);
         let cycles = tsc::now().wrapping_sub(start);
-        called.map_err(|error| reason(&error))?;
+        called.map_err(|error| Ended {
+            reason: reason(&error),
+            was_interrupted: is_interrupt(&error),
+        })?;
         Ok(cycles)
     }
 }
 
-/// What was measured: of each batch the least cycles and its packets.
-#[derive(Default)]
+/// What was found out about one batch.
+#[derive(Clone, Copy)]
+struct Batch {
+    packets: usize,
+    /// The fastest repetition that counts.
+    cycles: Option<u64>,
+    has_trapped: bool,
+}
+
+/// What was measured.
 struct Measured {
-    least: Vec<(u64, usize)>,
+    batches: Vec<Batch>,
     repetitions: u32,
+    /// Why it trapped first.
     trapped: Option<String>,
 }
 
-fn measure(instance: &mut Instance, default: u64, calls: &[Call], beat: &Beat) -> Measured {
-    let mut measured = Measured::default();
-    let unknown = || calls.iter().map(|call| (u64::MAX, call.descriptors.len())).collect();
-    let started = Instant::now();
-    let mut now = Nanos(START_NS);
-    for repetition in 0..=REPETITIONS_MAX {
-        // The first, which is not counted, is known only if nothing comes of the second.
-        if repetition <= 1 {
-            measured.least = unknown();
-        }
-        for (call, (least, _)) in calls.iter().zip(&mut measured.least) {
-            now = now.plus(BATCH_NS);
-            match call.time(instance, default, now, beat) {
-                Ok(cycles) => *least = cycles.min(*least),
-                Err(reason) => {
-                    measured.trapped = Some(reason);
-                    return measured;
+/// A scratch instance that judges batches, and is made anew after each trap.
+struct Scratch<'a, M> {
+    make: M,
+    instance: Box<Instance>,
+    default: u64,
+    now: Nanos,
+    beat: &'a Beat,
+}
+
+impl<'a, M: Fn() -> Result<Box<Instance>, PluginFault>> Scratch<'a, M> {
+    fn new(make: M, default: u64, beat: &'a Beat) -> Result<Self, PluginFault> {
+        let instance = make()?;
+        Ok(Self { make, instance, default, now: Nanos(START_NS), beat })
+    }
+
+    /// Cycles of a call, or why it trapped. What was interrupted is tried anew.
+    fn judge(&mut self, call: &Call) -> Result<Result<u64, String>, PluginFault> {
+        self.now = self.now.plus(BATCH_NS);
+        let mut tried = 1;
+        loop {
+            match call.time(&mut self.instance, self.default, self.now, self.beat) {
+                Ok(cycles) => return Ok(Ok(cycles)),
+                Err(Ended { reason, was_interrupted }) => {
+                    self.instance = (self.make)()?;
+                    if !was_interrupted || tried == TRIES {
+                        return Ok(Err(reason));
+                    }
+                    tried += 1;
                 }
             }
         }
-        measured.repetitions = repetition;
-        if repetition >= REPETITIONS_MIN && started.elapsed() >= WITHIN {
-            break;
-        }
     }
-    measured
+
+    fn measure(mut self, calls: &[Call]) -> Result<Measured, PluginFault> {
+        let packets = |call: &Call| call.descriptors.len();
+        let batch = |call| Batch { packets: packets(call), cycles: None, has_trapped: false };
+        let batches = calls.iter().map(batch).collect();
+        let mut measured = Measured { batches, repetitions: 0, trapped: None };
+        let started = Instant::now();
+        for repetition in 0..=REPETITIONS_MAX {
+            for (call, batch) in calls.iter().zip(&mut measured.batches) {
+                if batch.has_trapped {
+                    continue;
+                }
+                match self.judge(call)? {
+                    // The first, which is not counted, is known only if nothing comes of the second.
+                    Ok(cycles) if repetition <= 1 => batch.cycles = Some(cycles),
+                    Ok(cycles) => batch.cycles = batch.cycles.map(|least| least.min(cycles)),
+                    Err(reason) => {
+                        (batch.cycles, batch.has_trapped) = (None, true);
+                        measured.trapped.get_or_insert(reason);
+                        if started.elapsed() >= TRAPS_WITHIN {
+                            return Ok(measured);
+                        }
+                    }
+                }
+            }
+            measured.repetitions = repetition;
+            let have_all_trapped = measured.batches.iter().all(|batch| batch.has_trapped);
+            let is_enough = repetition >= REPETITIONS_MIN && started.elapsed() >= WITHIN;
+            if have_all_trapped || is_enough {
+                break;
+            }
+        }
+        Ok(measured)
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "cycles of a batch are far below 2^53")]
@@ -207,11 +299,13 @@ fn per_packet(cycles: u64, packets: usize) -> f64 {
 
 impl Price {
     fn new(measured: Measured, traffic: TrafficSource, batch_frames: usize) -> Self {
-        let Measured { least, repetitions, trapped } = measured;
-        let packets = least.iter().map(|(_, packets)| packets).sum();
-        let known = || least.iter().filter(|(cycles, _)| *cycles < u64::MAX);
+        let Measured { batches, repetitions, trapped } = measured;
+        let packets = batches.iter().map(|batch| batch.packets).sum();
+        let known = || {
+            batches.iter().filter_map(|batch| batch.cycles.map(|cycles| (cycles, batch.packets)))
+        };
         let mut each: Vec<f64> =
-            known().map(|(cycles, packets)| per_packet(*cycles, *packets)).collect();
+            known().map(|(cycles, packets)| per_packet(cycles, packets)).collect();
         each.sort_by(f64::total_cmp);
         let percentile = |part: usize| {
             let at = (each.len().saturating_sub(1) * part).div_ceil(100);
@@ -219,6 +313,12 @@ impl Price {
         };
         let (cycles, judged) = known()
             .fold((0, 0), |(cycles, judged), (more, packets)| (cycles + more, judged + packets));
+        let trapped_batches = batches.iter().filter(|batch| batch.has_trapped).count();
+        let batches = each.len() + trapped_batches;
+        let kind = traffic.of_batches();
+        let trapped = trapped.map(|reason| {
+            format!("trapped on {trapped_batches} of {batches} {kind} batches: {reason}")
+        });
         Self {
             cycles_per_packet: per_packet(cycles, judged),
             cycles_per_packet_p50: percentile(50),
@@ -227,6 +327,8 @@ impl Price {
             packets,
             batch_frames,
             repetitions,
+            batches,
+            trapped_batches,
             trapped,
             packets_per_s: 0.0,
             cores: 0.0,
@@ -284,18 +386,17 @@ impl PluginHost {
             return Ok(None);
         }
         let default = loaded.terms().default_word();
-        let mut measured = Measured::default();
-        for _ in 0..TRIES {
-            let mut instance = self.instantiate_aside(loaded)?;
-            instance.give_time(TIMES_BUDGET);
-            let beat = self.beat.clone();
-            let calls = &calls;
-            let mut work = move || measure(&mut instance, default, calls, &beat);
-            measured = if self.compiles_in_background { background::run(work) } else { work() };
-            if measured.trapped.is_none() {
-                break;
-            }
-        }
+        let offers = self.offers.aside(&loaded.spec.name);
+        let (options, beat) = (&self.options, self.beat.clone());
+        let work = || {
+            let make = || -> Result<_, PluginFault> {
+                let mut instance = instance_of(options, loaded, &offers, &beat)?;
+                instance.give_time(TIMES_BUDGET);
+                Ok(instance)
+            };
+            Scratch::new(make, default, &beat)?.measure(&calls)
+        };
+        let measured = if self.compiles_in_background { background::run(work) } else { work() }?;
         let price = Price::new(measured, source, batch_frames);
         let told = self.price_now(Some(&price));
         tracing::info!(
@@ -310,6 +411,28 @@ impl PluginHost {
             "priced"
         );
         Ok(Some(price))
+    }
+
+    /// Refuses a version that trapped on every batch of the packets that the router received last, unless
+    /// [`Self::allowing_traps`] says otherwise.
+    pub(crate) fn refuse_traps(&self, price: Option<&Price>) -> Result<(), PluginFault> {
+        let Some(price) = price.filter(|price| {
+            price.traffic == TrafficSource::Recent && price.trapped_batches == price.batches
+        }) else {
+            return Ok(());
+        };
+        match &price.trapped {
+            Some(text) if !self.allows_traps => Err(PluginFault::Traps(text.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has `load` load plugins that are refused because they trap, if `is_allowed`.
+    pub fn allowing_traps<T>(&mut self, is_allowed: bool, load: impl FnOnce(&mut Self) -> T) -> T {
+        self.allows_traps = is_allowed;
+        let loaded = load(self);
+        self.allows_traps = false;
+        loaded
     }
 
     /// A price with what it comes to at today's traffic.

@@ -89,6 +89,9 @@ impl PluginHost {
             let stands_by = instances.iter().any(|instances| instances.last_good.is_some());
             let workers = self.options.workers;
             let history = self.history.entry(loaded.spec.name.clone()).or_default();
+            if loaded.restores.is_none() {
+                history.refusal = None;
+            }
             history.live.push(LiveCounters::of(loaded, workers));
             if let Some(by) = loaded.last_good.as_ref().filter(|_| stands_by) {
                 history.live.push(LiveCounters::of(by, workers));
@@ -224,6 +227,11 @@ impl PluginHost {
     /// # Errors
     /// As [`Self::prepare`] and [`Self::publish`]; the old generation then goes on running.
     pub fn reload(&mut self, name: &str) -> Result<ReloadReport, PolicyError> {
+        let outcome = self.reload_entry(name);
+        self.noted(name, outcome)
+    }
+
+    fn reload_entry(&mut self, name: &str) -> Result<ReloadReport, PolicyError> {
         let entry = self.running(name)?.entry.clone();
         let (replacement, report) =
             self.load(&entry, false).map_err(|fault| PolicyError::plugin(name, fault))?;
@@ -257,7 +265,7 @@ impl PluginHost {
     /// of tables changed, which are loaded again and given to the instances that run. To be called
     /// about twice a second. A refused file is reported once, until it changes again.
     pub fn poll_files(&mut self) -> Vec<Result<ReloadReport, PolicyError>> {
-        let mut changed = Vec::new();
+        let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
         for running in &mut self.loaded {
             let stamp = Stamp::of(&running.entry);
             if stamp == running.stamp {
@@ -267,10 +275,10 @@ impl PluginHost {
             // Touched, but the same: nothing to do. A file that cannot be read is reported.
             let found = Held::of(&running.entry);
             let same = found.is_some_and(|found| running.knows(&found.sha256, &found.config));
-            if !same {
-                changed.push(running.spec.name.clone());
-            }
+            let names = if same { &mut unchanged } else { &mut changed };
+            names.push(running.spec.name.clone());
         }
+        unchanged.iter().for_each(|name| self.forget_refusal(name));
         let mut reports: Vec<_> = changed.into_iter().map(|name| self.reload(&name)).collect();
         reports.extend(self.poll_tables().into_iter().map(Err));
         reports

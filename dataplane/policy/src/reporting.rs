@@ -4,7 +4,7 @@ use frame::HookPoint;
 
 use crate::{
     CompiledStatus, GenerationStatus, PluginHost, PluginState, PluginStatus, counters::Totals,
-    generation::Loaded, manifest::hook_name, module::hex,
+    generation::Loaded, manifest::hook_name, module::hex, refusal::Refusal,
 };
 
 impl PluginHost {
@@ -25,7 +25,8 @@ impl PluginHost {
 
     fn status_of(&self, loaded: &Loaded) -> PluginStatus {
         let mut totals = vec![Totals::default(); self.options.workers];
-        if let Some(history) = self.history.get(&loaded.spec.name) {
+        let history = self.history.get(&loaded.spec.name);
+        if let Some(history) = history {
             for (totals, folded) in totals.iter_mut().zip(&history.folded) {
                 totals.merge(folded);
             }
@@ -50,6 +51,8 @@ impl PluginHost {
             restores: loaded.restores,
             has_candidate: loaded.trial.is_some(),
             price: self.price_now(loaded.price.as_ref()),
+            refused: history.map_or(0, |history| history.refused),
+            last_refusal: history.and_then(|history| history.refusal.as_ref()).map(Refusal::status),
             before: loaded.before.as_ref().map(|before| GenerationStatus {
                 generation: before.number,
                 sha256: hex(&before.module.sha256),

@@ -121,6 +121,8 @@ impl PluginHost {
             None => self.price(&loaded).map_err(|fault| PolicyError::plugin(name, fault))?,
         };
         if restores.is_none() {
+            self.refuse_traps(loaded.price.as_ref())
+                .map_err(|fault| PolicyError::plugin(name, fault))?;
             self.afford_in_place_of(name, loaded.price.as_ref())?;
         }
         let price = self.price_now(loaded.price.as_ref());

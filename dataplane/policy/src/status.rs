@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{MeterStatus, Price, QuotaStatus, TableStatus, counters::Totals};
+use crate::{MeterStatus, Price, QuotaStatus, RefusalStatus, TableStatus, counters::Totals};
 
 /// Whether a plugin judges packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -120,6 +120,10 @@ pub struct PluginStatus {
     pub state: PluginState,
     /// What it was priced at when it was loaded, and what that comes to now.
     pub price: Option<Price>,
+    /// Loads of it that were refused.
+    pub refused: u64,
+    /// The last of them, until a version is loaded or its files are found to hold what runs.
+    pub last_refusal: Option<RefusalStatus>,
     /// Sums over all workers.
     pub total: WorkerStatus,
     /// The same for each worker.

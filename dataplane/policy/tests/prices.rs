@@ -13,13 +13,13 @@ const NOW: Nanos = Nanos(1_000_000_000);
 const BATCH: usize = 64;
 
 /// `n` packets that differ in their source port, at a million a second.
-struct Fixed(usize);
+struct Fixed(usize, TrafficSource);
 
 impl PriceTraffic for Fixed {
     fn packets(&self, _: &Manifest, _: &[u8]) -> (TrafficSource, Vec<RehearsalPacket>) {
         let packets = numbered(self.0).into_iter();
         let shown = packets.map(|descriptor| RehearsalPacket { descriptor, ..Default::default() });
-        (TrafficSource::Recent, shown.collect())
+        (self.1, shown.collect())
     }
 
     fn batch_frames(&self) -> usize {
@@ -32,8 +32,12 @@ impl PriceTraffic for Fixed {
 }
 
 fn rig() -> Rig {
+    rig_with(TrafficSource::Recent)
+}
+
+fn rig_with(source: TrafficSource) -> Rig {
     let mut rig = Rig::new(2);
-    rig.host.price_with(Box::new(Fixed(5 * BATCH)));
+    rig.host.price_with(Box::new(Fixed(5 * BATCH, source)));
     rig
 }
 
@@ -54,15 +58,20 @@ fn burns() -> Wat {
 
 /// Gives up at the packet with the source port 100.
 fn gives_up() -> Wat {
-    let process = "(local $i i32)
+    gives_up_if("i32.eq", 100)
+}
+
+/// Gives up at packets whose source port is to this number as `relation` says, its first operand being the number.
+fn gives_up_if(relation: &str, number: u16) -> Wat {
+    let process = format!("(local $i i32)
          (block $end (loop $next
            (br_if $end (i32.ge_u (local.get $i) (local.get $n)))
-           (if (i32.eq (i32.const 100)
+           (if ({relation} (i32.const {number})
                  (i32.load16_u offset=32 (i32.add (i32.const 1024) (i32.mul (local.get $i) (i32.const 64)))))
              (then unreachable))
            (local.set $i (i32.add (local.get $i) (i32.const 1)))
-           (br $next)))";
-    Wat { process: process.to_owned(), ..Wat::default() }
+           (br $next)))");
+    Wat { process, ..Wat::default() }
 }
 
 fn budget_error<T>(result: Result<T, PolicyError>) -> String {
@@ -104,7 +113,7 @@ fn without_packets_there_is_no_price_and_nothing_to_hold_against_a_budget() {
     let mut rig = Rig::new(1);
     let spec = rig.spec("burns", &burns());
     assert!(rig.host.prepare_within(std::slice::from_ref(&spec), Some(1)).is_ok());
-    rig.host.price_with(Box::new(Fixed(0)));
+    rig.host.price_with(Box::new(Fixed(0, TrafficSource::Recent)));
     rig.publish(std::slice::from_ref(&spec));
     assert_eq!(rig.host.status()[0].price, None);
 }
@@ -189,7 +198,10 @@ fn a_plugin_that_traps_has_no_price_and_no_place_in_a_budget() {
     match rig.host.prepare_within(std::slice::from_ref(&spec), Some(1_000_000)) {
         Err(PolicyError::Unpriced { name, reason }) => {
             assert_eq!(name, "p");
-            assert!(reason.contains("gave up"), "{reason}");
+            assert!(
+                reason.starts_with("trapped on 1 of 5 recorded batches: it gave up"),
+                "{reason}"
+            );
         }
         Err(error) => panic!("another error: {error}"),
         Ok(_) => panic!("it was not refused"),
@@ -198,9 +210,68 @@ fn a_plugin_that_traps_has_no_price_and_no_place_in_a_budget() {
     rig.publish(std::slice::from_ref(&spec));
     rig.host.maintain();
     let status = rig.host.status().remove(0);
-    let trapped = status.price.and_then(|price| price.trapped);
-    assert!(trapped.is_some_and(|reason| reason.contains("gave up")));
+    let price = status.price.expect("a price");
+    let trapped = price.trapped.as_deref().expect("a text");
+    assert!(trapped.starts_with("trapped on 1 of 5 recorded batches: it gave up"), "{trapped}");
+    // The others have their price.
+    assert_eq!((price.trapped_batches, price.batches, price.packets), (1, 5, 5 * BATCH));
+    assert!(price.cycles_per_packet > 0.0 && price.repetitions >= 3, "{price:?}");
     assert_eq!((status.total.traps, status.state), (0, PluginState::Running));
+}
+
+#[test]
+fn a_plugin_that_traps_on_all_recorded_batches_is_refused_unless_somebody_insists() {
+    let mut rig = rig();
+    let spec = rig.spec("p", &Wat::default());
+    rig.publish(std::slice::from_ref(&spec));
+    let other = rig.directory.path().join("other.wasm");
+    // Each batch of 64 has a port of 60 or more.
+    let traps = gives_up_if("i32.lt_u", 59);
+    traps.write(&other);
+    traps.write(&spec.path);
+    let assert_refused = |result: Result<_, PolicyError>| {
+        let text = result.expect_err("it is refused").to_string();
+        let expected = "plugin `p`: it trapped on 5 of 5 recorded batches: it gave up";
+        assert!(text.starts_with(expected) && text.contains("`--allow-traps`"), "{text}");
+    };
+    assert_refused(rig.host.reload("p"));
+    assert_refused(rig.host.load_from("p", &other, None));
+    assert_refused(rig.host.prepare(std::slice::from_ref(&spec)).map(|_| unreachable!()));
+    // A candidate harms nobody; it is refused when it is to be put into force.
+    let price = rig.host.load_candidate("p", &other, None).expect("beside").price.expect("a price");
+    assert_eq!((price.trapped_batches, price.batches, price.cycles_per_packet), (5, 5, 0.0));
+    let json = serde_json::to_value(&price).expect("JSON");
+    assert_eq!(json.get("cycles_per_packet"), None, "nothing was measured: {json}");
+    rig.begin(NOW);
+    assert_refused(rig.host.promote("p"));
+    assert_eq!(rig.host.status()[0].generation, 1);
+    assert_eq!(rig.turn(0, &mut batch(&numbered(64)), NOW), [Verdict::Continue; 64]);
+    // What is allowed is allowed once.
+    rig.host.allowing_traps(true, |host| host.reload("p")).expect("by order");
+    rig.begin(NOW);
+    assert_refused(rig.host.reload("p"));
+}
+
+#[test]
+fn traps_on_generated_packets_are_told_and_refuse_nothing() {
+    let mut rig = rig_with(TrafficSource::Generated);
+    let spec = rig.spec("p", &gives_up_if("i32.lt_u", 59));
+    rig.publish(std::slice::from_ref(&spec));
+    let trapped = rig.host.status()[0].price.clone().and_then(|price| price.trapped);
+    let trapped = trapped.expect("a text");
+    assert!(trapped.starts_with("trapped on 5 of 5 generated batches: it gave up"), "{trapped}");
+}
+
+#[test]
+fn a_call_that_never_ends_has_a_price_before_long() {
+    let mut rig = rig_with(TrafficSource::Generated);
+    let process = "(loop $l (br_if $l (local.get $n)))".to_owned();
+    let spec = rig.spec("p", &Wat { process, ..Wat::default() });
+    rig.publish(std::slice::from_ref(&spec));
+    let price = rig.host.status()[0].price.clone().expect("a price");
+    assert_eq!(price.trapped_batches, price.batches);
+    let trapped = price.trapped.expect("a text");
+    assert!(trapped.ends_with("it ran longer than its budget"), "{trapped}");
 }
 
 #[test]

@@ -111,6 +111,9 @@ pub(crate) struct ReloadArgs {
     /// seconds. A router that is started anew before that goes back too
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=CONFIRM_S_MAX))]
     pub(crate) confirm: Option<u64>,
+    /// Load plugins even if they trap on all packets that were received last
+    #[arg(long)]
+    pub(crate) allow_traps: bool,
     #[command(flatten)]
     pub(crate) socket: SocketArgs,
 }
@@ -140,6 +143,9 @@ pub(crate) enum PluginCommand {
     Reload {
         /// Name of the plugin in the configuration
         name: String,
+        /// Load it even if it traps on all packets that the router received last
+        #[arg(long)]
+        allow_traps: bool,
         /// The report as JSON
         #[arg(long)]
         json: bool,

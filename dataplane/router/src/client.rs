@@ -39,6 +39,7 @@ pub(crate) fn reload(args: &ReloadArgs) -> Result<()> {
     let request = Request::Reload {
         max_changed: args.max_changed.map(|limit| limit.to_string()),
         confirm_s: args.confirm,
+        allow_traps: args.allow_traps,
     };
     let socket = &args.socket.socket;
     let value = ControlClient::connect(socket)?.with_timeout(PLAN_WITHIN).call(&request)?;

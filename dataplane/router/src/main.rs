@@ -88,8 +88,8 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Plugin(PluginCommand::List { json, socket }) => {
             plugin_manager::list(&socket.socket, json)?;
         }
-        Command::Plugin(PluginCommand::Reload { name, json, socket }) => {
-            let request = Request::PluginReload { name };
+        Command::Plugin(PluginCommand::Reload { name, allow_traps, json, socket }) => {
+            let request = Request::PluginReload { name, allow_traps };
             plugin_manager::loaded(&socket.socket, &request, json)?;
         }
         Command::Plugin(PluginCommand::Manage(command)) => return plugin_manager::run(command),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Subcommand;
 use control::socket::{ControlClient, Request};
+use control::status::refusal_text;
 use policy::{Replayed, SavedBatch, inspect_module, packet_text};
 use serde_json::{Value, json};
 
@@ -35,6 +36,9 @@ pub(crate) enum ManageCommand {
         /// Ask it about live packets beside the plugin that runs, apply nothing, and compare
         #[arg(long, requires = "module")]
         shadow: bool,
+        /// Load it even if it traps on all packets that the router received last
+        #[arg(long, conflicts_with = "shadow")]
+        allow_traps: bool,
         /// The report as JSON
         #[arg(long)]
         json: bool,
@@ -65,6 +69,9 @@ pub(crate) enum ManageCommand {
     Promote {
         /// Name of the plugin beside which it was loaded
         name: String,
+        /// Do so even if it trapped on all packets that the router had received last when it was loaded
+        #[arg(long)]
+        allow_traps: bool,
         /// The report as JSON
         #[arg(long)]
         json: bool,
@@ -106,19 +113,28 @@ pub(crate) enum ManageCommand {
 
 pub(crate) fn run(command: ManageCommand) -> Result<ExitCode> {
     match command {
-        ManageCommand::Load { name, module: None, json, socket, .. } => {
-            loaded(&socket.socket, &Request::PluginReload { name }, json)?;
+        ManageCommand::Load { name, module: None, allow_traps, json, socket, .. } => {
+            loaded(&socket.socket, &Request::PluginReload { name, allow_traps }, json)?;
         }
-        ManageCommand::Load { name, module: Some(module), config, shadow, json, socket } => {
+        ManageCommand::Load {
+            name,
+            module: Some(module),
+            config,
+            shadow,
+            allow_traps,
+            json,
+            socket,
+        } => {
             let module = found(&module)?;
             let config = config.as_deref().map(found).transpose()?;
-            loaded(&socket.socket, &Request::PluginLoad { name, module, config, shadow }, json)?;
+            let request = Request::PluginLoad { name, module, config, shadow, allow_traps };
+            loaded(&socket.socket, &request, json)?;
         }
         ManageCommand::Rollback { name, json, socket } => {
             loaded(&socket.socket, &Request::PluginRollback { name }, json)?;
         }
-        ManageCommand::Promote { name, json, socket } => {
-            loaded(&socket.socket, &Request::PluginPromote { name }, json)?;
+        ManageCommand::Promote { name, allow_traps, json, socket } => {
+            loaded(&socket.socket, &Request::PluginPromote { name, allow_traps }, json)?;
         }
         ManageCommand::Shadow { name, json, socket } => {
             compared(&socket.socket, &Request::PluginShadow { name }, json)?;
@@ -172,7 +188,11 @@ pub(crate) fn loaded(socket: &Path, request: &Request, is_json: bool) -> Result<
 
 /// What a plugin costs, for a person; `None` if it was not priced.
 fn price_text(price: &Value) -> Option<String> {
+    let trapped = price["trapped"].as_str();
     let number = |key: &str| price[key].as_f64();
+    if trapped.is_some() && number("cycles_per_packet").is_none() {
+        return trapped.map(str::to_owned);
+    }
     let mut text = format!(
         "{:.0} cycles a packet (p50 {:.0}, p99 {:.0} over {} {} packets): {:.3} cores at {:.0} packets/s",
         number("cycles_per_packet")?,
@@ -183,8 +203,8 @@ fn price_text(price: &Value) -> Option<String> {
         number("cores")?,
         number("packets_per_s")?,
     );
-    if let Some(reason) = price["trapped"].as_str() {
-        text = format!("{text}; it trapped: {reason}");
+    if let Some(trapped) = trapped {
+        text = format!("{text}; {trapped}");
     }
     Some(text)
 }
@@ -282,6 +302,9 @@ pub(crate) fn list(socket: &Path, is_json: bool) -> Result<()> {
             println!("  price     {price}");
         }
         println!("  traps     {}, bad verdicts {}", total["traps"], total["bad_verdicts"]);
+        if let Some(refusal) = refusal_text(plugin) {
+            println!("  refused   {refusal}");
+        }
         let counters = total["counters"].as_object().into_iter().flatten();
         let counted: Vec<String> = counters
             .filter(|(_, value)| value.as_u64() != Some(0))

@@ -216,6 +216,8 @@ metric_table! {
         "Packets that the plugin dropped."
     Counter PLUGIN_TRAPS "sluice_plugin_traps_total" ["plugin"]
         "Traps of the plugin."
+    Counter PLUGIN_REFUSED "sluice_plugin_refused_loads_total" ["plugin"]
+        "Times that the plugin's files, or its tables, were refused: what ran went on."
     Gauge PLUGIN_CYCLES "sluice_plugin_cycles_per_packet" ["plugin"]
         "Clock cycles that the plugin takes for a packet, over all its calls."
     Gauge PLUGIN_PRICE "sluice_plugin_price_cycles_per_packet" ["plugin"]

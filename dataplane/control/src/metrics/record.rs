@@ -178,7 +178,11 @@ fn plugin(status: &Value) {
     if let Some(cycles) = field("cycles_per_packet").and_then(Value::as_f64) {
         PLUGIN_CYCLES.set([name], cycles);
     }
-    if let Some(price) = status.get("price") {
+    if let Some(refused) = number("refused") {
+        PLUGIN_REFUSED.set([name], refused);
+    }
+    // A plugin that trapped on everything has cost nothing that was measured.
+    if let Some(price) = status.get("price").filter(|of| of.get("cycles_per_packet").is_some()) {
         for (of, key) in [(&PLUGIN_PRICE, "cycles_per_packet"), (&PLUGIN_CORES, "cores")] {
             if let Some(value) = price.get(key).and_then(Value::as_f64) {
                 of.set([name], value);
@@ -327,6 +331,7 @@ mod tests {
             r#"sluice_plugin_cycles_per_packet{plugin="filter"} 11.25"#,
             r#"sluice_plugin_price_cycles_per_packet{plugin="filter"} 14.5"#,
             r#"sluice_plugin_price_cores{plugin="filter"} 0.25"#,
+            r#"sluice_plugin_refused_loads_total{plugin="filter"} 3"#,
             r#"sluice_plugin_packets_total{plugin="filter"} 1000000"#,
             r#"sluice_plugin_verdicts_total{plugin="filter",verdict="continue"} 999988"#,
             r#"sluice_plugin_flows_total{plugin="filter",event="hit"} 700"#,

@@ -48,6 +48,9 @@ pub enum Request {
         /// Go back to the configuration before unless [`Request::Confirm`] comes within so many seconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         confirm_s: Option<u64>,
+        /// Load plugins even if they trap on all packets that were received last.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        allow_traps: bool,
     },
     /// Keep the configuration that waits for its confirmation.
     Confirm {
@@ -66,6 +69,9 @@ pub enum Request {
     PluginReload {
         /// The plugin's name in the configuration.
         name: String,
+        /// Even if it traps on all packets that were received last.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        allow_traps: bool,
     },
     /// Load a plugin from another file.
     PluginLoad {
@@ -79,6 +85,9 @@ pub enum Request {
         /// As a candidate beside the plugin that runs.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         shadow: bool,
+        /// Even if it traps on all packets that were received last.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        allow_traps: bool,
     },
     /// Bring a plugin's generation before back.
     PluginRollback {
@@ -94,6 +103,9 @@ pub enum Request {
     PluginPromote {
         /// The plugin's name in the configuration.
         name: String,
+        /// Even if it trapped on all packets that had been received last when it was loaded.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        allow_traps: bool,
     },
     /// End the trial of a plugin's candidate.
     PluginDiscard {
@@ -215,9 +227,16 @@ mod tests {
     fn the_wire_format_is_stable() {
         let requests = [
             (Request::Status, r#"{"request":"status"}"#),
-            (Request::Reload { max_changed: None, confirm_s: None }, r#"{"request":"reload"}"#),
             (
-                Request::Reload { max_changed: Some("0.1%".into()), confirm_s: Some(60) },
+                Request::Reload { max_changed: None, confirm_s: None, allow_traps: false },
+                r#"{"request":"reload"}"#,
+            ),
+            (
+                Request::Reload {
+                    max_changed: Some("0.1%".into()),
+                    confirm_s: Some(60),
+                    allow_traps: false,
+                },
                 r#"{"request":"reload","max_changed":"0.1%","confirm_s":60}"#,
             ),
             (Request::Confirm { cancel: false }, r#"{"request":"confirm"}"#),
@@ -228,8 +247,12 @@ mod tests {
             ),
             (Request::PluginList, r#"{"request":"plugin-list"}"#),
             (
-                Request::PluginReload { name: "filter".into() },
+                Request::PluginReload { name: "filter".into(), allow_traps: false },
                 r#"{"request":"plugin-reload","name":"filter"}"#,
+            ),
+            (
+                Request::PluginReload { name: "filter".into(), allow_traps: true },
+                r#"{"request":"plugin-reload","name":"filter","allow_traps":true}"#,
             ),
             (
                 Request::PluginLoad {
@@ -237,6 +260,7 @@ mod tests {
                     module: "/new.wasm".into(),
                     config: None,
                     shadow: true,
+                    allow_traps: false,
                 },
                 r#"{"request":"plugin-load","name":"filter","module":"/new.wasm","shadow":true}"#,
             ),

@@ -9,6 +9,7 @@
 //! [`accounting`].
 
 mod accounting;
+mod plugins;
 mod render;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use accounting::{AccountingError, accounting};
+pub use plugins::refusal_text;
 pub use render::render;
 
 /// Everything that `sluice status` shows.

@@ -47,6 +47,7 @@ pub fn render(report: &StatusReport) -> String {
     ] {
         table.render(&mut out);
     }
+    super::plugins::render(report, &mut out);
     let _ = writeln!(
         out,
         "routes     {} IPv4, {} IPv6, {} left to the kernel",
@@ -423,7 +424,11 @@ fn plugins(report: &StatusReport) -> Table {
             number("packet_cycles_p50"),
             number("packet_cycles_p99"),
             price("cycles_per_packet", 1),
-            price("cores", 3),
+            // Without cycles there is nothing that the cores would come from.
+            match price("cycles_per_packet", 1).as_str() {
+                "-" => "-".into(),
+                _ => price("cores", 3),
+            },
         ]);
     }
     table

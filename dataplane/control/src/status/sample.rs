@@ -161,6 +161,7 @@ pub(crate) fn report() -> StatusReport {
         plugins: vec![serde_json::json!({
             "name": "filter", "hook": "ingress", "generation": 4,
             "price": { "cycles_per_packet": 14.5, "cores": 0.25 },
+            "refused": 3, "last_refusal": { "seconds_ago": 12, "reason": "the manifest is not valid" },
             "total": {
                 "packets": 1_000_000, "drops": 12, "continued": 999_988, "traps": 0, "unjudged": 0,
                 "flow_hits": 700, "flow_misses": 300, "flow_evictions": 4,

@@ -69,6 +69,7 @@ impl PluginHost {
             }
             match changed {
                 Ok(tables) => {
+                    self.forget_refusal_of_tables(&name);
                     let tables: Tables = tables.into();
                     if let Some(loaded) = self.loaded.get_mut(position) {
                         loaded.tables = Arc::clone(&tables);
@@ -80,7 +81,11 @@ impl PluginHost {
                     let entries: usize = tables.iter().map(|table| table.entries()).sum();
                     tracing::info!(plugin = %name, entries, "tables loaded again");
                 }
-                Err(fault) => errors.push(PolicyError::plugin(&name, fault)),
+                Err(fault) => {
+                    let error = PolicyError::plugin(&name, fault);
+                    self.note_tables(&name, &error);
+                    errors.push(error);
+                }
             }
         }
         errors

@@ -27,6 +27,7 @@ use crate::run::plans::Purpose;
 use crate::run::plugin_thread::{PluginDeed, PluginThread};
 use crate::run::prices::ReceivedRate;
 use crate::run::punt_thread::PuntThread;
+use crate::run::reload::Terms;
 use crate::run::report::Rates;
 use crate::run::tables::RouteQuery;
 use crate::run::taps::Taps;
@@ -238,16 +239,19 @@ impl ControlLoop {
             Request::Status => {
                 self.report_to(|report| responder.reply_with(Ok::<_, String>(report)));
             }
-            Request::Reload { max_changed: None, confirm_s } => {
-                self.in_turn(move |this, turn| this.reload_asked(confirm_s, responder, turn));
-            }
-            Request::Reload { max_changed: Some(limit), confirm_s } => match limit.parse() {
-                Ok(limit) => {
-                    let purpose = Purpose::Reload { limit, confirm_s };
-                    self.start_plan(self.file.clone(), purpose, responder);
+            Request::Reload { max_changed, confirm_s, allow_traps } => {
+                let terms = Terms { confirm_s, allow_traps };
+                match max_changed.map(|limit| limit.parse()).transpose() {
+                    Ok(None) => {
+                        self.in_turn(move |this, turn| this.reload_asked(terms, responder, turn));
+                    }
+                    Ok(Some(limit)) => {
+                        let purpose = Purpose::Reload { limit, terms };
+                        self.start_plan(self.file.clone(), purpose, responder);
+                    }
+                    Err(error) => responder.reply_with(Err::<(), String>(error)),
                 }
-                Err(error) => responder.reply_with(Err::<(), String>(error)),
-            },
+            }
             Request::Confirm { cancel } => {
                 self.in_turn(move |this, turn| this.confirm(cancel, responder, turn));
             }
@@ -255,19 +259,22 @@ impl ControlLoop {
             Request::PluginList => {
                 self.plugins.tell_status(|plugins| responder.reply_with(Ok::<_, String>(plugins)));
             }
-            Request::PluginReload { name } => self.plugins.reload(name, responder),
+            Request::PluginReload { name, allow_traps } => {
+                self.plugins.act(PluginDeed::Reload { name, allow_traps }, responder);
+            }
             Request::PluginRollback { name } => {
                 self.plugins.act(PluginDeed::Rollback(name), responder);
             }
-            Request::PluginLoad { name, module, config, shadow } => {
+            Request::PluginLoad { name, module, config, shadow, allow_traps } => {
                 let config = config.map(PluginConfig::File);
-                self.plugins.act(PluginDeed::Load { name, module, config, shadow }, responder);
+                let deed = PluginDeed::Load { name, module, config, shadow, allow_traps };
+                self.plugins.act(deed, responder);
             }
             Request::PluginShadow { name } => {
                 self.plugins.act(PluginDeed::Shadow(name), responder);
             }
-            Request::PluginPromote { name } => {
-                self.plugins.act(PluginDeed::Promote(name), responder);
+            Request::PluginPromote { name, allow_traps } => {
+                self.plugins.act(PluginDeed::Promote { name, allow_traps }, responder);
             }
             Request::PluginDiscard { name } => {
                 self.plugins.act(PluginDeed::Discard(name), responder);

@@ -27,7 +27,7 @@ use crate::plugins;
 use crate::run::control_loop::{ControlLoop, reply};
 use crate::run::datapath;
 use crate::run::plugin_thread::PluginAsker;
-use crate::run::reload::name_of;
+use crate::run::reload::{Terms, name_of};
 use crate::run::source::Source;
 use crate::run::turns::Turn;
 
@@ -36,7 +36,7 @@ pub(crate) enum Purpose {
     /// To be shown.
     Show,
     /// To reload if no more changes than this.
-    Reload { limit: MaxChanged, confirm_s: Option<u64> },
+    Reload { limit: MaxChanged, terms: Terms },
 }
 
 /// What the thread is given.
@@ -107,7 +107,7 @@ impl ControlLoop {
                 });
                 reply(responder, answer);
             }
-            Purpose::Reload { limit, confirm_s } => self.in_turn(move |this, turn| {
+            Purpose::Reload { limit, terms } => self.in_turn(move |this, turn| {
                 let new = result.and_then(|(new, report)| {
                     if generation != this.generation {
                         bail!("another configuration came into force while this one was judged");
@@ -115,7 +115,7 @@ impl ControlLoop {
                     refuse(&report, limit)?;
                     Ok((new, report))
                 });
-                this.reload_planned(new, confirm_s, responder, turn);
+                this.reload_planned(new, terms, responder, turn);
             }),
         }
     }
@@ -123,7 +123,7 @@ impl ControlLoop {
     fn reload_planned(
         &mut self,
         new: Result<(Source, PlanReport)>,
-        confirm_s: Option<u64>,
+        terms: Terms,
         responder: Responder,
         turn: Turn,
     ) {
@@ -137,7 +137,7 @@ impl ControlLoop {
         let answer = move |this: &mut Self, result: Result<Vec<String>>| {
             reply(responder, result.map(|changed| this.reloaded(&changed, foreseen)));
         };
-        self.reload_from(new, confirm_s, turn, Box::new(answer));
+        self.reload_from(new, terms, turn, Box::new(answer));
     }
 
     /// What the classifier would decide otherwise than now: no worker remembers packets of the kernel's.

@@ -29,8 +29,6 @@ type Tell<T> = Box<dyn FnOnce(T) + Send>;
 enum Order {
     /// Compile, configure and price a whole set; nothing changes yet.
     Prepare(Wanted, Tell<Result<Prepared>>),
-    /// Load one plugin again.
-    Reload(String, Responder),
     /// What an operator asks for by a command.
     Act(PluginDeed, Responder),
     /// Tell what plugins did.
@@ -47,8 +45,8 @@ enum Order {
 pub(crate) enum Wanted {
     /// Those that run.
     Running,
-    /// From files; they may cost so many cycles a packet.
-    Files(Vec<PluginSpec>, Option<u32>),
+    /// From files; they may cost so many cycles a packet, and `allow_traps` is as in [`PluginDeed::Reload`].
+    Files { specs: Vec<PluginSpec>, budget: Option<u32>, allow_traps: bool },
     /// As they ran.
     Checkpoint(Box<Checkpoint>),
 }
@@ -82,14 +80,22 @@ fn ended() -> anyhow::Error {
 
 /// What an operator may ask for.
 pub(crate) enum PluginDeed {
+    /// Load a plugin's files again; `allow_traps`: whatever comes of the packets received last.
+    Reload { name: String, allow_traps: bool },
     /// Bring the generation before back.
     Rollback(String),
     /// Load a plugin from another file, or a candidate beside it.
-    Load { name: String, module: PathBuf, config: Option<PluginConfig>, shadow: bool },
+    Load {
+        name: String,
+        module: PathBuf,
+        config: Option<PluginConfig>,
+        shadow: bool,
+        allow_traps: bool,
+    },
     /// Tell what the candidate would have done otherwise.
     Shadow(String),
     /// Put the candidate into force.
-    Promote(String),
+    Promote { name: String, allow_traps: bool },
     /// End the trial of the candidate.
     Discard(String),
 }
@@ -104,18 +110,26 @@ impl PluginDeed {
             result
         };
         match self {
+            Self::Reload { name, allow_traps } => {
+                let result = host.allowing_traps(allow_traps, |host| host.reload(&name));
+                responder.reply_with(told("reloaded", result));
+            }
             Self::Rollback(name) => {
                 responder.reply_with(told("rolled back", host.rollback(&name)));
             }
-            Self::Load { name, module, config, shadow: true } => {
+            Self::Load { name, module, config, shadow: true, .. } => {
                 let result = host.load_candidate(&name, &module, config);
                 responder.reply_with(told("loaded as a candidate", result));
             }
-            Self::Load { name, module, config, shadow: false } => {
-                let result = host.load_from(&name, &module, config);
+            Self::Load { name, module, config, shadow: false, allow_traps } => {
+                let result =
+                    host.allowing_traps(allow_traps, |host| host.load_from(&name, &module, config));
                 responder.reply_with(told("loaded", result));
             }
-            Self::Promote(name) => responder.reply_with(told("promoted", host.promote(&name))),
+            Self::Promote { name, allow_traps } => {
+                let result = host.allowing_traps(allow_traps, |host| host.promote(&name));
+                responder.reply_with(told("promoted", result));
+            }
             Self::Shadow(name) => responder.reply_with(host.candidate(&name)),
             Self::Discard(name) => {
                 let result = host.discard(&name);
@@ -180,11 +194,6 @@ impl PluginThread {
         self.orders.clone()
     }
 
-    /// Loads one plugin again and answers the one who asked.
-    pub(crate) fn reload(&self, name: String, responder: Responder) {
-        self.leave(Order::Reload(name, responder));
-    }
-
     /// Does what an operator asks for, and answers.
     pub(crate) fn act(&self, deed: PluginDeed, responder: Responder) {
         self.leave(Order::Act(deed, responder));
@@ -235,7 +244,9 @@ fn prepare(
     let ran = host.checkpoint();
     let set = match wanted {
         Wanted::Running => return tell(Ok(Prepared { ran, set: None })),
-        Wanted::Files(specs, budget) => host.prepare_within(&specs, budget),
+        Wanted::Files { specs, budget, allow_traps } => {
+            host.allowing_traps(allow_traps, |host| host.prepare_within(&specs, budget))
+        }
         Wanted::Checkpoint(to) => host.prepare_checkpoint(&to),
     };
     let set = match set {
@@ -261,14 +272,6 @@ fn run(mut host: PluginHost, orders: &Receiver<Order>, is_over: &AtomicBool) {
     loop {
         match orders.recv_timeout(MAINTAIN_EVERY) {
             Ok(Order::Prepare(wanted, tell)) => prepare(&mut host, wanted, tell, is_over),
-            Ok(Order::Reload(name, responder)) => {
-                let result = host.reload(&name);
-                match &result {
-                    Ok(report) => info!(plugin = name, generation = report.generation, "reloaded"),
-                    Err(error) => warn!(plugin = name, %error, "not reloaded; the old one runs on"),
-                }
-                responder.reply_with(result);
-            }
             Ok(Order::Act(deed, responder)) => deed.on(&mut host, responder),
             Ok(Order::Status(tell)) => tell(host.status()),
             Ok(Order::List(tell)) => tell(host.list()),

@@ -17,10 +17,22 @@ use crate::run::plugin_thread::{Prepared, PreparedPlugins, Wanted};
 use crate::run::source::Source;
 use crate::run::turns::Turn;
 
+/// What a reload is asked for with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    /// Go back unless it is confirmed within so many seconds.
+    pub(crate) confirm_s: Option<u64>,
+    /// Load plugins that trap on all packets received last.
+    pub(crate) allow_traps: bool,
+}
+
 /// Where the plugins of a configuration come from.
 pub(crate) enum PluginsFrom {
     /// From its files.
-    Files,
+    Files {
+        /// As in [`Terms`].
+        allow_traps: bool,
+    },
     /// As they ran.
     Checkpoint(Checkpoint),
 }
@@ -41,16 +53,11 @@ pub(crate) type AfterReload = Box<dyn FnOnce(&mut ControlLoop, Result<Vec<String
 
 impl ControlLoop {
     /// Reloads the configured file for somebody who waits for the answer.
-    pub(crate) fn reload_asked(
-        &mut self,
-        confirm_s: Option<u64>,
-        responder: Responder,
-        turn: Turn,
-    ) {
+    pub(crate) fn reload_asked(&mut self, terms: Terms, responder: Responder, turn: Turn) {
         let answer = move |this: &mut Self, result: Result<Vec<String>>| {
             reply(responder, result.map(|changed| this.reloaded(&changed, None)));
         };
-        self.reload_from(Source::read(&self.file), confirm_s, turn, Box::new(answer));
+        self.reload_from(Source::read(&self.file), terms, turn, Box::new(answer));
     }
 
     /// A reload that nobody in particular asked for. One that waits for its turn stands for all that come
@@ -69,18 +76,19 @@ impl ControlLoop {
                 false => Source::read(&this.file),
             };
             // Its outcome is said in the log.
-            this.reload_from(new, None, turn, Box::new(|_, _| {}));
+            this.reload_from(new, Terms::default(), turn, Box::new(|_, _| {}));
         });
     }
 
-    /// Puts a configuration into force, whole or not at all; with `confirm_s` until it is confirmed.
+    /// Puts a configuration into force, whole or not at all, on these terms.
     pub(crate) fn reload_from(
         &mut self,
         new: Result<Source>,
-        confirm_s: Option<u64>,
+        terms: Terms,
         turn: Turn,
         then: AfterReload,
     ) {
+        let Terms { confirm_s, allow_traps } = terms;
         let end = move |this: &mut Self, result: Result<Vec<String>>| {
             this.note_reload(&result);
             then(this, result);
@@ -94,7 +102,8 @@ impl ControlLoop {
             Ok(new) => new,
             Err(error) => return end(self, Err(error)),
         };
-        self.prepare(new, PluginsFrom::Files, confirm_s.is_some(), move |this, ready| {
+        let from = PluginsFrom::Files { allow_traps };
+        self.prepare(new, from, confirm_s.is_some(), move |this, ready| {
             let result = ready.and_then(|ready| match confirm_s {
                 Some(seconds) => this.until_confirmed(ready, seconds),
                 None => {
@@ -155,12 +164,12 @@ impl ControlLoop {
         let concerns = |action: &Action| matches!(action, Action::Plugins(_) | Action::Actions);
         let wanted = match from {
             PluginsFrom::Checkpoint(checkpoint) => Wanted::Checkpoint(Box::new(checkpoint)),
-            PluginsFrom::Files if actions.iter().any(concerns) => {
+            PluginsFrom::Files { allow_traps } if actions.iter().any(concerns) => {
                 let names = self.publication.names_of(new)?;
                 let budget = new.plugin_options.budget_cycles_per_packet;
-                Wanted::Files(plugins::specs(new, &names), budget)
+                Wanted::Files { specs: plugins::specs(new, &names), budget, allow_traps }
             }
-            PluginsFrom::Files => Wanted::Running,
+            PluginsFrom::Files { .. } => Wanted::Running,
         };
         Ok((actions, wanted))
     }

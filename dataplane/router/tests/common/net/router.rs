@@ -1,7 +1,7 @@
 //! [`Router`]: `sluice run` inside a namespace.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -253,6 +253,15 @@ impl Router {
             format!("{name} {} nice {} ticks {}+{}", field(0), field(16), field(11), field(12))
         };
         tasks.map(line).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a module's file holds.
+    #[track_caller]
+    pub(crate) fn inspect(&self, module: &Path) -> Value {
+        let mut command = Command::new(SLUICE);
+        command.args(["plugin", "inspect", "--json"]).arg(module);
+        let output = command.output().expect("sluice runs");
+        serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     /// What a command of `sluice` says about it.
