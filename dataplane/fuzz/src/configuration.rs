@@ -5,7 +5,7 @@
 //!  text, or the running one's text | 0 byte | the new one's text
 //! ```
 //!
-//! Nothing that the text names is opened: it is read as `sluice check` reads it on another machine.
+//! Nothing that the text names is opened: it is read as `sluice check --no-plugins` reads it.
 
 use std::net::IpAddr;
 use std::sync::Arc;

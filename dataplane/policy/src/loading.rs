@@ -1,6 +1,6 @@
 //! Loading: from a plugin's files to a version with its instances, while what runs goes on.
 
-use std::{sync::Arc, time::Instant};
+use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 use crate::{
     HostOptions, NamedCounter, OnTrap, PluginFault, PluginHost, PluginSpec, PolicyError,
@@ -50,19 +50,70 @@ impl PluginHost {
         specs: &[PluginSpec],
         budget_cycles_per_packet: Option<u32>,
     ) -> Result<PreparedSet, PolicyError> {
+        let mut refused = None;
+        let (plugins, _) = self.load_set(specs, budget_cycles_per_packet, |error| {
+            refused = Some(error);
+            ControlFlow::Break(())
+        });
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(PreparedSet { budget_cycles_per_packet, plugins }),
+        }
+    }
+
+    /// What [`Self::prepare_within`] would make of a configuration: a report of each plugin that it would
+    /// load, and everything that it would refuse. It stops at nothing, and keeps nothing.
+    pub fn check_within(
+        &mut self,
+        specs: &[PluginSpec],
+        budget_cycles_per_packet: Option<u32>,
+    ) -> (Vec<ReloadReport>, Vec<PolicyError>) {
+        let mut refused = Vec::new();
+        let (_, reports) = self.load_set(specs, budget_cycles_per_packet, |error| {
+            refused.push(error);
+            ControlFlow::Continue(())
+        });
+        (reports, refused)
+    }
+
+    /// Loads a set. What is refused is told; `refuse` says whether to go on. What a set costs is known only
+    /// when nothing else is wrong.
+    fn load_set(
+        &mut self,
+        specs: &[PluginSpec],
+        budget_cycles_per_packet: Option<u32>,
+        mut refuse: impl FnMut(PolicyError) -> ControlFlow<()>,
+    ) -> (Vec<Prepared>, Vec<ReloadReport>) {
+        let (mut plugins, mut reports) = (Vec::new(), Vec::new());
         for (position, spec) in specs.iter().enumerate() {
-            if specs.iter().take(position).any(|earlier| earlier.name == spec.name) {
-                return Err(PolicyError::Duplicate(spec.name.clone()));
+            if specs.iter().take(position).any(|earlier| earlier.name == spec.name)
+                && refuse(PolicyError::Duplicate(spec.name.clone())).is_break()
+            {
+                return (plugins, reports);
             }
         }
-        let mut plugins = Vec::new();
         for spec in specs {
             let loaded =
                 self.load(spec, true).map_err(|fault| PolicyError::plugin(&spec.name, fault));
-            plugins.push(self.noted(&spec.name, loaded)?.0);
+            match self.noted(&spec.name, loaded) {
+                Ok((plugin, report)) => {
+                    plugins.push(plugin);
+                    reports.push(report);
+                }
+                Err(error) => {
+                    if refuse(error).is_break() {
+                        return (plugins, reports);
+                    }
+                }
+            }
         }
-        self.afford_set(budget_cycles_per_packet, &plugins)?;
-        Ok(PreparedSet { budget_cycles_per_packet, plugins })
+        if plugins.len() == specs.len()
+            && let Err(error) = self.afford_set(budget_cycles_per_packet, &plugins)
+        {
+            // Nothing comes behind it.
+            let _ = refuse(error);
+        }
+        (plugins, reports)
     }
 
     /// Loads one plugin; the report says how long that took.

@@ -280,6 +280,29 @@ fn configurations_that_are_refused_say_why() {
 }
 
 #[test]
+fn a_check_tells_what_is_wrong_with_every_plugin() {
+    let mut rig = Rig::new(1);
+    let missing = rig.directory.path().join("missing.wasm");
+    let missing = PluginSpec::new("missing", missing, HookPoint::Ingress);
+    let mut pinned = rig.spec("pinned", &Wat::default());
+    pinned.sha256 = Some([7; 32]);
+    let good = rig.spec("good", &Wat::default());
+    let refuses = rig.spec("refuses", &changed(|wat| wat.configure = "i32.const -1".into()));
+    let specs = [missing, pinned, good.clone(), refuses];
+    let (reports, errors) = rig.host.check_within(&specs, None);
+    assert_eq!(reports.iter().map(|report| &*report.name).collect::<Vec<_>>(), ["good"]);
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let [missing, pinned, refuses] = &texts[..] else { panic!("three errors: {texts:?}") };
+    assert!(missing.starts_with("plugin `missing`: ") && missing.contains("No such file"));
+    assert!(pinned.starts_with("plugin `pinned`: the file's SHA-256"), "{pinned}");
+    assert!(refuses.starts_with("plugin `refuses`: the configuration is refused"), "{refuses}");
+    // Nothing has come into force, and the same host can load what is good.
+    assert!(rig.host.status().is_empty());
+    rig.publish(&[good]);
+    assert_eq!(rig.host.status().len(), 1);
+}
+
+#[test]
 fn names_and_sets() {
     let mut rig = Rig::new(1);
     let spec = rig.spec("twice", &Wat::default());

@@ -26,9 +26,16 @@ pub(crate) enum Command {
     /// Run the router until SIGTERM or SIGINT
     Run(ConfigArgs),
     /// Check a configuration and say everything that is wrong with it
+    ///
+    /// Plugins are loaded as a reload would load them, up to putting them into force: compiled, instantiated,
+    /// configured, and priced by generated packets. No running router is asked, and all is done at the lowest
+    /// priority: where its workers want every core it takes as long as they leave it.
     Check {
         /// The configuration file
         file: PathBuf,
+        /// Leave the plugins' modules, configuration files and tables alone
+        #[arg(long)]
+        no_plugins: bool,
     },
     /// Check whether this machine can run the router, and print the command that mends each fault
     Preflight(ConfigArgs),

@@ -5,6 +5,7 @@ mod action_totals;
 mod ask;
 mod bench;
 mod capture;
+mod check;
 mod cli;
 mod client;
 mod explain;
@@ -48,7 +49,9 @@ fn main() -> ExitCode {
     ) {
         sigpipe::reset();
     }
-    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // A check says itself what there is to say.
+    let level = if matches!(cli.command, Command::Check { .. }) { "warn" } else { "info" };
+    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -67,17 +70,7 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(&args.config)?,
-        Command::Check { file } => {
-            let config = Checked::load(&file)?;
-            println!(
-                "{}: {} interfaces, {} egress prefixes, {} slices, {} plugins: no errors",
-                file.display(),
-                config.interfaces.len(),
-                config.egress.len(),
-                config.slices.len(),
-                config.plugins.len(),
-            );
-        }
+        Command::Check { file, no_plugins } => check::run(&file, !no_plugins)?,
         Command::Preflight(args) => preflight::run(&Checked::load(&args.config)?)?,
         Command::Init => init::run()?,
         Command::Status { socket, json } => client::status(&socket.socket, json)?,

@@ -24,6 +24,16 @@ pub struct ActionNames {
     pub interfaces: BTreeMap<String, u16>,
 }
 
+impl ActionNames {
+    /// The names of a configuration, with the numbers that they have in a router that starts with it.
+    ///
+    /// # Errors
+    /// [`PublicationError::Names`].
+    pub fn at_start(config: &Checked) -> Result<Self, PublicationError> {
+        Numbers::default().of(config)
+    }
+}
+
 /// All names that there ever were. Copies are the same registry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Numbers(Arc<Mutex<Given>>);

@@ -55,12 +55,13 @@ use control_loop::ControlLoop;
 use datapath::{Datapath, WorkerInputs};
 use host_state::HostState;
 use plugin_thread::PluginThread;
-use prices::{ReceivedRate, RouterTraffic};
+use prices::ReceivedRate;
 use punt_thread::PuntThread;
 use source::Source;
 
 pub(crate) use confirm::CONFIRM_S_MAX;
 pub(crate) use datapath::{cores as core_list, facts as interface_facts};
+pub(crate) use prices::RouterTraffic;
 
 /// How long reading the kernel's tables may take at start: a full Internet table takes seconds.
 const SYNCHRONIZE_WITHIN: Duration = Duration::from_secs(60);

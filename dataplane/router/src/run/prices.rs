@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use config::Checked;
 use forward::{Sample, SampleRing};
 use policy::{Manifest, PayloadStart, PriceTraffic, RehearsalPacket, TrafficNow, TrafficSource};
 
@@ -44,6 +45,16 @@ pub(crate) struct RouterTraffic {
 }
 
 impl RouterTraffic {
+    /// That of a router which has not received a packet, so that plugins are priced as at its start.
+    pub(crate) fn none(config: &Checked) -> Self {
+        Self {
+            samples: Vec::new(),
+            batch_frames: config.router.batch_frames.into(),
+            rate: ReceivedRate::default(),
+            clocks_per_s: frame::tsc::hertz() as f64,
+        }
+    }
+
     fn recent(&self, manifest: &Manifest) -> Vec<RehearsalPacket> {
         let each = PACKETS_MAX / self.samples.len().max(1);
         let samples = self.samples.iter().flat_map(|ring| {
