@@ -128,7 +128,8 @@ pub trait Plugin: Sized {
     }
 
     /// With `state` in the manifest: writes what its successor is to know, in the form that the manifest's
-    /// `state.schema` numbers.
+    /// `state.schema` numbers. The plugin may go on judging afterwards, beside a candidate that began with
+    /// this state: what it judges by has to stay as it is.
     ///
     /// # Errors
     /// [`StateFull`] if it does not fit `state.bytes_max`: the successor then starts empty.

@@ -12,6 +12,9 @@
 //! only the running one drops (a *new pass*), or that both treat alike but for the reason, next hop or edit.
 //! Batches that one of the two could not judge are not compared.
 //!
+//! It begins with the state of the plugin that runs where both declare a form that fits
+//! ([`crate::candidate_start`]), and is called for a tick in the same turn.
+//!
 //! A candidate that traps is not called again by that worker; the running plugin never notices.
 
 use std::sync::Arc;
@@ -50,6 +53,8 @@ pub(crate) struct ComparedCounters {
     pub(crate) new_drops: Counter,
     pub(crate) new_passes: Counter,
     pub(crate) others: Counter,
+    /// How it began: the number of a [`Start`](crate::Start).
+    pub(crate) start: Counter,
 }
 
 /// What all workers found.

@@ -364,6 +364,13 @@ impl Instance {
         self.guest.state_mut().swap_tables(tables);
     }
 
+    /// Has its next tick fall due when that of another instance does.
+    pub(crate) fn tick_as(&mut self, other: &Self) {
+        if let (Some(own), Some(other)) = (&mut self.tick, &other.tick) {
+            own.due = other.due;
+        }
+    }
+
     /// When its tick is due, for an instance that has one. The first is one interval after `now`.
     pub(crate) fn tick_due(&mut self, now: Nanos) -> Option<Nanos> {
         let tick = self.tick.as_mut()?;

@@ -34,6 +34,7 @@
 mod aside;
 mod background;
 mod candidate;
+mod candidate_start;
 mod chain;
 mod compiled;
 mod counters;
@@ -77,6 +78,7 @@ mod watch;
 
 pub use aside::{AsidePlugins, AsideTraps, Asked, ListedPlugin};
 pub use candidate::DifferenceKind;
+pub use candidate_start::{CandidateStart, Start};
 pub use chain::WorkerChain;
 pub use compiled::CompiledStatus;
 pub use error::{LayoutFault, PluginFault, PolicyError};

@@ -246,9 +246,11 @@ impl Rehearsal {
         let made = self.host.make(&self.loaded, &self.offers, &self.beat);
         let mut next = made.map_err(|fault| fault.to_string())?;
         let outcome = match next.take_state_of(&mut self.instance, &self.beat) {
-            HandOver::Nothing => RehearsedHandOver::Nothing,
+            HandOver::Unkept | HandOver::Nothing => RehearsedHandOver::Nothing,
             HandOver::Taken => RehearsedHandOver::Taken,
-            HandOver::Refused => RehearsedHandOver::Refused,
+            HandOver::OtherSchema | HandOver::TooLong | HandOver::Refused => {
+                RehearsedHandOver::Refused
+            }
             HandOver::ExportFailed(error) => {
                 return Err(format!("sluice_export: {}", reason(&error)));
             }

@@ -50,6 +50,11 @@ impl PluginHost {
             is_held: loaded.held.is_some(),
             restores: loaded.restores,
             has_candidate: loaded.trial.is_some(),
+            candidate_starts: loaded
+                .trial
+                .as_ref()
+                .map(|trial| trial.starts(loaded))
+                .unwrap_or_default(),
             price: self.price_now(loaded.price.as_ref()),
             refused: history.map_or(0, |history| history.refused),
             last_refusal: history.and_then(|history| history.refusal.as_ref()).map(Refusal::status),

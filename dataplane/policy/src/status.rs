@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{MeterStatus, Price, QuotaStatus, RefusalStatus, TableStatus, counters::Totals};
+use crate::{
+    CandidateStart, MeterStatus, Price, QuotaStatus, RefusalStatus, TableStatus, counters::Totals,
+};
 
 /// Whether a plugin judges packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -130,6 +132,8 @@ pub struct PluginStatus {
     pub workers: Vec<WorkerStatus>,
     /// A candidate is asked beside it.
     pub has_candidate: bool,
+    /// How that began, for each worker.
+    pub candidate_starts: Vec<CandidateStart>,
     /// Its meters, which all workers share.
     pub meters: Vec<MeterStatus>,
     /// Its tables, in the manifest's order.

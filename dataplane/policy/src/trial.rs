@@ -5,7 +5,8 @@ use std::{path::Path, sync::Arc, time::Instant};
 use serde::Serialize;
 
 use crate::{
-    DifferenceKind, PluginConfig, PluginHost, PluginSpec, PolicyError, ReloadReport, WorkerStatus,
+    CandidateStart, DifferenceKind, PluginConfig, PluginHost, PluginSpec, PolicyError,
+    ReloadReport, WorkerStatus,
     candidate::{Candidate, Compared, Difference, Outcome},
     counters::Totals,
     generation::{Files, Loaded, Numbers},
@@ -51,6 +52,8 @@ pub struct TrialStatus {
     pub others: u64,
     /// Some of those packets: the first of each kind.
     pub samples: Vec<DifferenceSample>,
+    /// How the candidate began, for each worker: with the plugin's state or without.
+    pub starts: Vec<CandidateStart>,
     /// Calls of the candidate that trapped; that worker then asks it no more.
     pub traps: Vec<TrialTrap>,
     /// What the candidate counted and cost.
@@ -99,7 +102,8 @@ impl Trial {
 impl PluginHost {
     /// Loads a module as a candidate beside the plugin `name`: each worker asks it about the packets that
     /// the plugin judges, and compares. It has the plugin's settings, and its configuration unless another
-    /// is given. One candidate at a time; the one before is discarded.
+    /// is given; each worker's begins with the state of the plugin there, where their manifests have it.
+    /// One candidate at a time; the one before is discarded.
     ///
     /// # Errors
     /// As [`Self::prepare`]; nothing has changed then.
@@ -277,6 +281,7 @@ impl PluginHost {
             new_passes: sum(|counters| &counters.new_passes),
             others: sum(|counters| &counters.others),
             samples: samples.collect(),
+            starts: trial.starts(running),
             traps: traps.clone(),
             candidate: total.into(),
         }

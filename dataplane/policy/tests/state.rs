@@ -1,13 +1,15 @@
-//! State that goes from one generation to the next, and payload that guests are shown.
+//! State that goes from one generation to the next or to a candidate, and payload that guests are shown.
 
 mod common;
 
-use common::{COUNTERS, Rig, Wat, batch, numbered};
+use common::{COUNTERS, Rig, Wat, batch, every, numbered, word};
 use frame::{Batch, Descriptor, Frame, Nanos, Verdict};
-use policy::PluginFault;
+use policy::{PluginFault, Start, TrialStatus};
 
 const STATE: u32 = 61_440;
 const PAYLOAD: u32 = 65_536;
+/// The variable of [`every`], which stands before all else.
+const LOCAL: &str = "(local $i i32)";
 
 /// The text of the module with a layout of 80 bytes, whose last fields are these.
 fn extended(wat: &Wat, more: [u32; 8]) -> Vec<u8> {
@@ -25,13 +27,20 @@ fn extended(wat: &Wat, more: [u32; 8]) -> Vec<u8> {
 /// Counts packets at address 8, hands that number over and shows it as its first counter. `import` and
 /// `export` come first in the two functions.
 fn counting(schema: u32, takes: &str, export: &str, import: &str) -> Vec<u8> {
+    counting_then(schema, takes, export, import, "")
+}
+
+/// The same, with more to do for each batch.
+fn counting_then(schema: u32, takes: &str, export: &str, import: &str, then: &str) -> Vec<u8> {
     let mut wat = Wat::default();
     wat.manifest +=
         &format!("state = {{ schema = {schema}, bytes_max = 16, takes = [{takes}] }}\n");
     wat.process = format!(
-        "(i64.store (i32.const 8) (i64.add (i64.load (i32.const 8))
+        "{LOCAL}
+         (i64.store (i32.const 8) (i64.add (i64.load (i32.const 8))
            (i64.extend_i32_u (local.get $n))))
-         (i64.store (i32.const {COUNTERS}) (i64.load (i32.const 8)))"
+         (i64.store (i32.const {COUNTERS}) (i64.load (i32.const 8)))
+         {then}"
     );
     wat.more = format!(
         "(func (export \"sluice_export\") (result i32)
@@ -134,6 +143,103 @@ fn a_rollback_hands_state_back() {
     let total = rig.host.status().remove(0).total;
     assert_eq!((total.states_taken, total.states_lost), (2, 0));
     assert_eq!(total.packets, 7);
+}
+
+/// Counts as [`counting`] does, and drops everything once it remembers more than 8.
+fn limiting(schema: u32, takes: &str, export: &str, import: &str) -> Vec<u8> {
+    let drop = every(word(1, 0));
+    let drop = drop.strip_prefix(LOCAL).expect("its variable");
+    let then = format!("(if (i64.gt_u (i64.load (i32.const 8)) (i64.const 8)) (then {drop}))");
+    counting_then(schema, takes, export, import, &then)
+}
+
+/// What is told of `candidate` beside `running`, and of the latter's traps. Worker 0 had seen 5 packets,
+/// worker 1 had seen 7, when the candidate came; then each sees 2.
+fn trial(running: &[u8], candidate: &[u8]) -> (TrialStatus, u64) {
+    let mut rig = Rig::new(2);
+    let spec = rig.spec("limiting", &Wat::default());
+    std::fs::write(&spec.path, running).expect("written");
+    rig.publish(std::slice::from_ref(&spec));
+    rig.turn(0, &mut batch(&numbered(5)), Nanos(1));
+    rig.turn(1, &mut batch(&numbered(7)), Nanos(1));
+    let path = rig.directory.path().join("candidate.wasm");
+    std::fs::write(&path, candidate).expect("written");
+    rig.host.load_candidate("limiting", &path, None).expect("a good module");
+    let status = rig.host.status().remove(0);
+    assert!(status.candidate_starts.iter().all(|start| start.start == Start::Due));
+    for worker in 0..2 {
+        rig.turn(worker, &mut batch(&numbered(2)), Nanos(2));
+    }
+    rig.begin(Nanos(400_000_000));
+    let found = rig.host.candidate("limiting").expect("a candidate");
+    let status = rig.host.status().remove(0);
+    assert_eq!(status.candidate_starts, found.starts);
+    assert_eq!((status.total.states_taken, status.total.states_lost), (0, 0), "of generations");
+    assert_eq!((status.total.packets, status.total.unjudged), (16, 0));
+    (found, status.total.traps)
+}
+
+fn starts(found: &TrialStatus) -> [Start; 2] {
+    [0, 1].map(|worker| found.starts[worker].start)
+}
+
+#[test]
+fn a_candidate_begins_with_the_state_of_the_plugin_in_its_worker() {
+    let good = limiting(1, "", "", "");
+    for candidate in [&good, &limiting(4, "3, 1", "", "")] {
+        let (found, traps) = trial(&good, candidate);
+        assert_eq!(starts(&found), [Start::WithState; 2], "{:?}", found.starts);
+        assert_eq!(found.starts[1].worker, 1);
+        assert_eq!(found.starts[0].text, "with the state of the plugin that runs, schema 1");
+        // Worker 0 remembers 7 then and passes both, worker 1 remembers 9.
+        assert_eq!((found.packets, found.same_drops), (4, 2));
+        assert_eq!((found.new_drops, found.new_passes, found.others), (0, 0, 0));
+        assert_eq!((found.candidate.counters["one"], traps), (16, 0));
+    }
+}
+
+#[test]
+fn why_a_candidate_began_without_state_is_told() {
+    let good = limiting(1, "", "", "");
+    let returns = |value: &str| format!("(if (i32.const 1) (then (return (i32.const {value}))))");
+    let mut unkept = Wat::default();
+    unkept.process = every(word(0, 0));
+    let unkept = unkept.bytes();
+    for (running, candidate, start, text) in [
+        (
+            &good,
+            &limiting(2, "3", "", "unreachable"),
+            Start::OtherSchema,
+            "schema 1, and the candidate takes 2, 3",
+        ),
+        (&good, &unkept, Start::Unkept, "the candidate's manifest has none"),
+        (&unkept, &good, Start::Unkept, "the manifest of the plugin that runs has none"),
+        (&limiting(1, "", &returns("-1"), ""), &good, Start::Nothing, "had none to hand over"),
+        (&limiting(1, "", &returns("17"), ""), &good, Start::TooLong, "state.bytes_max"),
+        (&good, &limiting(1, "", "", &returns("9")), Start::Refused, "import refused it"),
+    ] {
+        let (found, traps) = trial(running, candidate);
+        assert_eq!(starts(&found), [start; 2], "{:?}", found.starts);
+        assert!(found.starts.iter().all(|start| start.text.contains(text)), "{:?}", found.starts);
+        assert_eq!((found.packets, traps, found.traps.len()), (4, 0, 0), "{start:?}");
+        // Whichever began empty passes what the other drops.
+        let differs = if *running == unkept { 0 } else { 2 };
+        assert_eq!((found.new_passes, found.new_drops), (differs, 0), "{start:?}");
+    }
+}
+
+#[test]
+fn a_trap_on_the_way_to_a_candidate_is_one_of_who_trapped() {
+    let good = limiting(1, "", "", "");
+    // The instance that trapped was replaced, as after any trap: both begin empty.
+    let (found, traps) = trial(&limiting(1, "", "unreachable", ""), &good);
+    assert_eq!((starts(&found), traps), ([Start::ExportTrapped; 2], 2));
+    assert_eq!((found.packets, found.same_drops, found.new_drops, found.new_passes), (4, 0, 0, 0));
+    for import in ["unreachable", "(loop $l (br $l))"] {
+        let (found, traps) = trial(&good, &limiting(1, "", "", import));
+        assert_eq!((starts(&found), traps), ([Start::ImportTrapped; 2], 0), "{import}");
+        assert_eq!((found.packets, found.traps.len(), found.candidate.traps), (0, 2, 2));
+    }
 }
 
 #[test]

@@ -67,6 +67,34 @@ fn at_most_one_tick_is_called_in_a_turn() {
 }
 
 #[test]
+fn a_candidate_ticks_in_the_same_turn_as_its_plugin() {
+    let mut rig = Rig::new(1);
+    let spec = rig.spec("ticking", &ticking());
+    let path = spec.path.clone();
+    rig.publish(&[spec]);
+    rig.begin(Nanos(5 * MS));
+    rig.host.load_candidate("ticking", &path, None).expect("a good module");
+    // It came at 8 ms, and is due with the plugin at 10 ms.
+    for at in [8 * MS, 10 * MS - 1, 10 * MS, 200 * MS] {
+        rig.begin(Nanos(at));
+    }
+    let found = rig.host.candidate("ticking").expect("a candidate").candidate;
+    assert_eq!((found.counters["ticks"], found.gauges["last"]), (1, 10));
+    assert_eq!(counted(&mut rig), (1, 10));
+    // One that traps in it is given up, and nobody else notices.
+    let mut endless = ticking();
+    endless.more = "(func (export \"sluice_tick\") (param $now i64) (loop $l (br $l)))".to_owned();
+    endless.write(&path);
+    rig.host.load_candidate("ticking", &path, None).expect("a good module");
+    rig.begin(Nanos(300 * MS));
+    rig.begin(Nanos(500 * MS));
+    let found = rig.host.candidate("ticking").expect("a candidate");
+    assert_eq!((found.traps.len(), found.candidate.traps), (1, 1));
+    assert_eq!(rig.host.status()[0].total.traps, 0);
+    assert_eq!(counted(&mut rig), (3, 300), "the counters are older than the last tick");
+}
+
+#[test]
 fn a_tick_that_traps_is_a_trap_and_the_spare_goes_on() {
     let mut rig = Rig::new(1);
     let mut wat = ticking();

@@ -231,6 +231,9 @@ fn compared(socket: &Path, request: &Request, is_json: bool) -> Result<()> {
     ] {
         println!("  {text:<12}{}", value[key]);
     }
+    for line in start_lines(&value["starts"]) {
+        println!("  {:<12}{line}", "began");
+    }
     let cost = &value["candidate"];
     println!(
         "  {:<12}p50 {}, p99 {} cycles a packet",
@@ -250,6 +253,24 @@ fn compared(socket: &Path, request: &Request, is_json: bool) -> Result<()> {
         println!("  {:<12}worker {}: {}", "trapped", trap["worker"], trap["reason"]);
     }
     Ok(())
+}
+
+/// How a candidate began: a line for all workers in which it did so alike.
+fn start_lines(starts: &Value) -> Vec<String> {
+    let mut lines: Vec<(String, Vec<String>)> = Vec::new();
+    for start in starts.as_array().into_iter().flatten() {
+        let text = start["text"].as_str().unwrap_or("-");
+        let worker = start["worker"].to_string();
+        match lines.iter_mut().find(|(known, _)| known == text) {
+            Some((_, workers)) => workers.push(worker),
+            None => lines.push((text.to_owned(), vec![worker])),
+        }
+    }
+    let line = |(text, workers): (String, Vec<String>)| {
+        let word = if workers.len() == 1 { "worker" } else { "workers" };
+        format!("{text} ({word} {})", workers.join(", "))
+    };
+    lines.into_iter().map(line).collect()
 }
 
 /// Runs `sluice plugin list`.
@@ -282,6 +303,9 @@ pub(crate) fn list(socket: &Path, is_json: bool) -> Result<()> {
         }
         if plugin["has_candidate"] == true {
             println!("  candidate sluice plugin shadow {}", text(&plugin["name"]));
+            for line in start_lines(&plugin["candidate_starts"]) {
+                println!("  began     {line}");
+            }
         }
         println!(
             "  packets   {} ({} on, {} dropped, {} by default, {} unjudged)",

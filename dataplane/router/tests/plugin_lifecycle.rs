@@ -156,6 +156,12 @@ fn candidates_rollbacks_and_saved_traps_over_the_control_socket() {
         .filter_map(|sample| sample["packet"].as_str())
         .collect();
     let packet = |port: u16| format!("udp 198.51.100.7:53 > 10.1.0.2:{port}, 32 bytes, ttl 64");
+    let began = "without state: the manifest of the plugin that runs has none (worker";
+    for words in [["plugin", "shadow", "filter"].as_slice(), &["plugin", "list"]] {
+        let told = stage.router.done(words);
+        assert!(told.contains("began") && told.contains(began), "{told}");
+    }
+    assert_eq!(found["starts"][0]["start"], "unkept", "{found}");
     assert!(samples.contains(&packet(2001).as_str()), "{samples:?}");
     assert!(samples.contains(&packet(2002).as_str()), "{samples:?}");
 

@@ -1,10 +1,13 @@
-//! State that new instances take over from those whose place they take, between two turns.
+//! State that new instances take over between two turns: from those whose place they take, and candidates
+//! from those that they stand beside.
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{Slot, WorkerSet, scrape::scrape_last};
+use super::{Slot, WorkerSet, scrape::scrape_last, traps::fail_over};
 use crate::{
     PluginHost,
+    candidate::Candidate,
+    candidate_start::Start,
     instance::HandOver,
     mailbox::{Mailbox, Retired, TrapReport},
     ticker::Beat,
@@ -27,12 +30,12 @@ pub(super) fn hand_over(
         let outcome = to.take_state_of(from, beat);
         let Some(counters) = slot.counters.workers.get(worker) else { continue };
         let error = match outcome {
-            HandOver::Nothing => continue,
+            HandOver::Unkept | HandOver::Nothing => continue,
             HandOver::Taken => {
                 counters.states.taken.add(1);
                 continue;
             }
-            HandOver::Refused => {
+            HandOver::OtherSchema | HandOver::TooLong | HandOver::Refused => {
                 counters.states.lost.add(1);
                 continue;
             }
@@ -60,6 +63,57 @@ fn begin_empty(slot: &mut Slot, worker: usize, mailbox: &Mailbox) {
         mailbox.retire(Retired::Instance(instance));
     }
     slot.instance = slot.spare.take();
+}
+
+/// Has a candidate begin beside the plugin in `slot`: with its state, where the two agree on that, and
+/// with ticks at the same times.
+pub(super) fn begin_beside(
+    slot: &mut Slot,
+    candidate: &mut Candidate,
+    (worker, beat, mailbox, traps): (usize, &Beat, &Mailbox, &ArrayQueue<TrapReport>),
+) {
+    let outcome = match (&mut slot.instance, &mut candidate.instance) {
+        (Some(from), Some(to)) => {
+            to.tick_as(from);
+            Some(to.take_state_of(from, beat))
+        }
+        _ => None,
+    };
+    if let Some(counters) = candidate.compared.workers.get(worker) {
+        counters.start.set(outcome.as_ref().map_or(Start::NoInstance, Start::of).number());
+    }
+    match outcome {
+        Some(HandOver::ExportFailed(error)) => {
+            if let Some(counters) = slot.counters.workers.get(worker) {
+                counters.traps.add(1);
+            }
+            fail_over(slot, (worker, mailbox, traps), Some(error));
+        }
+        Some(HandOver::ImportFailed(error)) => {
+            candidate.give_up((worker, mailbox, traps), error);
+        }
+        _ => {}
+    }
+}
+
+impl Candidate {
+    /// Gives its instance up after a trap outside of a batch: this worker asks it no more.
+    pub(super) fn give_up(
+        &mut self,
+        (worker, mailbox, traps): (usize, &Mailbox, &ArrayQueue<TrapReport>),
+        error: wasmtime::Error,
+    ) {
+        if let Some(counters) = self.counters.workers.get(worker) {
+            counters.traps.add(1);
+        }
+        if let Some(mut instance) = self.instance.take() {
+            scrape_last(&mut instance, &self.counters, worker);
+            mailbox.retire(Retired::Instance(instance));
+        }
+        let generation = self.terms.generation;
+        // A full queue loses a line of the log; the counter has the trap.
+        drop(traps.push(TrapReport { generation, worker, error: Some(error), batch: None }));
+    }
 }
 
 impl PluginHost {

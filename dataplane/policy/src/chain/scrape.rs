@@ -4,11 +4,16 @@ use super::WorkerChain;
 use crate::{counters::GenerationCounters, instance::Instance};
 
 impl WorkerChain {
-    /// Those of all instances.
+    /// Those of all instances that are asked about packets.
     pub(super) fn scrape(&mut self) {
         for slot in self.set.places_mut().filter_map(|place| place.slot.as_mut()) {
             if let Some(instance) = &mut slot.instance {
                 scrape(instance, &slot.counters, self.worker);
+            }
+            if let Some(candidate) = &mut slot.candidate
+                && let Some(instance) = &mut candidate.instance
+            {
+                scrape(instance, &candidate.counters, self.worker);
             }
         }
     }

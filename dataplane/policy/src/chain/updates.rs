@@ -36,9 +36,15 @@ impl WorkerChain {
                         self.mailbox.retire(Retired::Instance(instance));
                     }
                 }
-                Update::Candidate(generation, candidate) => {
+                Update::Candidate(generation, mut candidate) => {
                     let old = match self.set.slot_mut(generation) {
-                        Some(slot) => std::mem::replace(&mut slot.candidate, candidate),
+                        Some(slot) => {
+                            if let Some(candidate) = &mut candidate {
+                                let with = (self.worker, &self.beat, &*self.mailbox, &*self.traps);
+                                handover::begin_beside(slot, candidate, with);
+                            }
+                            std::mem::replace(&mut slot.candidate, candidate)
+                        }
                         None => candidate,
                     };
                     if let Some(old) = old {

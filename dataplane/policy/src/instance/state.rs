@@ -43,11 +43,17 @@ impl StateCalls {
 
 /// How a hand-over ended.
 pub(crate) enum HandOver {
+    /// One of the two keeps no state.
+    Unkept,
     /// There was nothing to hand over.
     Nothing,
     /// The successor has it.
     Taken,
-    /// The successor starts empty: it does not take this schema, so much, or this.
+    /// The successor starts empty: it does not take this schema.
+    OtherSchema,
+    /// It starts empty: it does not take so much.
+    TooLong,
+    /// It starts empty: it does not take this.
     Refused,
     /// It starts empty, because its predecessor trapped.
     ExportFailed(wasmtime::Error),
@@ -56,11 +62,12 @@ pub(crate) enum HandOver {
 }
 
 impl Instance {
-    /// Takes over the state of its predecessor. Each of the two calls has the budget of its instance.
+    /// Takes over the state of its predecessor, or of the one that it stands beside, which may go on unless
+    /// its export failed. Each of the two calls has the budget of its instance.
     pub(crate) fn take_state_of(&mut self, old: &mut Self, beat: &Beat) -> HandOver {
-        let (Some(to), Some(from)) = (&self.state, &old.state) else { return HandOver::Nothing };
+        let (Some(to), Some(from)) = (&self.state, &old.state) else { return HandOver::Unkept };
         if to.schema != from.schema && !to.takes.contains(&from.schema) {
-            return HandOver::Refused;
+            return HandOver::OtherSchema;
         }
         begin_call(old.guest.context(), old.budget_ticks);
         let exported = match beat.during(|| from.export.call(old.guest.context(), ())) {
@@ -75,12 +82,12 @@ impl Instance {
         }
         let len = exported.cast_unsigned() as usize;
         if len > from.bytes_max || len > to.bytes_max {
-            return HandOver::Refused;
+            return HandOver::TooLong;
         }
         let areas = (old.areas.state.start, self.areas.state.start);
         let bytes = old.guest.memory().get(areas.0..areas.0 + len);
         let place = self.guest.memory_mut().get_mut(areas.1..areas.1 + len);
-        let (Some(bytes), Some(place)) = (bytes, place) else { return HandOver::Refused };
+        let (Some(bytes), Some(place)) = (bytes, place) else { return HandOver::TooLong };
         place.copy_from_slice(bytes);
         begin_call(self.guest.context(), self.budget_ticks);
         let schema = from.schema.cast_signed();
