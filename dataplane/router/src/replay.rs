@@ -30,6 +30,7 @@ use crate::action_totals::action_totals;
 use crate::cli::ReplayArgs;
 use crate::explain::{self, Explanation, Names};
 use crate::plugins;
+use policy::Asked;
 
 /// How much virtual time passes after the last packet, so that what is held times out.
 const TAIL_NANOS: u64 = 10_000_000_000;
@@ -329,7 +330,12 @@ impl Bench {
         if !self.is_explained {
             return;
         }
-        let (snapshot, plugins) = (self.machine.publication.current(), self.machine.plugins.list());
+        let snapshot = self.machine.publication.current();
+        let mut plugins = self.machine.plugins.list();
+        for plugin in plugins.iter_mut().filter(|plugin| plugin.asked == Asked::Not) {
+            // It cannot be asked aside. These packets it judged itself.
+            plugin.asked = Asked::Instance;
+        }
         let names = Names {
             config: &self.machine.config,
             publication: &self.machine.publication,

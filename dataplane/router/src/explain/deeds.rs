@@ -15,7 +15,7 @@ const OPTIONS: [(u8, &str); 5] = [
 ];
 
 /// A deed in words that follow the plugin's name, none for a drop that is told elsewhere, and for programs.
-pub(super) fn deed_words(deed: &Deed, actions: &Actions) -> (Vec<String>, Map<String, Value>) {
+pub(crate) fn deed_words(deed: &Deed, actions: &Actions) -> (Vec<String>, Map<String, Value>) {
     let (mut words, mut details) = (Vec::new(), Map::new());
     let named = |detour: Option<&Detour>, number: u16| {
         detour.map_or_else(|| format!("number {number}"), |detour| detour.name.to_string())

@@ -36,6 +36,7 @@ use sim::{Faults, MemoryQueue, QueueSizes, memory_pool, reclaim_pool};
 use tables::{Reader, Snapshot};
 use wire::{InterfaceId, MacAddress};
 
+pub(crate) use deeds::deed_words;
 pub(crate) use entries::{describe, interface_name, ip, owner_words, peer_words};
 pub(crate) use report::{Explanation, VerdictReport, verdict_report};
 pub(crate) use text::render;

@@ -17,6 +17,9 @@ use super::entries::{
     changed_bytes, describe, group_words, ip, next_hop_words, owner_words, peer_words, slice_words,
 };
 
+/// What a step says of a plugin that could not be asked.
+const NOT_ASKED: &str = "not-asked";
+
 /// What becomes of a packet, step by step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Explanation {
@@ -89,6 +92,9 @@ pub(crate) struct VerdictReport {
     /// The stage that dropped it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) stage: Option<String>,
+    /// Plugins that could not be asked: all this holds only if each of them lets the packet pass as it is.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) if_passed_by: Vec<String>,
 }
 
 impl VerdictReport {
@@ -133,6 +139,7 @@ pub(crate) fn verdict_report(
         plugin: None,
         plugin_reason: None,
         stage: None,
+        if_passed_by: Vec::new(),
     };
     report.kind = match verdict {
         Verdict::Transmit(egress) => {
@@ -181,8 +188,11 @@ impl Explanation {
             _ => format!("{} bytes", record.received.len()),
         };
         let builder = Builder { record, names, traps };
-        let interface = builder.interface();
-        Self { packet, interface, steps: builder.steps(), verdict }
+        let (interface, steps) = (builder.interface(), builder.steps());
+        let not_asked =
+            steps.iter().filter(|step| step.details.get("verdict") == Some(&json!(NOT_ASKED)));
+        verdict.if_passed_by = not_asked.filter_map(|step| step.entry.clone()).collect();
+        Self { packet, interface, steps, verdict }
     }
 }
 
@@ -339,7 +349,7 @@ impl Builder<'_> {
                     ("drop", format!("{} drops it: {reason}", plugin.name))
                 }
                 (None, Asked::Not) => {
-                    ("not-asked", format!("{} is stateful, not asked", plugin.name))
+                    (NOT_ASKED, format!("{} is stateful, not asked", plugin.name))
                 }
                 (None, Asked::CopiedMeters) => (
                     "continue",

@@ -149,6 +149,30 @@ fn explanations_are_the_same_aside_and_in_a_replay_and_agree_with_the_counters()
     assert!(compared > 300, "only {compared} explanations were compared");
 }
 
+/// A plugin whose memory decides cannot be asked aside: the end of an explanation names it. The replay itself asked it.
+#[test]
+fn a_verdict_that_a_stateful_plugin_may_change_says_so() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/plugin-syn-guard");
+    let Some(outcome) = replay(&folder) else { return };
+    let mut conditional = 0;
+    for explanation in &outcome.asked {
+        let is_reached = explanation.steps.iter().any(|step| step.result.contains("not asked"));
+        let verdict = &explanation.verdict;
+        let named: &[&str] = if is_reached { &["syn-guard"] } else { &[] };
+        assert_eq!(verdict.if_passed_by, named, "{explanation:?}");
+        let text = super::render(explanation, None);
+        let last = text.lines().find(|line| line.starts_with("  verdict ")).expect("the end");
+        let condition = ", if syn-guard lets it pass as it is";
+        assert_eq!(last.ends_with(condition), is_reached, "{text}");
+        assert_eq!(json(explanation).contains("if_passed_by"), is_reached);
+        conditional += usize::from(is_reached);
+    }
+    assert!(conditional > 10, "only {conditional} explanations depend on it");
+    let judged = outcome.explained.iter().map(|explained| &explained.explanation);
+    assert!(judged.clone().any(|one| one.verdict.plugin.as_deref() == Some("syn-guard")));
+    assert!(judged.into_iter().all(|one| one.verdict.if_passed_by.is_empty()));
+}
+
 /// Every reason but those of plugins and of the moment is reached, and each report says which stage it
 /// was and what the reason means.
 #[test]
