@@ -1,8 +1,9 @@
 //! [`Rehearsal`]: a plugin by itself under the engine and limits of the router, for its author.
 //!
 //! Nothing is hidden from an author: verdicts and edits are handed out as the module wrote them. What an
-//! operator would have to grant is granted, and nothing is shared with any other instance. Deliberately
-//! absent: chains, spares, and what becomes of a packet.
+//! operator would have to grant is granted. As in the router there is an instance for each worker, and all
+//! share meters and quotas, and nothing else. Their calls come one after the other, so that a run can be
+//! repeated. Deliberately absent: chains, spares, and what becomes of a packet.
 
 use std::{
     collections::BTreeMap,
@@ -68,7 +69,10 @@ pub struct RehearsalHost {
     /// What it may ask for the numbers of.
     pub names: Names,
     /// What its random numbers follow from: the same as those of the SDK's `testing::Host` with this seed.
+    /// Those of worker N follow from `seed + N`.
     pub seed: u64,
+    /// Workers; 0 stands for one.
+    pub workers: usize,
 }
 
 /// How a hand-over ended.
@@ -82,21 +86,26 @@ pub enum RehearsedHandOver {
     Refused,
 }
 
-/// A configured instance of a plugin.
+/// A configured plugin: an instance for each worker.
 pub struct Rehearsal {
     // Its ticker interrupts calls that outlast their budget.
     host: PluginHost,
     loaded: Box<Loaded>,
-    offers: Offers,
-    /// What instances before this one counted.
-    counted: Vec<u64>,
-    instance: Box<Instance>,
+    workers: Vec<RehearsedWorker>,
     beat: Beat,
     config: Vec<u8>,
     examined: Examined,
     default: u64,
     allowed: Allowed,
     known: KnownNumbers,
+}
+
+/// What one worker has of the plugin.
+struct RehearsedWorker {
+    offers: Offers,
+    /// What instances before this one counted.
+    counted: Vec<u64>,
+    instance: Box<Instance>,
 }
 
 fn numbers(of: &BTreeMap<String, u16>) -> NumberSet {
@@ -174,14 +183,20 @@ impl Rehearsal {
             AsideVersion::Running(_) => return Err(PolicyError::Stale(spec.name)),
         };
         let offers = Offers::rehearsed(given.seed);
-        let instance = host.make(&loaded, &offers, host.aside_beat()).map_err(fault)?;
+        let mut workers = Vec::new();
+        for seed in (0..given.workers.max(1) as u64).map(|it| given.seed.wrapping_add(it)) {
+            let offers = offers.rehearsed_beside(seed);
+            let instance = host.make(&loaded, &offers, host.aside_beat()).map_err(fault)?;
+            let counted = vec![0; loaded.counter_names.len()];
+            workers.push(RehearsedWorker { offers, counted, instance });
+        }
         let default = match examined.manifest.default {
             DefaultVerdict::Continue => Verdict::CONTINUE,
             DefaultVerdict::Drop => Verdict::drop(sluice_abi::REASON_DEFAULT),
         };
         let allowed = Allowed::new(&examined.manifest, spec.hook);
         Ok(Self {
-            instance,
+            workers,
             beat: host.aside_beat().clone(),
             config: loaded.config.clone(),
             examined,
@@ -192,10 +207,8 @@ impl Rehearsal {
                 tags: numbers(&given.names.tags),
                 classes: numbers(&given.names.classes),
             },
-            counted: vec![0; loaded.counter_names.len()],
             host,
             loaded,
-            offers,
         })
     }
 
@@ -211,16 +224,23 @@ impl Rehearsal {
         &self.config
     }
 
-    /// Has up to 256 packets judged.
+    fn worker(&mut self, worker: usize) -> Result<&mut RehearsedWorker, String> {
+        self.workers.get_mut(worker).ok_or_else(|| format!("there is no worker {worker}"))
+    }
+
+    /// Has up to 256 packets judged by the instance of a worker.
     ///
     /// # Errors
-    /// How the call ended, if it did not return. The instance is then not to be called again.
+    /// How the call ended, if it did not return, or that there is no such worker. The instance is then not to
+    /// be called again.
     pub fn judge(
         &mut self,
+        worker: usize,
         packets: &[RehearsalPacket],
         now: Nanos,
     ) -> Result<Vec<RehearsalAnswer>, String> {
-        match self.instance.raw_call(packets, self.default, now, &self.beat) {
+        let (default, beat) = (self.default, self.beat.clone());
+        match self.worker(worker)?.instance.raw_call(packets, default, now, &beat) {
             Some(Ok(answers)) => Ok(answers),
             Some(Err(error)) => Err(reason(&error)),
             None => Err("its memory does not have the areas that it stated".to_owned()),
@@ -232,20 +252,100 @@ impl Rehearsal {
     /// none of. `None` if it would do as it says.
     #[must_use]
     pub fn why_void(&self, answer: &RehearsalAnswer) -> Option<&'static str> {
-        let edit = self.instance.has_edits().then_some(answer.edit);
+        let has_edits = self.workers.first().is_some_and(|worker| worker.instance.has_edits());
+        let edit = has_edits.then_some(answer.edit);
         let word = bytemuck::cast(answer.verdict);
         judge(word, &self.allowed, &self.known, || edit).err().map(Bad::text)
     }
 
-    /// What a reload does: a new instance takes over the state of this one, finds its meters and quotas, and
-    /// draws the random numbers that this one would have drawn; counters go on.
+    /// What a reload does: in each worker a new instance takes over the state of the old one, finds its meters
+    /// and quotas, and draws the random numbers that the old one would have drawn; counters go on. If any
+    /// refuses, that is how it ended.
     ///
     /// # Errors
     /// How a call ended, if it did not return, or why there is no instance. The old one then goes on.
     pub fn hand_over(&mut self) -> Result<RehearsedHandOver, String> {
-        let made = self.host.make(&self.loaded, &self.offers, &self.beat);
-        let mut next = made.map_err(|fault| fault.to_string())?;
-        let outcome = match next.take_state_of(&mut self.instance, &self.beat) {
+        let Self { host, loaded, workers, beat, examined, .. } = self;
+        let gauges: Vec<bool> = examined.manifest.gauges();
+        let mut ended = RehearsedHandOver::Nothing;
+        for worker in workers {
+            let made = host.make(loaded, &worker.offers, beat);
+            let next = made.map_err(|fault| fault.to_string())?;
+            let outcome = worker.hand_over(next, &gauges, beat)?;
+            if ended != RehearsedHandOver::Refused && outcome != RehearsedHandOver::Nothing {
+                ended = outcome;
+            }
+        }
+        Ok(ended)
+    }
+
+    /// As [`Self::judge`] by the first worker; says how long the call took, with the copies of the packets to
+    /// the module and of its verdicts from it, in nanoseconds.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn time(&mut self, packets: &[RehearsalPacket], now: Nanos) -> Result<u64, String> {
+        use crate::instance::Packets;
+        let marks: Vec<_> = packets.iter().map(|packet| packet.marks).collect();
+        let descriptors: Vec<_> = packets.iter().map(|packet| packet.descriptor).collect();
+        let (default, beat) = (self.default, self.beat.clone());
+        let instance = &mut self.worker(0)?.instance;
+        let started = Instant::now();
+        let all = Packets::<std::slice::Iter<'_, Descriptor>>::All(&descriptors);
+        let payload = packets.iter().map(|packet| packet.payload.as_slice());
+        let placed = instance.place(all, default).is_some()
+            && instance.show(bytemuck::cast_slice(&marks), payload).is_some();
+        let called = instance.call(packets.len(), now, &beat);
+        let words = instance.verdict_words(packets.len());
+        let sum = words.map(|words| words.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word)));
+        std::hint::black_box((placed, sum));
+        let elapsed = started.elapsed();
+        called.map_err(|error| reason(&error))?;
+        if !placed {
+            return Err("its memory does not have the areas that it stated".to_owned());
+        }
+        Ok(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Calls the tick of each worker's instance, if it has one.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn tick(&mut self, now: Nanos) -> Result<(), String> {
+        for worker in &mut self.workers {
+            let called = worker.instance.call_tick(now, &self.beat);
+            called.map_err(|error| reason(&error))?;
+        }
+        Ok(())
+    }
+
+    /// The module's counters as they stand, with what instances before these counted, added up over workers.
+    #[must_use]
+    pub fn counters(&self) -> Vec<u64> {
+        let mut sums = vec![0_u64; self.loaded.counter_names.len()];
+        for worker in &self.workers {
+            for (sum, count) in sums.iter_mut().zip(worker.counters()) {
+                *sum = sum.wrapping_add(count);
+            }
+        }
+        sums
+    }
+}
+
+impl RehearsedWorker {
+    fn counters(&self) -> Vec<u64> {
+        let now = self.instance.raw_counters();
+        now.iter().zip(&self.counted).map(|(now, before)| now.wrapping_add(*before)).collect()
+    }
+
+    /// Puts `next` in the place of the instance.
+    fn hand_over(
+        &mut self,
+        mut next: Box<Instance>,
+        gauges: &[bool],
+        beat: &Beat,
+    ) -> Result<RehearsedHandOver, String> {
+        let outcome = match next.take_state_of(&mut self.instance, beat) {
             HandOver::Unkept | HandOver::Nothing => RehearsedHandOver::Nothing,
             HandOver::Taken => RehearsedHandOver::Taken,
             HandOver::OtherSchema | HandOver::TooLong | HandOver::Refused => {
@@ -260,53 +360,10 @@ impl Rehearsal {
         };
         next.draw_on_from(&self.instance);
         self.counted = self.counters();
-        for (count, is_gauge) in self.counted.iter_mut().zip(self.examined.manifest.gauges()) {
-            if is_gauge {
-                *count = 0;
-            }
+        for (count, _) in self.counted.iter_mut().zip(gauges).filter(|(_, is_gauge)| **is_gauge) {
+            *count = 0;
         }
         self.instance = next;
         Ok(outcome)
-    }
-
-    /// As [`Self::judge`]; says how long the call took, with the copies of the packets to the module and of
-    /// its verdicts from it, in nanoseconds.
-    ///
-    /// # Errors
-    /// As [`Self::judge`].
-    pub fn time(&mut self, packets: &[RehearsalPacket], now: Nanos) -> Result<u64, String> {
-        use crate::instance::Packets;
-        let marks: Vec<_> = packets.iter().map(|packet| packet.marks).collect();
-        let descriptors: Vec<_> = packets.iter().map(|packet| packet.descriptor).collect();
-        let started = Instant::now();
-        let all = Packets::<std::slice::Iter<'_, Descriptor>>::All(&descriptors);
-        let payload = packets.iter().map(|packet| packet.payload.as_slice());
-        let placed = self.instance.place(all, self.default).is_some()
-            && self.instance.show(bytemuck::cast_slice(&marks), payload).is_some();
-        let called = self.instance.call(packets.len(), now, &self.beat);
-        let words = self.instance.verdict_words(packets.len());
-        let sum = words.map(|words| words.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word)));
-        std::hint::black_box((placed, sum));
-        let elapsed = started.elapsed();
-        called.map_err(|error| reason(&error))?;
-        if !placed {
-            return Err("its memory does not have the areas that it stated".to_owned());
-        }
-        Ok(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    /// Calls its tick, if it has one.
-    ///
-    /// # Errors
-    /// As [`Self::judge`].
-    pub fn tick(&mut self, now: Nanos) -> Result<(), String> {
-        self.instance.call_tick(now, &self.beat).map_err(|error| reason(&error))
-    }
-
-    /// The module's counters as they stand, with what instances before this one counted.
-    #[must_use]
-    pub fn counters(&self) -> Vec<u64> {
-        let now = self.instance.raw_counters();
-        now.iter().zip(&self.counted).map(|(now, before)| now.wrapping_add(*before)).collect()
     }
 }

@@ -97,6 +97,7 @@ fn a_trap_of_a_tick_and_of_the_state_calls_says_what_the_guest_said() {
         wat.process =
             format!("(if (local.get $n) (then {}))", leaves("with packets", "unreachable"));
     });
-    let failed = rehearsed(&wat).judge(&[RehearsalPacket::default()], Nanos(1)).expect_err("traps");
+    let failed =
+        rehearsed(&wat).judge(0, &[RehearsalPacket::default()], Nanos(1)).expect_err("traps");
     assert_eq!(failed, "it gave up: with packets");
 }

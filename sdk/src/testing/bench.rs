@@ -92,6 +92,18 @@ impl<P: Plugin + Declared> Bench<P> {
         Ok(Self { plugin, counters: vec![0; P::DECLARATION.counters_len], services })
     }
 
+    /// The plugin as another worker of the same router runs it, configured by JSON: with a memory of its own,
+    /// and the meters and quotas of this one. Worker 0 is the one that all are made beside; the random numbers
+    /// of the others follow from the host's seed and their number.
+    ///
+    /// # Errors
+    /// What the plugin says of its configuration.
+    pub fn beside(&self, worker: u64, config: &str) -> Result<Self, String> {
+        let mut services = self.services.beside(worker);
+        let plugin = services.configuring(|| configure::<P>(config))?;
+        Ok(Self { plugin, counters: vec![0; P::DECLARATION.counters_len], services })
+    }
+
     /// The verdicts of the plugin for these packets, in batches as large as the router's. Packets that
     /// it leaves undecided have [`Verdict::CONTINUE`].
     pub fn judge(&mut self, packets: &[Descriptor], now_ns: u64) -> Vec<Verdict> {

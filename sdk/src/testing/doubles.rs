@@ -30,9 +30,10 @@ struct State {
     host: Host,
     is_judging: bool,
     random: u64,
-    /// In the order of opening, with the size that each was opened with. They go on after a reload.
-    meters: Vec<(u32, Shared<Buckets>)>,
-    quotas: Vec<((u32, u32, u64), Shared<Members>)>,
+    /// In the order of opening, with the size that each was opened with. They go on after a reload, and other
+    /// workers' instances open the same.
+    meters: Shared<Vec<(u32, Shared<Buckets>)>>,
+    quotas: Shared<Vec<((u32, u32, u64), Shared<Members>)>>,
     meters_opened: usize,
     quotas_opened: usize,
     tables: HashMap<String, Rc<Lines>>,
@@ -48,6 +49,22 @@ impl Services {
             host.tables.iter().map(|(name, text)| (name.clone(), Rc::new(Lines::new(text))));
         let tables = tables.collect();
         Self(State { host: host.clone(), random: host.seed, tables, ..State::default() })
+    }
+
+    /// Those of another worker: meters, quotas and tables are the same, random numbers follow from the host's
+    /// seed and the worker's number.
+    pub(crate) fn beside(&self, worker: u64) -> Self {
+        let State { host, meters, quotas, tables, .. } = &self.0;
+        let mut host = host.clone();
+        host.seed = host.seed.wrapping_add(worker);
+        Self(State {
+            random: host.seed,
+            host,
+            meters: Rc::clone(meters),
+            quotas: Rc::clone(quotas),
+            tables: tables.clone(),
+            ..State::default()
+        })
     }
 
     pub(crate) fn configuring<R>(&mut self, run: impl FnOnce() -> R) -> R {
@@ -124,8 +141,8 @@ impl Meter {
             if entries == 0 || entries > ENTRIES_MAX {
                 return Err(open_error::ENTRIES);
             }
-            let opened = &mut state.meters_opened;
-            let buckets = reopened(&mut state.meters, opened, entries)?;
+            let meters = &mut *state.meters.borrow_mut();
+            let buckets = reopened(meters, &mut state.meters_opened, entries)?;
             Ok(Self { rate, buckets })
         })
     }
@@ -200,7 +217,8 @@ impl Quota {
                 return Err(-4);
             }
             let size = (budget, members, lifetime_ms);
-            let members_of = reopened(&mut state.quotas, &mut state.quotas_opened, size)?;
+            let quotas = &mut *state.quotas.borrow_mut();
+            let members_of = reopened(quotas, &mut state.quotas_opened, size)?;
             Ok(Self {
                 budget,
                 members_max: members,

@@ -4,7 +4,9 @@
 //! ```text
 //! script: a line of JSON (configuration, host), then steps until the end:
 //!         now_ns: u64, n: u32, then n x (Descriptor, Marks, len: u32, payload)     n = 2^32 - 1: a tick,
-//!                                                                       2^32 - 2: a hand-over
+//!                                                                       2^32 - 2: a hand-over of all workers
+//!                                                                       2^32 - 3: a worker's number follows,
+//!                                                                                 whose calls are next
 //! answer: a line of JSON (an error, or null), then for each step n x (Verdict, Edit),
 //!         then the counters
 //! ```
@@ -26,6 +28,7 @@ use crate::{
 
 const TICK: u32 = u32::MAX;
 const HAND_OVER: u32 = u32::MAX - 1;
+const WORKER: u32 = u32::MAX - 2;
 
 /// What is done with a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +56,14 @@ pub enum Step {
         /// The time that it is given.
         now_ns: u64,
     },
-    /// A reload with the same configuration: see [`Bench::hand_over`].
+    /// A reload with the same configuration, in all workers: see [`Bench::hand_over`].
     HandOver,
+    /// Batches and ticks from here on are those of this worker: at first of worker 0, which is the only one in
+    /// a script that names no other.
+    Worker {
+        /// Its number.
+        worker: u32,
+    },
 }
 
 /// Stands in front of an outcome in what a plugin's program writes: before it may be what the plugin itself
@@ -108,6 +117,11 @@ impl Script {
                     to.write_all(&0_u64.to_le_bytes())?;
                     to.write_all(&HAND_OVER.to_le_bytes())?;
                 }
+                Step::Worker { worker } => {
+                    to.write_all(&0_u64.to_le_bytes())?;
+                    to.write_all(&WORKER.to_le_bytes())?;
+                    to.write_all(&worker.to_le_bytes())?;
+                }
             }
         }
         to.flush()
@@ -134,6 +148,10 @@ impl Script {
                 steps.push(Step::HandOver);
                 continue;
             }
+            if n == WORKER {
+                steps.push(Step::Worker { worker: pod(&mut rest)? });
+                continue;
+            }
             let mut packets = Vec::new();
             for _ in 0..n {
                 let (descriptor, marks) = (pod(&mut rest)?, pod(&mut rest)?);
@@ -151,7 +169,7 @@ impl Script {
     pub fn packets(&self) -> usize {
         let count = |step: &Step| match step {
             Step::Batch { packets, .. } => packets.len(),
-            Step::Tick { .. } | Step::HandOver => 0,
+            Step::Tick { .. } | Step::HandOver | Step::Worker { .. } => 0,
         };
         self.steps.iter().map(count).sum()
     }
@@ -199,26 +217,47 @@ impl Outcome {
 
 /// Plays a script to a plugin.
 pub fn play<P: Plugin + Declared>(script: &Script) -> Outcome {
-    let mut bench = match Bench::<P>::with_host(&script.host, &script.config) {
-        Ok(bench) => bench,
-        Err(refusal) => return Outcome { refusal: Some(refusal), ..Outcome::default() },
-    };
+    match played::<P>(script) {
+        Ok(outcome) => outcome,
+        Err(refusal) => Outcome { refusal: Some(refusal), ..Outcome::default() },
+    }
+}
+
+/// The same, or what the plugin says of its configuration.
+fn played<P: Plugin + Declared>(script: &Script) -> Result<Outcome, String> {
+    let named = script.steps.iter().filter_map(|step| match step {
+        Step::Worker { worker } => Some(*worker),
+        _ => None,
+    });
+    let mut benches = std::vec![Bench::<P>::with_host(&script.host, &script.config)?];
+    for worker in 1..=named.max().unwrap_or(0) {
+        let next = benches[0].beside(worker.into(), &script.config)?;
+        benches.push(next);
+    }
     let mut answers = Vec::new();
+    let mut of = 0;
     for step in &script.steps {
         match step {
             Step::Batch { now_ns, packets } => {
                 assert!(packets.len() <= BATCH_MAX, "a batch has at most {BATCH_MAX} packets");
-                answers.extend(bench.judge_seen(packets, *now_ns));
+                answers.extend(benches[of].judge_seen(packets, *now_ns));
             }
-            Step::Tick { now_ns } => bench.tick(*now_ns),
+            Step::Tick { now_ns } => benches[of].tick(*now_ns),
             Step::HandOver => {
-                if let Err(refusal) = bench.hand_over(&script.config) {
-                    return Outcome { refusal: Some(refusal), ..Outcome::default() };
+                for bench in &mut benches {
+                    bench.hand_over(&script.config)?;
                 }
             }
+            Step::Worker { worker } => of = *worker as usize,
         }
     }
-    Outcome { refusal: None, answers, counters: bench.counters }
+    let mut counters = std::vec![0_u64; P::DECLARATION.counters_len];
+    for bench in &benches {
+        for (sum, count) in counters.iter_mut().zip(&bench.counters) {
+            *sum = sum.wrapping_add(*count);
+        }
+    }
+    Ok(Outcome { refusal: None, answers, counters })
 }
 
 /// Plays the script of the standard input and writes the outcome to the standard output. Says whether
@@ -274,6 +313,7 @@ mod tests {
                 Step::Batch { now_ns: 1, packets: std::vec![packet; 3] },
                 Step::Tick { now_ns: 2 },
                 Step::HandOver,
+                Step::Worker { worker: 3 },
                 Step::Batch { now_ns: 3, packets: Vec::new() },
             ],
         };

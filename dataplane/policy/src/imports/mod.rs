@@ -88,6 +88,16 @@ impl Offers {
         Self { seeds: Seeds::Rehearsed(seed), ..Self::new(Some(0), true) }
     }
 
+    /// What another worker's instance of a rehearsal is offered: the same meters and quotas, and random
+    /// numbers of its own.
+    pub(crate) fn rehearsed_beside(&self, seed: u64) -> Self {
+        Self {
+            meters: Arc::clone(&self.meters),
+            quotas: Arc::clone(&self.quotas),
+            ..Self::rehearsed(seed)
+        }
+    }
+
     /// Forgets what no instance uses any more.
     pub(crate) fn prune(&self) {
         self.meters.prune();

@@ -32,12 +32,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
             Packets::generate(args.host.seed, rehearsal.config(), &manifest, interfaces)
         }
     };
-    let shown: Vec<RehearsalPacket> = packets
-        .batches
-        .iter()
-        .flat_map(|(_, batch)| batch)
-        .map(|packet| rehearsal_packet(&packet.seen))
-        .collect();
+    let shown: Vec<RehearsalPacket> =
+        packets.all().map(|packet| rehearsal_packet(&packet.seen)).collect();
     let mut batches: Vec<&[RehearsalPacket]> = shown.chunks_exact(BATCH).collect();
     if batches.is_empty() {
         batches.push(&shown);

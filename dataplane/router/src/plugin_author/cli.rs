@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum, value_parser};
 
 /// The commands that need no router.
 #[derive(Debug, Subcommand)]
@@ -80,6 +80,16 @@ pub(crate) struct TestArgs {
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) host: HostArgs,
+    /// Spread the packets over so many workers by their flows, each with an instance of its own, and say what
+    /// one worker would have judged otherwise
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u8).range(1..=64))]
+    pub(crate) workers: u8,
+    /// Print what becomes of each packet, a line each
+    #[arg(long)]
+    pub(crate) verdicts: bool,
+    /// Print those lines as JSON, and everything else to the standard error
+    #[arg(long, requires = "verdicts")]
+    pub(crate) json: bool,
     /// Leave out the run in which a new instance takes over in the middle
     #[arg(long)]
     pub(crate) no_hand_over: bool,

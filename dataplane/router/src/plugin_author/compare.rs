@@ -14,7 +14,7 @@ use super::packets::{Packets, Trying, rehearsal_packet};
 #[derive(Debug)]
 pub(crate) struct Difference(pub(crate) String);
 
-/// Plays the packets to a module, with a hand-over before batch `hand_over`.
+/// Plays the packets to a module, with a hand-over before call `hand_over`.
 ///
 /// # Errors
 /// How a call ended that did not return, and on which packets.
@@ -24,8 +24,8 @@ pub(crate) fn play(
     hand_over: Option<usize>,
 ) -> Result<Outcome, Difference> {
     let mut outcome = Outcome::default();
-    let batches = packets.batches.iter().zip(packets.ticks()).enumerate();
-    for (number, ((now_ns, batch), has_tick)) in batches {
+    for (number, (call, has_tick)) in packets.calls.iter().zip(packets.ticks()).enumerate() {
+        let (now, batch) = (Nanos(call.now_ns), &call.packets);
         if hand_over == Some(number) {
             let handed_over = rehearsal.hand_over();
             let handed_over = handed_over
@@ -36,12 +36,12 @@ pub(crate) fn play(
             }
         }
         if has_tick {
-            let tick = rehearsal.tick(Nanos(*now_ns));
+            let tick = rehearsal.tick(now);
             tick.map_err(|reason| Difference(format!("the module's tick trapped: {reason}")))?;
         }
         let shown: Vec<_> = batch.iter().map(|packet| rehearsal_packet(&packet.seen)).collect();
-        let answers = rehearsal.judge(&shown, Nanos(*now_ns)).map_err(|reason| {
-            let first = outcome.answers.len();
+        let answers = rehearsal.judge(call.worker, &shown, now).map_err(|reason| {
+            let first = batch.first().map_or(0, |packet| packet.number);
             let mut text = format!(
                 "the module trapped on a batch of {} packets, number {first} on: {reason}",
                 batch.len()
@@ -70,15 +70,12 @@ pub(crate) fn compare(
     handed_over: bool,
 ) -> Result<(), Difference> {
     let [one, other] = outcomes;
-    let differ = |(number, (one, other)): (usize, (&Answer, &Answer))| {
-        (one != other).then_some((number, *one, *other))
-    };
-    let pairs = one.answers.iter().zip(&other.answers).enumerate();
-    let differing: Vec<_> = pairs.filter_map(differ).collect();
-    if let Some((number, one, other)) = differing.first() {
+    let pairs = packets.all().zip(one.answers.iter().zip(&other.answers));
+    let differing: Vec<_> = pairs.filter(|(_, (one, other))| one != other).collect();
+    if let Some((packet, (one, other))) = differing.first() {
         let mut text =
             format!("{} of {} packets are judged differently", differing.len(), packets.len());
-        let line = packets.get(*number).map(packet_line).unwrap_or_default();
+        let (number, line) = (packet.number, packet_line(packet));
         let _ = write!(text, "\nthe first is number {number}: {line}");
         for (name, answer) in names.iter().zip([one, other]) {
             let _ = write!(text, "\n  {name:<8} {}", answer_line(answer, examined));
@@ -103,6 +100,48 @@ pub(crate) fn compare(
     Ok(())
 }
 
+/// Packets that differ that are shown.
+const SHOWN: usize = 5;
+
+/// What one worker would have made of the packets that several judged: lines for information. The orders of
+/// the two runs differ, so that packets are compared by their numbers.
+pub(crate) fn against_one(
+    examined: &Examined,
+    (packets, outcome): (&Packets, &Outcome),
+    (single, alone): (&Packets, &Outcome),
+) -> Vec<String> {
+    let mut of_one: Vec<_> = single.all().zip(&alone.answers).collect();
+    of_one.sort_by_key(|(packet, _)| packet.number);
+    let mut of_several: Vec<_> = packets.all().zip(&outcome.answers).collect();
+    of_several.sort_by_key(|(packet, _)| packet.number);
+    let pairs = of_one.into_iter().zip(of_several);
+    let differing: Vec<_> = pairs.filter(|((_, one), (_, several))| one != several).collect();
+    if differing.is_empty() {
+        return vec!["one worker would judge every packet alike".to_owned()];
+    }
+    let mut lines = vec![format!(
+        "{} of {} packets, one worker would judge otherwise",
+        differing.len(),
+        packets.len()
+    )];
+    for ((packet, one), (_, several)) in differing.iter().take(SHOWN) {
+        lines.push(format!(
+            "number {}: {}: {} rather than {}",
+            packet.number,
+            words(&packet.seen.descriptor),
+            answer_line(one, examined),
+            answer_line(several, examined)
+        ));
+    }
+    let counters = examined.manifest.counter_names();
+    let values = alone.counters.iter().zip(&outcome.counters).zip(&counters);
+    let others = values.filter(|((one, several), _)| one != several);
+    lines.extend(
+        others.map(|((one, several), name)| format!("counter {name} {one} rather than {several}")),
+    );
+    lines
+}
+
 /// Whether the router would take every answer at its word.
 ///
 /// # Errors
@@ -115,10 +154,10 @@ pub(crate) fn void(
     let why = |answer: &Answer| {
         rehearsal.why_void(&RehearsalAnswer { verdict: answer.verdict, edit: answer.edit })
     };
-    let bad = outcome.answers.iter().enumerate();
-    let bad: Vec<_> = bad.filter_map(|(at, answer)| Some((at, answer, why(answer)?))).collect();
-    let Some((number, answer, why)) = bad.first() else { return Ok(()) };
-    let line = packets.get(*number).map(packet_line).unwrap_or_default();
+    let bad = packets.all().zip(&outcome.answers);
+    let bad: Vec<_> = bad.filter_map(|(it, answer)| Some((it, answer, why(answer)?))).collect();
+    let Some((packet, answer, why)) = bad.first() else { return Ok(()) };
+    let (number, line) = (packet.number, packet_line(packet));
     Err(Difference(format!(
         "{} of {} verdicts are bad: a router would count them, and do what the plugin's default says\n\
          the first is that of number {number}: {line}\n  module   {}: {why}",

@@ -19,7 +19,9 @@ mod new;
 mod packets;
 mod project;
 mod runner;
+mod spread;
 mod test;
+mod verdicts;
 
 use std::process::ExitCode;
 

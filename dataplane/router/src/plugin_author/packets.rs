@@ -21,19 +21,36 @@ const START_NS: u64 = 1_000_000_000_000;
 /// A packet with the frame that it came of.
 #[derive(Clone, Debug)]
 pub(crate) struct Trying {
+    /// Its number in the order in which all came.
+    pub(crate) number: usize,
     /// What the plugin is shown.
     pub(crate) seen: Seen,
     /// The frame.
     pub(crate) frame: Vec<u8>,
 }
 
-/// Batches of packets with their times.
-#[derive(Clone, Debug, Default)]
+/// A batch of packets that one worker has judged.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// When.
+    pub(crate) now_ns: u64,
+    /// The worker.
+    pub(crate) worker: usize,
+    /// The packets.
+    pub(crate) packets: Vec<Trying>,
+}
+
+/// Packets in the calls in which they are judged.
+#[derive(Clone, Debug)]
 pub(crate) struct Packets {
-    /// The batches.
-    pub(crate) batches: Vec<(u64, Vec<Trying>)>,
+    /// The calls.
+    pub(crate) calls: Vec<Call>,
+    /// How many workers there are.
+    pub(crate) workers: usize,
     /// Nanoseconds from tick to tick, for a plugin that has them.
-    tick_ns: Option<u64>,
+    pub(super) tick_ns: Option<u64>,
+    /// How many packets there are.
+    pub(super) count: usize,
     /// Frames that a router would not have shown to a plugin.
     pub(crate) skipped: usize,
 }
@@ -49,11 +66,7 @@ impl Packets {
             let now_ns = START_NS + packet.time_ns.saturating_sub(first);
             packets.push(now_ns, packet.bytes.clone(), manifest, 64);
         }
-        ensure!(
-            !packets.batches.is_empty(),
-            "{}: no packet that a plugin would see",
-            path.display()
-        );
+        ensure!(!packets.calls.is_empty(), "{}: no packet that a plugin would see", path.display());
         Ok(packets)
     }
 
@@ -81,7 +94,7 @@ impl Packets {
                 let frame = pool.frame(&mut dice);
                 if packets.push(now_ns, frame, manifest, BATCH_MAX)
                     && let Some(packet) =
-                        packets.batches.last_mut().and_then(|(_, it)| it.last_mut())
+                        packets.calls.last_mut().and_then(|call| call.packets.last_mut())
                 {
                     packet.seen.descriptor.ingress = ingress.below(interfaces) as u16;
                 }
@@ -92,20 +105,20 @@ impl Packets {
 
     fn of(manifest: &Manifest) -> Self {
         let tick_ns = manifest.tick_ms.map(|ms| u64::from(ms) * 1_000_000);
-        Self { tick_ns, ..Self::default() }
+        Self { calls: Vec::new(), workers: 1, tick_ns, count: 0, skipped: 0 }
     }
 
-    /// For each batch, whether a tick comes before it.
+    /// For each call, whether a tick of all workers comes before it.
     pub(crate) fn ticks(&self) -> Vec<bool> {
         let mut last = START_NS;
-        let due = |(now_ns, _): &(u64, Vec<Trying>)| {
-            let is_due = self.tick_ns.is_some_and(|every| *now_ns >= last + every);
+        let due = |call: &Call| {
+            let is_due = self.tick_ns.is_some_and(|every| call.now_ns >= last + every);
             if is_due {
-                last = *now_ns;
+                last = call.now_ns;
             }
             is_due
         };
-        self.batches.iter().map(due).collect()
+        self.calls.iter().map(due).collect()
     }
 
     /// Adds a packet, if a router would show it to a plugin. Says whether it is one.
@@ -123,42 +136,52 @@ impl Packets {
             bytes[..bytes.len().min(window.bytes)].to_vec()
         });
         let seen = Seen { descriptor, payload, ..Seen::default() };
-        let trying = Trying { seen, frame };
-        match self.batches.last_mut() {
-            Some((at, batch)) if *at == now_ns && batch.len() < batch_max => batch.push(trying),
-            _ => self.batches.push((now_ns, vec![trying])),
+        let trying = Trying { number: self.count, seen, frame };
+        self.count += 1;
+        match self.calls.last_mut() {
+            Some(call) if call.now_ns == now_ns && call.packets.len() < batch_max => {
+                call.packets.push(trying);
+            }
+            _ => self.calls.push(Call { now_ns, worker: 0, packets: vec![trying] }),
         }
         true
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.batches.iter().map(|(_, batch)| batch.len()).sum()
+        self.count
     }
 
-    /// One of them, by its number in the order of all.
-    pub(crate) fn get(&self, number: usize) -> Option<&Trying> {
-        self.batches.iter().flat_map(|(_, batch)| batch).nth(number)
+    /// All of them, in the order of the calls.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Trying> {
+        self.calls.iter().flat_map(|call| &call.packets)
     }
 
-    /// Before which batch an instance hands over to another, where one does: after half of them.
+    /// Before which call instances hand over to others, where they do: after half of them.
     pub(crate) fn middle(&self) -> usize {
-        self.batches.len() / 2
+        self.calls.len() / 2
     }
 
-    /// The calls, for the native side, with a hand-over before batch `hand_over`.
+    /// The calls, for the native side, with a hand-over before call `hand_over`.
     pub(crate) fn steps(&self, hand_over: Option<usize>) -> Vec<Step> {
         let mut steps = Vec::new();
-        let batches = self.batches.iter().zip(self.ticks()).enumerate();
-        for (number, ((now_ns, batch), has_tick)) in batches {
+        let turn_to = |worker: usize, steps: &mut Vec<Step>| {
+            if self.workers > 1 {
+                steps.push(Step::Worker { worker: u32::try_from(worker).unwrap_or(u32::MAX) });
+            }
+        };
+        for (number, (call, has_tick)) in self.calls.iter().zip(self.ticks()).enumerate() {
             if hand_over == Some(number) {
                 steps.push(Step::HandOver);
             }
-            if has_tick {
-                steps.push(Step::Tick { now_ns: *now_ns });
+            let now_ns = call.now_ns;
+            for worker in (0..self.workers).filter(|_| has_tick) {
+                turn_to(worker, &mut steps);
+                steps.push(Step::Tick { now_ns });
             }
-            let packets = batch.iter().map(|packet| packet.seen.clone()).collect();
-            steps.push(Step::Batch { now_ns: *now_ns, packets });
+            turn_to(call.worker, &mut steps);
+            let packets = call.packets.iter().map(|packet| packet.seen.clone()).collect();
+            steps.push(Step::Batch { now_ns, packets });
         }
         steps
     }
@@ -171,8 +194,7 @@ pub(crate) fn generated_packets(
     manifest: &Manifest,
 ) -> Vec<RehearsalPacket> {
     let packets = Packets::generate(seed, config, manifest, 1);
-    let all = packets.batches.iter().flat_map(|(_, batch)| batch);
-    all.map(|packet| rehearsal_packet(&packet.seen)).collect()
+    packets.all().map(|packet| rehearsal_packet(&packet.seen)).collect()
 }
 
 /// A packet for the module's side.

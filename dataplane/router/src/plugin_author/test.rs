@@ -11,7 +11,7 @@ use super::cli::{HostArgs, TestArgs};
 use super::compare::{self, Difference};
 use super::packets::Packets;
 use super::project::{Project, cargo, run as run_command};
-use super::runner;
+use super::{runner, verdicts};
 
 pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     let project = Project::find(&args.path)?;
@@ -23,12 +23,13 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     }
     let module = project.build()?;
     let config = config_of(&args.path, args.config.as_deref());
-    let given = given(&args.host);
+    let workers = usize::from(args.workers);
+    let given = RehearsalHost { workers, ..given(&args.host) };
     let seed = args.host.seed;
     let mut rehearsal = rehearsal(&module, config.as_deref(), &given)?;
     let examined = rehearsal.examined().clone();
     let json = rehearsal.config().to_vec();
-    let packets = match &args.pcap {
+    let single = match &args.pcap {
         Some(pcap) => Packets::of_capture(pcap, &examined.manifest)?,
         None => Packets::generate(seed, &json, &examined.manifest, given.names.interfaces.len()),
     };
@@ -36,20 +37,31 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
         Some(pcap) => pcap.display().to_string(),
         None => format!("generated, --seed {seed}"),
     };
-    println!(
+    let packets = if workers > 1 { single.spread(workers) } else { single.clone() };
+    // With `--json` the standard output is for programs.
+    let say = |line: String| if args.json { eprintln!("{line}") } else { println!("{line}") };
+    say(format!(
         "packets  {} in {} calls ({whence}); {} more would not reach a plugin",
         packets.len(),
-        packets.batches.len(),
+        packets.calls.len(),
         packets.skipped
-    );
+    ));
+    if workers > 1 {
+        let counts: Vec<String> = packets.of_workers().iter().map(usize::to_string).collect();
+        say(format!("workers  {workers}, by flows: {} packets", counts.join(", ")));
+    }
     let differs = |difference: Difference| -> Result<ExitCode> { bail!("{}", difference.0) };
     let module_run = match compare::play(&mut rehearsal, &packets, None) {
         Ok(outcome) => outcome,
         Err(difference) => return differs(difference),
     };
-    println!("module   {}", compare::summary(&module_run, &examined));
+    say(format!("module   {}", compare::summary(&module_run, &examined)));
     for line in compare::counted(&module_run, &examined) {
-        println!("counter  {line}");
+        say(format!("counter  {line}"));
+    }
+    if args.verdicts {
+        let lines = verdicts::lines(&rehearsal, &given.names, &packets, &module_run, args.json);
+        print!("{}", lines.iter().fold(String::new(), |text, line| text + line + "\n"));
     }
     if let Err(difference) = compare::void(&rehearsal, &packets, &module_run) {
         return differs(difference);
@@ -64,7 +76,19 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     {
         return differs(difference);
     }
-    println!("again    the same verdicts, edits and counters");
+    say("again    the same verdicts, edits and counters".to_owned());
+    if workers > 1 {
+        let given = RehearsalHost { workers: 1, ..given.clone() };
+        let mut rehearsal = Rehearsal::new(&module, config.as_deref(), &given)?;
+        let alone = match compare::play(&mut rehearsal, &single, None) {
+            Ok(outcome) => outcome,
+            Err(difference) => return differs(difference),
+        };
+        let (several, one) = ((&packets, &module_run), (&single, &alone));
+        for line in compare::against_one(&examined, several, one) {
+            say(format!("one      {line}"));
+        }
+    }
     // Without `state` what a plugin remembers is lost at a reload, as its manifest says.
     let keeps_nothing = examined.manifest.stateful && examined.manifest.state.is_none();
     let hand_over = (!args.no_hand_over && !keeps_nothing).then(|| packets.middle());
@@ -77,11 +101,11 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
         if let Err(Difference(text)) = handed_over {
             bail!("a reload before call {at} changes what the plugin says: {text}");
         }
-        println!(
+        say(format!(
             "reload   before call {at} changes nothing: a new instance goes on as the old one"
-        );
+        ));
     } else {
-        println!("skipped  a reload in the middle, after which the plugin begins anew");
+        say("skipped  a reload in the middle, after which the plugin begins anew".to_owned());
     }
     let Project::Rust(project) = &project else { return Ok(ExitCode::SUCCESS) };
     let mut host = Host::new().seed(seed);
@@ -104,7 +128,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     if let Some(refusal) = &outcome.refusal {
         bail!("natively the configuration is refused, which the module takes: {refusal}");
     }
-    println!("native   {}", compare::summary(&outcome, &examined));
+    say(format!("native   {}", compare::summary(&outcome, &examined)));
     let names = ["native", "module"];
     // The native run had the reload, if there was one.
     let outcomes = [&outcome, &module_run];
@@ -112,7 +136,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     if let Err(difference) = compared {
         return differs(difference);
     }
-    println!("native and module agree on every verdict, edit and counter");
+    say("native and module agree on every verdict, edit and counter".to_owned());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -148,6 +172,7 @@ pub(crate) fn given(args: &HostArgs) -> RehearsalHost {
             interfaces: numbers(&args.interface),
         },
         seed: args.seed,
+        workers: 1,
     }
 }
 
