@@ -180,6 +180,9 @@ SLUICE_IMPORT(quota_open) int32_t sluice_quota_open(uint32_t budget, uint32_t me
 SLUICE_IMPORT(quota_batch)
 void sluice_quota_batch(int32_t handle, const uint8_t (*groups)[16], const uint8_t (*members)[16],
                         uint32_t n, uint64_t now_ns, uint8_t *results);
+SLUICE_IMPORT(quota_contains)
+void sluice_quota_contains(int32_t handle, const uint8_t (*groups)[16], const uint8_t (*members)[16],
+                           uint32_t n, uint64_t now_ns, uint8_t *results);
 
 /* What a plugin defines. The last three go with `tick_ms` and `state` of the manifest. */
 #define SLUICE_EXPORT(name) __attribute__((export_name(#name), visibility("default")))

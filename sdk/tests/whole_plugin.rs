@@ -263,6 +263,61 @@ fn meters_take_tokens_and_cannot_be_opened_while_packets_are_judged() {
 }
 
 #[test]
+fn workers_share_quotas_and_meters_and_no_memory() {
+    /// Admits UDP's sources, lets all else pass whose source was admitted, and takes a token for each packet.
+    struct Doorman {
+        inside: Quota,
+        meter: Meter,
+        judged: u64,
+        drawn: u64,
+    }
+    impl Plugin for Doorman {
+        type Config = sluice_sdk::NoConfig;
+        fn configure(_: Self::Config) -> Result<Self, String> {
+            let (inside, meter) = (Quota::open(2, 16, 1000)?, Meter::open(1, 7, 16)?);
+            Ok(Self { inside, meter, judged: 0, drawn: random() })
+        }
+        fn process(&mut self, batch: &mut Batch<'_>) {
+            let now = batch.now_ns();
+            for mut packet in batch.split().0 {
+                let (group, member, mut answer) = ([[0; 16]], [packet.source], [9]);
+                match packet.protocol {
+                    17 => self.inside.admit(&group, &member, now, &mut answer),
+                    _ => self.inside.contains(&group, &member, now, &mut answer),
+                }
+                let mut tokens = [9];
+                self.meter.take(&[[1; 16]], now, &mut tokens);
+                self.judged += 1;
+                if answer != [1] || tokens != [1] {
+                    packet.set_verdict(Verdict::drop(0));
+                }
+            }
+        }
+    }
+    sluice_sdk::export!(Doorman, manifest = "");
+    let mut first = Bench::<Doorman>::with_host(&Host::new().seed(5), "{}").expect("good");
+    let mut second = first.beside(1, "{}").expect("good");
+    let udp = |n| ipv4([10, 0, 0, n], [192, 0, 2, 1]);
+    let tcp = |n| sluice_sdk::Descriptor { protocol: 6, ..udp(n) };
+    let passes = |bench: &mut Bench<Doorman>, packet, now| {
+        bench.judge(&[packet], now)[0].action == action::CONTINUE
+    };
+    // Looked for by the second worker: not in, then in, put there by the first, and over a second later.
+    assert!(!passes(&mut second, tcp(1), SECOND));
+    assert!(passes(&mut first, udp(1), SECOND));
+    assert!(passes(&mut second, tcp(1), SECOND));
+    assert!(passes(&mut second, tcp(1), 2 * SECOND - 1), "to look puts nothing off");
+    assert!(!passes(&mut second, tcp(1), 2 * SECOND));
+    // A reload of one finds what is shared, as the other does, of which it took the last token.
+    assert!(passes(&mut second, udp(2), 3 * SECOND));
+    assert_eq!((first.plugin.judged, second.plugin.judged), (1, 5));
+    assert_ne!(first.plugin.drawn, second.plugin.drawn);
+    first.reload("{}").expect("good");
+    assert!(passes(&mut first, tcp(2), 3 * SECOND));
+    assert!(!passes(&mut first, tcp(2), 3 * SECOND) && !passes(&mut second, tcp(2), 3 * SECOND));
+}
+
+#[test]
 fn random_numbers_of_a_test_follow_from_its_seed() {
     struct Draws([u64; 2]);
     impl Plugin for Draws {

@@ -274,6 +274,17 @@ impl QuotaTable {
         answer
     }
 
+    /// Whether a member is admitted at the time `now`, by its hash. Changes nothing, its deadline included, and
+    /// takes no claim.
+    #[inline]
+    pub(crate) fn contains(&self, member: u64, now: u64) -> bool {
+        let Some(place) = self.member_tags.find(member) else { return false };
+        let deadline = self.members.get(place as usize);
+        let is_in = deadline.is_some_and(|record| record.deadline.load(Ordering::Acquire) > now);
+        // The record may have become another member's between the two looks.
+        is_in && self.member_tags.at(place).is_some_and(|way| way.load(Ordering::Acquire) == member)
+    }
+
     /// Puts a member in that was not found, if its group has budget left.
     #[cold]
     fn admit(&self, terms: Terms, member: u64, group: u64, now: u64, patience: &mut u32) -> u8 {

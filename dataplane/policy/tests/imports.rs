@@ -13,6 +13,8 @@ fn caller(call: &str) -> Wat {
         (import \"sluice\" \"quota_open\" (func $quota (param i32 i32 i64) (result i32)))
         (import \"sluice\" \"quota_batch\"
             (func $admit (param i32 i32 i32 i32 i64 i32)))
+        (import \"sluice\" \"quota_contains\"
+            (func $contains (param i32 i32 i32 i32 i64 i32)))
         (import \"sluice\" \"log\" (func $log (param i32 i32 i32)))
         (import \"sluice\" \"meter_open\" (func $open (param i64 i64 i32) (result i32)))
         (import \"sluice\" \"meter_batch\"
@@ -66,6 +68,14 @@ fn what_is_out_of_range_is_a_trap() {
         "(call $admit (i32.const 0) (i32.const 0) (i32.const 65521) (i32.const 1) (i64.const 0) (i32.const 0))",
         "(call $admit (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 65536))",
         "(call $admit (i32.const 0) (i32.const 0) (i32.const -16) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $contains (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $contains (i32.const -1) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $contains (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 257) (i64.const 0) (i32.const 0))",
+        "(call $contains (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1) (i64.const 0) (i32.const 0))",
+        "(call $contains (i32.const 0) (i32.const 65521) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $contains (i32.const 0) (i32.const 0) (i32.const 65521) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $contains (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 65536))",
+        "(call $contains (i32.const 0) (i32.const 0) (i32.const -16) (i32.const 1) (i64.const 0) (i32.const 0))",
     ] {
         assert_eq!(outcome(call), (true, 0), "{call}");
     }
@@ -90,6 +100,25 @@ fn what_is_in_range_is_done() {
            (i32.const {COUNTERS}))"
     );
     assert_eq!(outcome(&admit), (false, 0x01_00_01), "bytes 1, 0, 1");
+    // The same questions without adding: nobody is in, then one is, and after all that its group has room for none
+    // but that one.
+    let contains = |members: u32, results: u32| {
+        format!(
+            "(call $contains (i32.const 0) (i32.const 51248) (i32.const {members}) (i32.const 2)
+               (i64.const -1) (i32.const {results}))"
+        )
+    };
+    let looks = format!(
+        "(i32.store (i32.const 51216) (i32.const 7))
+         {before}
+         (call $admit (i32.const 0) (i32.const 51248) (i32.const 51200) (i32.const 1) (i64.const -1)
+           (i32.const {admitted}))
+         {after}",
+        before = contains(51200, COUNTERS),
+        admitted = COUNTERS + 2,
+        after = contains(51200, COUNTERS + 3),
+    );
+    assert_eq!(outcome(&looks), (false, 0x01_01_00_00), "bytes 0, 0, 1, 1, 0");
     let draws = format!(
         "(i64.store (i32.const {COUNTERS}) (i64.extend_i32_u
            (i64.ne (call $random) (call $random))))"

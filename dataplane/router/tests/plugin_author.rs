@@ -66,6 +66,36 @@ fn a_new_project_in_rust_builds_tests_and_is_measured() {
     assert!(text.contains("dropped: blocked-port"), "{text}");
     assert!(text.contains("native and module agree"), "{text}");
     assert!(text.contains("counter  blocked "), "{text}");
+
+    // Each packet in a line, in the words of an explanation; and for programs, where nothing else is written.
+    let words = ["plugin", "test", "drop-ports", "--no-unit-tests", "--verdicts"];
+    let text = succeeds(at, &words);
+    let passed = text.lines().filter(|line| line.ends_with(": drop-ports lets it pass")).count();
+    let drop = ": drop-ports drops it: blocked-port";
+    let dropped: Vec<&str> = text.lines().filter(|line| line.ends_with(drop)).collect();
+    let summary = format!("module   {passed} continue, {} dropped: blocked-port", dropped.len());
+    assert!(passed + dropped.len() == 4096 && text.contains(&summary), "{text}");
+    let text = succeeds(at, &[&words[..], &["--json", "--workers", "2"]].concat());
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert_eq!(lines.len(), 4096);
+    for (number, line) in lines.iter().enumerate() {
+        assert_eq!(line["number"], number, "in the order in which they came");
+    }
+    assert!((0..2).all(|worker| lines.iter().any(|line| line["worker"] == worker)));
+    let blocked: Vec<_> = lines.iter().filter(|line| line["verdict"] == "drop").collect();
+    assert_eq!(blocked.len(), dropped.len(), "it remembers nothing: workers make no difference");
+    for (line, text) in blocked.iter().zip(&dropped) {
+        assert_eq!((&line["reason"], &line["protocol"]), (&"blocked-port".into(), &17.into()));
+        let packet = line["packet"].as_str().expect("a packet");
+        assert!(text.contains(&format!("{}  {packet}{drop}", line["number"])), "{text}: {line}");
+        let port = format!(":{}, {} bytes", line["destination_port"], line["length"]);
+        assert!(packet.starts_with("udp ") && packet.contains(&port), "{line}");
+    }
+    fails(at, &[&words[..4], &["--json"]].concat(), &["--verdicts"]);
+    fails(at, &[&words[..4], &["--workers", "0"]].concat(), &["--workers"]);
     succeeds(&project, &["plugin", "bench", "--budget-ns", "1000000"]);
     fails(&project, &["plugin", "bench", "--budget-ns", "0.001"], &["above the budget"]);
 
@@ -221,6 +251,15 @@ fn the_plugins_that_ship_pass_their_own_test() {
         // Both sides draw packets and numbers from the seed.
         let again = succeeds(at, &[&words[..], &config, more, &["--seed", "7"]].concat());
         assert!(again.contains("--seed 7") && again.contains("agree"), "{name}: {again}");
+        // Several workers, which share meters and quotas, say the same natively and under the engine too. What one
+        // would say otherwise is told of plugins that remember, and of them alone.
+        let spread = succeeds(at, &[&words[..], &config, more, &["--workers", "3"]].concat());
+        for expected in ["workers  3, by flows: ", "native and module agree", "one      "] {
+            assert!(spread.contains(expected), "{name}: {spread}");
+        }
+        let is_told = spread.contains("packets, one worker would judge otherwise");
+        let remembers = ["hop-distance", "rate-limit", "syn-guard"].contains(&name);
+        assert_eq!(is_told, remembers, "{name}: {spread}");
     }
     // Without its names it says which one it misses.
     let path = plugins.join("egress-tags");
@@ -344,6 +383,17 @@ fn random_numbers_payload_and_state_are_tested_and_measured() {
     for expected in
         ["dropped: chance", "again    the same", "reload   before call", "agree on every"]
     {
+        assert!(text.contains(expected), "{text}");
+    }
+    // With several workers each has a memory and random numbers of its own, through reloads too.
+    let text = succeeds(&project, &[&test[..], &["--workers", "4", "--verdicts"]].concat());
+    for expected in [
+        "would judge otherwise",
+        "one      number ",
+        "agree on every",
+        "worker 3 ",
+        "reload   before",
+    ] {
         assert!(text.contains(expected), "{text}");
     }
     let text = succeeds(&project, &["plugin", "bench"]);

@@ -34,6 +34,14 @@ mod import {
             now_ns: u64,
             results: *mut u8,
         );
+        pub(super) fn quota_contains(
+            handle: i32,
+            groups: *const [u8; 16],
+            members: *const [u8; 16],
+            n: usize,
+            now_ns: u64,
+            results: *mut u8,
+        );
     }
 }
 
@@ -107,6 +115,26 @@ impl Quota {
                 groups.len(),
                 now_ns,
                 answers.as_mut_ptr(),
+            );
+        }
+    }
+
+    pub(super) fn contains(
+        &self,
+        groups: &[[u8; 16]],
+        members: &[[u8; 16]],
+        now_ns: u64,
+        present: &mut [u8],
+    ) {
+        // SAFETY: as in `admit`.
+        unsafe {
+            import::quota_contains(
+                self.0,
+                groups.as_ptr(),
+                members.as_ptr(),
+                groups.len(),
+                now_ns,
+                present.as_mut_ptr(),
             );
         }
     }

@@ -145,6 +145,26 @@ impl Quota {
         assert!(answers.len() == groups.len());
         self.0.admit(groups, members, now_ns, answers);
     }
+
+    /// Whether `members[i]` is admitted to group `groups[i]`, on whichever worker that was: writes 1 or 0 for
+    /// each. Nothing changes by it: nobody is admitted, and nobody's lifetime begins anew. At most [`BATCH_MAX`]
+    /// pairs.
+    ///
+    /// With it a quota is a set that all workers share, put into by [`Self::admit`].
+    ///
+    /// # Panics
+    /// As [`Self::admit`].
+    pub fn contains(
+        &self,
+        groups: &[[u8; 16]],
+        members: &[[u8; 16]],
+        now_ns: u64,
+        present: &mut [u8],
+    ) {
+        assert!(groups.len() <= BATCH_MAX && groups.len() == members.len());
+        assert!(present.len() == groups.len());
+        self.0.contains(groups, members, now_ns, present);
+    }
 }
 
 impl From<u8> for QuotaAnswer {

@@ -256,6 +256,20 @@ impl Quota {
             };
         }
     }
+
+    pub(crate) fn contains(
+        &self,
+        groups: &[[u8; 16]],
+        members: &[[u8; 16]],
+        now_ns: u64,
+        present: &mut [u8],
+    ) {
+        let all = self.members.borrow();
+        for ((group, member), present) in groups.iter().zip(members).zip(present) {
+            let end = all.get(group).and_then(|members| members.get(member));
+            *present = u8::from(end.is_some_and(|end| *end > now_ns));
+        }
+    }
 }
 
 /// A table's file, read.

@@ -25,7 +25,7 @@ pub(crate) use random::{Generator, Seeds};
 use {log::Logger, meter::Meters, quota::Quotas, table::TableReader};
 
 /// Each function with the capability that it takes, in the order of `CAPABILITIES`.
-const FUNCTIONS: [(&str, &str); 10] = [
+const FUNCTIONS: [(&str, &str); 11] = [
     ("log", "log"),
     ("random", "random"),
     ("name_number", "names"),
@@ -36,6 +36,7 @@ const FUNCTIONS: [(&str, &str); 10] = [
     ("table_batch", "table"),
     ("quota_open", "quota"),
     ("quota_batch", "quota"),
+    ("quota_contains", "quota"),
 ];
 
 /// The capability that the function `name` takes, if the host offers it.
@@ -179,6 +180,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<HostState>, PolicyError> 
         linker.func_wrap(IMPORT_MODULE, "table_batch", table::table_batch)?;
         linker.func_wrap(IMPORT_MODULE, "quota_open", quota::quota_open)?;
         linker.func_wrap(IMPORT_MODULE, "quota_batch", quota::quota_batch)?;
+        linker.func_wrap(IMPORT_MODULE, "quota_contains", quota::quota_contains)?;
         linker.func_wrap(IMPORT_MODULE, "meter_open", meter::meter_open)?;
         linker.func_wrap(IMPORT_MODULE, "meter_batch", meter::meter_batch)?;
         Ok::<_, wasmtime::Error>(())

@@ -68,13 +68,40 @@ pub(super) fn quota_batch(
     now_ns: i64,
     results: i32,
 ) -> wasmtime::Result<()> {
-    let (memory, state) = memory_of(&mut caller, "quota_batch")?;
+    let mut patience = PATIENCE;
+    let ask = |quota: &Quota, hashes, now| quota.table.ask(quota.terms, hashes, now, &mut patience);
+    for_each(&mut caller, "quota_batch", (handle, groups, members, n, results), now_ns, ask)
+}
+
+pub(super) fn quota_contains(
+    mut caller: Caller<'_, HostState>,
+    handle: i32,
+    groups: i32,
+    members: i32,
+    n: i32,
+    now_ns: i64,
+    results: i32,
+) -> wasmtime::Result<()> {
+    let ask = |quota: &Quota, (member, _), now| u8::from(quota.table.contains(member, now));
+    for_each(&mut caller, "quota_contains", (handle, groups, members, n, results), now_ns, ask)
+}
+
+/// Has `ask` answer for each pair of a group and a member, by their hashes and the time of the call.
+#[inline]
+fn for_each(
+    caller: &mut Caller<'_, HostState>,
+    function: &str,
+    (handle, groups, members, n, results): (i32, i32, i32, i32, i32),
+    now_ns: i64,
+    mut ask: impl FnMut(&Quota, (u64, u64), u64) -> u8,
+) -> wasmtime::Result<()> {
+    let (memory, state) = memory_of(caller, function)?;
     let quota = usize::try_from(handle)
         .ok()
         .and_then(|handle| state.quotas.opened.get(handle))
-        .ok_or_else(|| format_err!("`sluice.quota_batch`: {handle} is no handle of a quota"))?;
-    let n = count_of(n, "quota_batch")?;
-    let outside = |what: &str| format_err!("`sluice.quota_batch`: {what} lie outside the memory");
+        .ok_or_else(|| format_err!("`sluice.{function}`: {handle} is no handle of a quota"))?;
+    let n = count_of(n, function)?;
+    let outside = |what: &str| format_err!("`sluice.{function}`: {what} lie outside the memory");
     let keys = |address: i32, what| {
         span(memory.len(), address.cast_unsigned(), n * 16)
             .and_then(|range| memory.get(range))
@@ -95,9 +122,8 @@ pub(super) fn quota_batch(
         .ok_or_else(|| outside("the results"))?;
     // Members outlive the guest, as buckets do.
     let now = now_ns.cast_unsigned().min(state.now_ns);
-    let mut patience = PATIENCE;
     for (result, hashes) in results.iter_mut().zip(hashes) {
-        *result = quota.table.ask(quota.terms, hashes, now, &mut patience);
+        *result = ask(quota, hashes, now);
     }
     Ok(())
 }

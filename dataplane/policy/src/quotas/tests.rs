@@ -93,6 +93,60 @@ fn two_bursts_on_two_workers_are_admitted_exactly() {
 }
 
 #[test]
+fn a_member_is_looked_for_without_a_trace() {
+    let table = QuotaTable::new(64);
+    let contains = |group: u8, member: u32, now| {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&member.to_le_bytes());
+        table.contains(table.hashes([group; 16], key).0, now)
+    };
+    assert!(!contains(1, 7, S));
+    assert_eq!(ask(&table, terms(1), 1, 7, S), answer::ADMITTED);
+    assert_eq!(ask(&table, terms(1), 1, 8, S), answer::FULL);
+    let before = table.status(0);
+    // To look takes no budget, and does not put off the end: it is over ten seconds after it was admitted.
+    for now in [S, 5 * S, 11 * S - 1] {
+        assert!(contains(1, 7, now));
+        assert!(!contains(1, 8, now) && !contains(2, 7, now));
+    }
+    assert!(!contains(1, 7, 11 * S));
+    assert_eq!(table.status(0), before);
+    check(&table);
+    // Its place goes to the next one.
+    assert_eq!(ask(&table, terms(1), 1, 8, 11 * S), answer::ADMITTED);
+    assert!(contains(1, 8, 12 * S) && !contains(1, 7, 12 * S));
+}
+
+#[test]
+fn who_looks_while_members_come_and_go_is_told_of_none_that_never_was() {
+    let table = QuotaTable::new(32);
+    let barrier = Barrier::new(2);
+    let hash = |member: u32| {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&member.to_le_bytes());
+        table.hashes([1; 16], key).0
+    };
+    // Short lives, so that records change hands; what is looked for is never admitted but for one.
+    let short = Terms { budget: 1000, lifetime_ns: 1 };
+    let long = Terms { budget: 1000, lifetime_ns: u64::MAX };
+    assert_eq!(ask(&table, long, 1, 1_000_000, 1), answer::ADMITTED);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            barrier.wait();
+            for round in 0..100_000_u32 {
+                ask(&table, short, 1, round % 512, u64::from(round) + 1);
+            }
+        });
+        barrier.wait();
+        for round in 0..100_000_u32 {
+            assert!(table.contains(hash(1_000_000), 1));
+            assert!(!table.contains(hash(600 + round % 512), 1));
+        }
+    });
+    check(&table);
+}
+
+#[test]
 fn workers_that_ask_for_the_same_members_agree_about_them() {
     for _ in 0..100 {
         let table = QuotaTable::new(256);
