@@ -258,7 +258,7 @@ fn the_plugins_that_ship_pass_their_own_test() {
             assert!(spread.contains(expected), "{name}: {spread}");
         }
         let is_told = spread.contains("packets, one worker would judge otherwise");
-        let remembers = ["hop-distance", "rate-limit", "syn-guard"].contains(&name);
+        let remembers = ["rate-limit", "syn-guard"].contains(&name);
         assert_eq!(is_told, remembers, "{name}: {spread}");
     }
     // Without its names it says which one it misses.

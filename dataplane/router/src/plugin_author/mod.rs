@@ -5,7 +5,8 @@
 //!  build  cargo or clang --> module --> the checks that loading makes
 //!  test   frames (generated, or of a capture) --> descriptors --+--> native plugin (a runner made for it)
 //!                                                               +--> module, engine of the router, twice
-//!                                                  verdicts, edits and counters must be the same
+//!                                                  verdicts, edits and counters must be the same,
+//!                                                  also with the packets spread over several workers
 //!  bench  the same packets --> module, timed by batch
 //! ```
 //!
