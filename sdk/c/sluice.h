@@ -184,7 +184,8 @@ SLUICE_IMPORT(quota_contains)
 void sluice_quota_contains(int32_t handle, const uint8_t (*groups)[16], const uint8_t (*members)[16],
                            uint32_t n, uint64_t now_ns, uint8_t *results);
 
-/* What a plugin defines. The last three go with `tick_ms` and `state` of the manifest. */
+/* What a plugin defines. The last three go with `tick_ms` and `state` of the manifest. After an export the
+ * instance may go on judging, beside a candidate that was given the state. */
 #define SLUICE_EXPORT(name) __attribute__((export_name(#name), visibility("default")))
 
 SLUICE_EXPORT(sluice_abi_version) uint32_t sluice_abi_version(void);
