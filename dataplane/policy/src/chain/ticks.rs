@@ -16,11 +16,13 @@ impl WorkerChain {
             if due <= now && !called {
                 called = true;
                 let with = (self.worker, &*self.mailbox, &*self.traps);
+                let mut has_failed = false;
                 if let Err(error) = tick_if_due(slot.instance.as_deref_mut(), now, &self.beat) {
                     if let Some(counters) = slot.counters.workers.get(self.worker) {
                         counters.traps.add(1);
                     }
                     fail_over(slot, with, Some(error));
+                    has_failed = true;
                 }
                 // A candidate's comes in the same turn, so that it is no batch behind.
                 if let Some(candidate) = &mut slot.candidate
@@ -29,7 +31,9 @@ impl WorkerChain {
                 {
                     candidate.give_up(with, error);
                 }
-                due = due_of(slot, now).unwrap_or(Nanos(u64::MAX));
+                // The first tick of a spare is seen to in the next turn.
+                let next = if has_failed { Some(now) } else { due_of(slot, now) };
+                due = next.unwrap_or(Nanos(u64::MAX));
             }
             next = next.min(due);
         }
@@ -49,10 +53,9 @@ fn tick_if_due(
     now: Nanos,
     beat: &Beat,
 ) -> Result<(), wasmtime::Error> {
-    match instance {
-        Some(instance) if instance.tick_due(now).is_some_and(|due| due <= now) => {
-            instance.call_tick(now, beat)
-        }
-        _ => Ok(()),
+    let Some(instance) = instance else { return Ok(()) };
+    if instance.tick_due(now).is_none_or(|due| due > now) {
+        return Ok(());
     }
+    instance.call_tick(now, beat)
 }
