@@ -21,6 +21,9 @@ const LIFETIME_MS_MAX: u64 = 86_400_000;
 
 type Shared<T> = Rc<RefCell<T>>;
 
+/// What was opened, in that order, with the size that each was opened with.
+type Opened<S, T> = Shared<Vec<(S, Shared<T>)>>;
+
 /// What one plugin's instances share.
 #[derive(Debug, Default)]
 pub(crate) struct Services(State);
@@ -30,10 +33,9 @@ struct State {
     host: Host,
     is_judging: bool,
     random: u64,
-    /// In the order of opening, with the size that each was opened with. They go on after a reload, and other
-    /// workers' instances open the same.
-    meters: Shared<Vec<(u32, Shared<Buckets>)>>,
-    quotas: Shared<Vec<((u32, u32, u64), Shared<Members>)>>,
+    /// They go on after a reload, and other workers' instances open the same.
+    meters: Opened<u32, Buckets>,
+    quotas: Opened<(u32, u32, u64), Members>,
     meters_opened: usize,
     quotas_opened: usize,
     tables: HashMap<String, Rc<Lines>>,

@@ -44,10 +44,13 @@ fn worker_of(packet: &Descriptor, workers: usize) -> usize {
     let ports = if has_ports { [packet.source_port, packet.destination_port] } else { [0; 2] };
     let addresses = packet.source.iter().chain(&packet.destination).copied();
     let bytes = addresses.chain(ports.into_iter().flat_map(u16::to_be_bytes));
-    // FNV-1a (RFC 9923), whose upper bits are the better ones.
+    // FNV-1a (RFC 9923), and the last step of SplitMix64 (Steele, Lea, Flood 2014), which has the last bytes
+    // decide as much as the first.
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (((hash >> 32) * workers as u64) >> 32) as usize
 }
 
@@ -55,7 +58,7 @@ fn worker_of(packet: &Descriptor, workers: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn packet(source: u8, port: u16, more: u16) -> Descriptor {
+    fn packet(source: u8, port: u16, more: u8) -> Descriptor {
         Descriptor {
             source: [source; 16],
             source_port: port,
