@@ -202,9 +202,7 @@ fn a_candidate_begins_with_the_state_of_the_plugin_in_its_worker() {
 fn why_a_candidate_began_without_state_is_told() {
     let good = limiting(1, "", "", "");
     let returns = |value: &str| format!("(if (i32.const 1) (then (return (i32.const {value}))))");
-    let mut unkept = Wat::default();
-    unkept.process = every(word(0, 0));
-    let unkept = unkept.bytes();
+    let unkept = Wat { process: every(word(0, 0)), ..Wat::default() }.bytes();
     for (running, candidate, start, text) in [
         (
             &good,
