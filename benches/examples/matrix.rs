@@ -84,6 +84,9 @@ fn main() {
                 SIZES.iter().any(|size| runs.cell(&group, &format!("{size}{added}")).is_some())
             })
             .collect();
+        if sets.is_empty() {
+            continue;
+        }
         println!("## IPv{family}, {title}\n");
         let columns = sets.iter().flat_map(|(name, _)| [*name, "+polluted"]);
         line(["routes"].into_iter().chain(columns).map(str::to_owned));
