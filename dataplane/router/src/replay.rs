@@ -21,6 +21,7 @@ use control::publication::{Changes, NeighborView};
 use forward::{Counter, Neighbor};
 use frame::{DropReason, Nanos};
 use network::{Machine, MachineOptions, host_view};
+use policy::Asked;
 use serde_json::{Value, json};
 use sim::{Faults, Packet, QueueSizes, VirtualClock, read_pcap, write_pcap};
 use tables::AdjacencyState;
@@ -30,7 +31,6 @@ use crate::action_totals::action_totals;
 use crate::cli::ReplayArgs;
 use crate::explain::{self, Explanation, Names};
 use crate::plugins;
-use policy::Asked;
 
 /// How much virtual time passes after the last packet, so that what is held times out.
 const TAIL_NANOS: u64 = 10_000_000_000;

@@ -106,7 +106,7 @@ pub enum SearchError {
     /// The plan contradicts itself.
     #[error("{0}")]
     Plan(String),
-    /// A trial stayed void however often it was repeated.
+    /// A trial stayed void however often it was repeated, and nothing was known by then.
     #[error(
         "the trial at {rate_pps:.0} packets/s was void {tries} times in a row, so nothing can be said \
          of the device under test: {}", reasons.join("; ")

@@ -21,8 +21,8 @@ const LOWERINGS_MAX: u32 = 8;
 
 /// Searches for all goals of `plan` at once.
 ///
-/// When [`Plan::duration_max`] has passed, the result is what is known by then, from the finest phase
-/// that knows a lower bound, with [`Bound::is_conclusive`] false.
+/// When [`Plan::duration_max`] has passed, or a trial stays void, the result is what is known by then, from the
+/// finest phase that knows a lower bound, with [`Bound::is_conclusive`] false.
 ///
 /// # Errors
 /// See [`SearchError`].
@@ -159,6 +159,12 @@ impl Run<'_> {
                     ));
                     return Ok(());
                 }
+                // What was measured before stays true.
+                Err(Halt::Failed(error @ SearchError::Void { .. })) if self.knows_some(phases) => {
+                    self.notes
+                        .push(format!("The search was ended, before it was conclusive: {error}."));
+                    return Ok(());
+                }
                 Err(Halt::Failed(error)) => return Err(error),
                 Err(Halt::FellShort { load, reached_pps }) => {
                     lowerings += 1;
@@ -180,6 +186,12 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// Whether some goal has a rate that meets it.
+    fn knows_some(&self, phases: &[Vec<Phase>]) -> bool {
+        let mut all = phases.iter().flatten();
+        all.any(|phase| self.evidence.bounds(phase).lower.is_some())
     }
 
     fn below_ceiling(&mut self, phases: &[Vec<Phase>]) -> Result<(), Halt> {

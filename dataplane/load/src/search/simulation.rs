@@ -243,6 +243,21 @@ fn void_trials_are_repeated_and_then_end_the_search() {
     assert!(error.to_string().ends_with("3.0 % of CPU 1 were stolen"), "{error}");
 }
 
+/// What was measured before the machine got restless stays true.
+#[test]
+fn a_search_that_knows_something_ends_with_it_when_trials_stay_void() {
+    let mut device = Device::new(sharp(200_000.0));
+    // Void are those behind the first twenty: the list is taken from its end.
+    device.void = vec![vec!["the generator was held up".to_owned()]; 200];
+    device.void.extend(vec![Vec::new(); 20]);
+    let found = found(&mut device, &plan(1000.0, 1_000_000.0));
+    let ndr = &found.bounds[0];
+    assert!(ndr.lower_pps.is_some_and(|rate| (150_000.0..=200_000.0).contains(&rate)), "{ndr:?}");
+    assert!(!ndr.is_conclusive);
+    let told = |note: &String| note.contains("void 4 times in a row") && note.contains("held up");
+    assert!(found.notes.iter().any(told), "{:?}", found.notes);
+}
+
 #[test]
 fn at_the_deadline_the_result_is_what_is_known() {
     for limit_s in [1, 3, 5, 10, 20, 25] {
