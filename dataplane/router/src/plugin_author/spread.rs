@@ -1,9 +1,9 @@
 //! Packets spread over workers, as a NIC spreads flows over its queues.
 //!
-//! A NIC hashes addresses and ports of a packet (of a fragment, and of other protocols, the addresses alone)
-//! with a key of its own. Which flows meet on one worker is then chance; here it is the same in each run.
+//! A NIC hashes addresses and ports with a key of its own. Which flows meet on one worker is then chance; here it
+//! is decided by the hash of flows that the router's parser makes, and the same in each run.
 
-use sluice_abi::{Descriptor, flags};
+use sluice_abi::Descriptor;
 
 use super::packets::{Call, Packets};
 
@@ -36,55 +36,26 @@ impl Packets {
     }
 }
 
-/// The worker that a flow comes to.
+/// The worker that a flow comes to: an even spread of hashes without a division.
 fn worker_of(packet: &Descriptor, workers: usize) -> usize {
-    let has_ports = matches!(packet.protocol, 6 | 17)
-        && packet.flags & flags::PORTS != 0
-        && packet.flags & flags::FRAGMENT == 0;
-    let ports = if has_ports { [packet.source_port, packet.destination_port] } else { [0; 2] };
-    let addresses = packet.source.iter().chain(&packet.destination).copied();
-    let bytes = addresses.chain(ports.into_iter().flat_map(u16::to_be_bytes));
-    // FNV-1a (RFC 9923), and the last step of SplitMix64 (Steele, Lea, Flood 2014), which has the last bytes
-    // decide as much as the first.
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (((hash >> 32) * workers as u64) >> 32) as usize
+    ((u64::from(packet.hash) * workers as u64) >> 32) as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn packet(source: u8, port: u16, more: u8) -> Descriptor {
-        Descriptor {
-            source: [source; 16],
-            source_port: port,
-            protocol: 17,
-            flags: flags::PORTS | more,
-            ..Descriptor::default()
-        }
-    }
-
     #[test]
-    fn flows_go_to_one_worker_each_and_to_all_workers() {
+    fn hashes_go_to_all_workers_alike() {
+        let worker =
+            |hash, workers| worker_of(&Descriptor { hash, ..Descriptor::default() }, workers);
         for workers in [1, 2, 3, 16, 64] {
+            assert_eq!((worker(0, workers), worker(u32::MAX, workers)), (0, workers - 1));
             let mut counts = vec![0_usize; workers];
-            for port in 0..64 * workers as u16 {
-                let worker = worker_of(&packet(1, port, 0), workers);
-                assert_eq!(worker, worker_of(&packet(1, port, 0), workers));
-                counts[worker] += 1;
+            for step in 0..1000 * workers as u32 {
+                counts[worker(step * (u32::MAX / (1000 * workers as u32)), workers)] += 1;
             }
-            let (least, most) = (counts.iter().min(), counts.iter().max());
-            assert!(least > Some(&16) && most < Some(&160), "{workers}: {counts:?}");
+            assert!(counts.iter().all(|count| count.abs_diff(1000) <= 2), "{workers}: {counts:?}");
         }
-    }
-
-    #[test]
-    fn ports_of_fragments_do_not_count() {
-        let of = |port| worker_of(&packet(1, port, flags::FRAGMENT), 64);
-        assert!((0..256).all(|port| of(port) == of(0)));
     }
 }
