@@ -69,11 +69,9 @@ impl<Q: QueueIo, H: Hook> Pipeline<Q, H> {
     pub(crate) fn turn(&mut self, snapshot: &Snapshot, changed: bool, now: Nanos) -> usize {
         if changed {
             self.hook.tables_are_of(snapshot.configuration);
-        }
-        self.hook.begin_turn(now);
-        if changed {
             self.batch.edits.known = edits::known(&snapshot.actions);
         }
+        self.hook.begin_turn(now);
         if let Some(is_watched) = self.witness.begin_turn(now, snapshot.epoch) {
             self.hook.watch(is_watched);
         }
