@@ -16,12 +16,16 @@ fn accepted(text: &str) -> Config {
 
 #[test]
 fn defaults() {
-    let checked = accepted("[[interface]]\nname = \"eth0\"\nrole = \"both\"\n");
+    let minimal = "[[interface]]\nname = \"eth0\"\nrole = \"both\"\n";
+    let checked = accepted(minimal);
     let router = &checked.router;
     assert_eq!(router.name, "default");
     assert_eq!((router.poll, router.on_exit), (Poll::Busy, OnExit::Drop));
     assert_eq!((router.batch_frames, router.frames_per_worker), (64, 16_384));
     assert_eq!(router.rx_ring_entries, 2048);
+    // Half of the chunks fill the FILL rings of all interfaces.
+    let rings = format!("[router]\nrx_ring_entries = 8192\n{minimal}");
+    assert_eq!(accepted(&rings).router.frames_per_worker, 2 * 16_384);
     assert_eq!(router.control_socket, Path::new("/run/sluice/default.sock"));
     assert_eq!(router.metrics_listen, None);
     assert_eq!(router.pin_directory(), Path::new("/sys/fs/bpf/sluice/default"));

@@ -106,8 +106,7 @@ impl Checker<'_> {
         // Half of the chunks are for receiving.
         let is_long = rx_ring_entries > Router::RX_RING_ENTRIES_MIN;
         let ample = if is_long { least.saturating_mul(2) } else { least };
-        let default =
-            FRAMES_PER_WORKER_DEFAULT.max(ample).min(Router::FRAMES_PER_WORKER_MAX.max(least));
+        let default = FRAMES_PER_WORKER_DEFAULT.max(ample).min(Router::FRAMES_PER_WORKER_MAX);
         let bounds = Router::FRAMES_PER_INTERFACE_MIN..=Router::FRAMES_PER_WORKER_MAX;
         let frames = self.number(at, "frames_per_worker", field, bounds, default);
         if frames < least {

@@ -203,6 +203,13 @@ impl Datapath {
     }
 }
 
+// `config` says what may stand in a file without knowing `xdp`.
+const _: () = {
+    assert!(config::Router::RX_RING_ENTRIES_MIN as usize == xdp::RX_RING_ENTRIES);
+    assert!(config::Router::RX_RING_ENTRIES_MAX as usize == xdp::RX_RING_ENTRIES_MAX);
+    assert!(config::Router::FRAMES_PER_RX_ENTRY_MIN as usize == FILL_ENTRIES_PER_RX_ENTRY);
+};
+
 fn bind_queues(
     config: &Checked,
     umem: &Umem,
