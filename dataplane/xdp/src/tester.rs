@@ -51,6 +51,6 @@ pub use histogram::LatencyHistogram;
 pub use image::{FRAME_LEN_MAX, FRAME_LEN_MIN, IMAGE_BYTES, Image, TAG_LEN};
 pub use ledger::{SinkLedger, SinkTotals, StreamLedger};
 pub use live::{IMAGES_MAX, LiveSender, ORDER_MAX, SentCounter};
-pub use plan::{HELD_UP_NS, Interval, SendPlan, SendReport};
+pub use plan::{Interval, SendPlan, SendReport};
 pub use redirect::RedirectSink;
 pub use sink::{KernelSink, STREAMS_MAX, SinkOptions};

@@ -77,6 +77,23 @@ fn laboratory(test: &str, body: impl FnOnce(&Pair) + Send) {
 }
 
 #[test]
+fn a_sender_that_was_held_up_says_for_how_long() {
+    laboratory("a_sender_that_was_held_up_says_for_how_long", |pair| {
+        let _sink = pair.sink(&SinkOptions::new(KEY, 3));
+        let mut sender = pair.sender(&[image(Kind::Udp4, 60)], &[0], 2);
+        // As if its thread had not run since the first slot.
+        let late_ns = 50_000_000;
+        let start_ns = now_ns() - late_ns;
+        let report = pair.send(&mut sender, SendPlan { start_ns, ..plan(100_000.0, 10_000) });
+        assert_eq!(report.sent, 10_000);
+        assert!(report.lag_max_ns >= late_ns && report.held_up_ns >= late_ns, "{report:?}");
+        // Nothing is late where nothing has a slot, and a plan knows nothing of the one before.
+        let report = pair.send(&mut sender, plan(f64::INFINITY, 1_000));
+        assert_eq!((report.sent, report.held_up_ns), (1_000, 0));
+    });
+}
+
+#[test]
 fn a_paced_stream_arrives_complete_and_in_its_time() {
     laboratory("a_paced_stream_arrives_complete_and_in_its_time", |pair| {
         packets::pin(0); // one CPU, one queue: nothing is reordered

@@ -37,7 +37,7 @@ const SHORTFALL_MAX: f64 = 0.001;
 const LAG_MAX: Duration = Duration::from_millis(10);
 
 /// A device under test that lost so many times more than what was sent in bursts lost it by itself: a
-/// burst costs no more packets than it has.
+/// burst costs no more packets than it has, which is then at most a tenth of the loss.
 const LOSS_BEYOND_BURSTS: f64 = 10.0;
 
 /// What the workers of a trial are told and tell.

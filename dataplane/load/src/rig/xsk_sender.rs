@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use frame::{BATCH_MAX, Pool, QueueIo};
 use xdp::XskQueue;
-use xdp::tester::{HELD_UP_NS, Interval, SendPlan, SendReport};
+use xdp::tester::{Interval, SendPlan, SendReport};
 
 use crate::clock::now_ns;
 use crate::tag::{Tag, TagKey};
@@ -59,10 +59,7 @@ impl XskSender {
             if plan.interval != Interval::NONE {
                 let slot = slot_ns(plan.interval, report.sent);
                 let lag = (now - plan.start_ns).saturating_sub(slot);
-                report.lag_max_ns = report.lag_max_ns.max(lag);
-                if lag >= lag_before + HELD_UP_NS {
-                    report.held_up_ns += lag - lag_before;
-                }
+                report.note_lag(lag, lag_before);
                 lag_before = lag;
             }
             #[expect(clippy::cast_possible_truncation, reason = "at most a batch")]

@@ -72,7 +72,7 @@ pub struct SendPlan {
 
 /// A packet that is so much later than the one before it, in nanoseconds, tells of a sender that was
 /// held up: one that only falls behind, does so by less from packet to packet. inject.c repeats it.
-pub const HELD_UP_NS: u64 = 1_000_000;
+const HELD_UP_NS: u64 = 1_000_000;
 
 /// What came of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub struct SendReport {
     /// The most that a packet was sent after its slot, in nanoseconds. 0 without interval. Some 100 us
     /// are normal, since the run is interrupted now and then.
     pub lag_max_ns: u64,
-    /// The sum of what packets fell behind their slots by at once, from [`HELD_UP_NS`] on, in
+    /// The sum of what packets fell behind their slots by at once, from a millisecond on, in
     /// nanoseconds: as many packets as were due in this time were sent in bursts. 0 without interval.
     pub held_up_ns: u64,
     /// When the first and the last packet were sent: `CLOCK_MONOTONIC` in nanoseconds. `None` if none
@@ -96,9 +96,31 @@ pub struct SendReport {
     pub ring_overflows: u64,
 }
 
+impl SendReport {
+    /// Notes that a packet is sent `lag_ns` after its slot, when the one before it was `before_ns` late.
+    pub fn note_lag(&mut self, lag_ns: u64, before_ns: u64) {
+        self.lag_max_ns = self.lag_max_ns.max(lag_ns);
+        if lag_ns >= before_ns + HELD_UP_NS {
+            self.held_up_ns += lag_ns - before_ns;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_comes_at_once_is_held_up() {
+        let mut report = SendReport::default();
+        let mut before_ns = 0;
+        // It is held up by 3 ms, catches up by 2, falls behind bit by bit, and is held up by 1 ms.
+        for lag_ns in [100_000, 3_100_000, 1_100_000, 2_099_999, 3_099_998, 4_099_998, 0] {
+            report.note_lag(lag_ns, before_ns);
+            before_ns = lag_ns;
+        }
+        assert_eq!((report.lag_max_ns, report.held_up_ns), (4_099_998, 3_000_000 + 1_000_000));
+    }
 
     #[test]
     fn intervals_keep_the_rate() {
