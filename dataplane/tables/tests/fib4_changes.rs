@@ -189,6 +189,32 @@ fn what_is_around_shows_again() {
 }
 
 /// A /16 whose 256 blocks all have longer prefixes, some of which come and go within a grace period.
+/// Several routes go, each with the parent that is left when all are gone.
+#[test]
+fn routes_that_go_together_show_what_is_left() {
+    let block = 0xcb00_7100;
+    let [left, around, inner] = [(0, 1), (24, 2), (26, 3)];
+    for first in [block, block + 64, block + 192] {
+        let routes = [left, around].map(|(len, id)| (net4(block, len), RouteId(id)));
+        for is_longer_first in [false, true] {
+            let mut pair = Pair::new(routes);
+            pair.insert(net4(first, inner.0), RouteId(inner.1));
+            let mut gone = [net4(block, around.0), net4(first, inner.0)];
+            if is_longer_first {
+                gone.reverse();
+            }
+            gone.iter().for_each(|prefix| {
+                pair.routes.remove(prefix);
+            });
+            for prefix in gone {
+                pair.writer.remove(prefix, Some((left.0, RouteId(left.1)))).unwrap();
+            }
+            pair.check(block..block + 256);
+            pair.turn();
+        }
+    }
+}
+
 #[test]
 fn longer_prefixes_flap_without_a_grace_period() {
     let mut pair = Pair::new([]);

@@ -204,8 +204,9 @@ impl Fib4Writer {
         Ok(())
     }
 
-    /// Takes a route out. `parent` is the longest prefix around it that has a route, by its length, and
-    /// where that leads. Nothing happens if the table has no such route.
+    /// Takes a route out. `parent` is the longest prefix around it that has a route in this table, by its length,
+    /// and where that leads: of several routes that go, the shorter has to go first. Nothing happens if the table
+    /// has no such route.
     ///
     /// # Errors
     /// [`FibError::RouteIdOutOfRange`] or [`FibError::ParentNotShorter`]; the table is then unchanged.
@@ -234,9 +235,11 @@ impl Fib4Writer {
         painted?;
         if is_longer {
             let depths = &self.longer[&block];
-            if depths.iter().all(|&depth| u32::from(depth) <= WHOLE_BITS) {
-                // What is around the block covers all of it.
-                self.depths[block] = depths[0];
+            let around = depths[0];
+            // All of it is the same prefix's, unless the caller was wrong about a parent: the block's other
+            // addresses then have to be found by their own depths still.
+            if u32::from(around) <= WHOLE_BITS && depths.iter().all(|&depth| depth == around) {
+                self.depths[block] = around;
                 self.longer.remove(&block);
             }
         }

@@ -617,7 +617,8 @@ impl Rib {
     }
 
     /// The prefixes that the IPv4 FIB has to be told of, with what it is to have, and the prefixes that it
-    /// has to forget. What leads to adjacencies that not every worker knows is left for later.
+    /// has to forget, the shorter before the longer: what is around a prefix here is then also what is around
+    /// it there. What leads to adjacencies that not every worker knows is left for later.
     pub(super) fn due4(&self) -> (Vec<(Ipv4Net, RouteId)>, Vec<Ipv4Net>) {
         let (mut told, mut gone) = (Vec::new(), Vec::new());
         for prefix in self.changed4.keys() {
@@ -629,6 +630,7 @@ impl Rib {
                 None => gone.push(*prefix),
             }
         }
+        gone.sort_unstable_by_key(Ipv4Net::prefix_len);
         (told, gone)
     }
 

@@ -696,3 +696,63 @@ fn single_hosts_are_patched_in_and_the_table_is_built_anew_later() {
     tell(&mut publication, &many.iter().map(String::as_str).collect::<Vec<_>>(), true);
     assert_eq!(patches(&publication), 0);
 }
+
+/// Routes that come and go in one batch lead where the longest of those that are left does, whatever lies
+/// around and within them.
+#[test]
+fn routes_that_change_together_leave_nothing_of_those_that_went() {
+    let mut random = Random(4711);
+    let mut publication =
+        Publication::new(Arc::new(config("")), &host(), 1).expect("a publication");
+    let mut worker = publication.reader();
+    let start = Instant::now();
+    let kinds = [RouteKind::Blackhole, RouteKind::Prohibit, RouteKind::Unreachable];
+    let mut known: BTreeMap<Ipv4Net, usize> = BTreeMap::new();
+    for round in 0..100 {
+        let mut next = known.clone();
+        // Every other round most of them go.
+        let left = if round % 2 == 0 { 7 } else { 1 };
+        next.retain(|_, _| random.below(8) < left);
+        for _ in 0..random.below(if round % 2 == 0 { 100 } else { 4 }) {
+            // Often they begin where the prefixes around them begin.
+            let address = Ipv4Addr::new(20, 3, random.below(32) as u8, random.of(&[0, 0, 64, 130]));
+            let len = random.of(&[0, 8, 19, 23, 24, 24, 24, 25, 26, 26, 31, 32]);
+            let prefix = Ipv4Net::new(address, len).expect("a length").trunc();
+            next.insert(prefix, random.below(3) as usize);
+        }
+        let changed = |prefix: &&Ipv4Net| known.get(prefix) != next.get(prefix);
+        let prefixes: BTreeSet<_> = known.keys().chain(next.keys()).filter(changed).collect();
+        let change = |prefix: &Ipv4Net| {
+            let route = next.get(prefix).map(|kind| Route {
+                table: 254,
+                protocol: 12,
+                metric: 32,
+                kind: Arc::new(kinds[*kind].clone()),
+            });
+            RouteChange { prefix: (*prefix).into(), routes: route.into_iter().collect() }
+        };
+        let changes: Vec<_> = prefixes.into_iter().map(change).collect();
+        known = next;
+        publication.kernel_routes(&changes, start);
+        let changes = Changes { routes: true, neighbors: false };
+        publication.host_changed(&host(), changes).expect("it fits");
+        while publication.is_waiting() {
+            worker.refresh();
+            publication.collect();
+        }
+        let snapshot = publication.current();
+        let hosts = [0, 1, 63, 64, 66, 127, 128, 130, 131, 200, 255];
+        let blocks = (0..32).flat_map(|third| hosts.map(|fourth| [20, 3, third, fourth]));
+        for address in blocks.map(Ipv4Addr::from) {
+            let around = known.iter().filter(|(prefix, _)| prefix.contains(&address));
+            let expected = around.max_by_key(|(prefix, _)| prefix.prefix_len()).map(|(_, n)| *n);
+            let expected = expected.map(|kind| match kind {
+                0 => NextHopGroup::Blackhole,
+                1 => NextHopGroup::Prohibit,
+                _ => NextHopGroup::Unreachable,
+            });
+            let found = snapshot.groups.copy(snapshot.fib4.lookup(address.to_bits()));
+            assert_eq!(found, expected, "round {round}: {address}");
+        }
+    }
+}
