@@ -194,7 +194,7 @@ fn filtering(plugins: &Path, nets: &[IpNet]) -> PluginSpec {
          [[rules]]\naction = \"drop\"\nwhen = \"ip.src in $asked and esp\"\n",
         nets.join(", ")
     );
-    let mut spec = PluginSpec::new("filter", plugins.join("filter.wasm"), HookPoint::Ingress);
+    let mut spec = PluginSpec::new("filter", super::module(plugins, "filter"), HookPoint::Ingress);
     spec.config = PluginConfig::Table(config.parse().expect("TOML"));
     spec
 }

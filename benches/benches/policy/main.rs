@@ -33,8 +33,12 @@ const TRIVIAL: &str = r#"(module
 /// The plugins of this repository that are measured.
 const PACKAGES: [&str; 5] = ["egress-tags", "filter", "hop-distance", "rate-limit", "syn-guard"];
 
-/// Builds the plugins of this repository; `None` without the target.
+/// The folder of the built plugins: `SLUICE_PLUGINS`, or one to which they are built; `None` without the
+/// target.
 fn plugins() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("SLUICE_PLUGINS") {
+        return Some(folder.into());
+    }
     let target = "wasm32-unknown-unknown";
     let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
     let mut cargo = Command::new(env!("CARGO"));
@@ -48,6 +52,12 @@ fn plugins() -> Option<PathBuf> {
         return None;
     }
     Some(built.join(target).join("plugin"))
+}
+
+/// The module of a package, whose file cargo and `cargo xtask plugins` name differently.
+fn module(folder: &Path, package: &str) -> PathBuf {
+    let named = folder.join(format!("{package}.wasm"));
+    if named.exists() { named } else { folder.join(format!("{}.wasm", package.replace('-', "_"))) }
 }
 
 /// Rules of which the packets below match none: each has to be ruled out.
@@ -155,7 +165,7 @@ fn benches(criterion: &mut Criterion) {
     ];
     if let Some(plugins) = plugins() {
         let mut plugin = |label: &'static str, file: &str, config: &str| {
-            let mut spec = PluginSpec::new(file, plugins.join(file), HookPoint::Ingress);
+            let mut spec = PluginSpec::new(file, module(&plugins, file), HookPoint::Ingress);
             spec.config = PluginConfig::Table(config.parse().expect("TOML"));
             spec.grants = vec!["meter".to_owned()];
             cases.push((label, spec, 1));
@@ -206,9 +216,9 @@ fn benches(criterion: &mut Criterion) {
     group.finish();
     for (label, file, config) in configurations() {
         match file {
-            "filter.wasm" => native::<filter::Filter>(criterion, label, &config),
-            "hop_distance.wasm" => native::<hop_distance::HopDistance>(criterion, label, &config),
-            "syn_guard.wasm" => native::<syn_guard::SynGuard>(criterion, label, &config),
+            "filter" => native::<filter::Filter>(criterion, label, &config),
+            "hop-distance" => native::<hop_distance::HopDistance>(criterion, label, &config),
+            "syn-guard" => native::<syn_guard::SynGuard>(criterion, label, &config),
             _ => native::<rate_limit::RateLimit>(criterion, label, &config),
         }
     }
@@ -221,7 +231,7 @@ fn egress_tags(plugins: &Path, directory: &Path) -> PluginSpec {
         .map(|n| format!("10.{n}.0.0/17 {}\n", if n % 2 == 0 { "de" } else { "nl" }))
         .collect();
     let mut spec =
-        PluginSpec::new("egress-tags", plugins.join("egress_tags.wasm"), HookPoint::Ingress);
+        PluginSpec::new("egress-tags", module(plugins, "egress-tags"), HookPoint::Ingress);
     for (table, lines) in [("countries", countries.as_str()), ("trust", ""), ("products", "")] {
         let file = directory.join(table);
         std::fs::write(&file, lines).expect("written");
@@ -243,17 +253,17 @@ fn egress_tags(plugins: &Path, directory: &Path) -> PluginSpec {
 /// What is measured of each plugin: a label, the module and its configuration.
 fn configurations() -> Vec<(&'static str, &'static str, String)> {
     vec![
-        ("filter 10", "filter.wasm", rules(10)),
-        ("filter 100", "filter.wasm", rules(100)),
-        ("filter 1000", "filter.wasm", rules(1000)),
-        ("filter 100 expressions", "filter.wasm", expressions(100)),
-        ("filter 1000 expressions", "filter.wasm", expressions(1000)),
-        ("hop-distance", "hop_distance.wasm", distances()),
-        ("rate-limit", "rate_limit.wasm", "packets_per_s = 1e9\nburst = 1000000".to_owned()),
+        ("filter 10", "filter", rules(10)),
+        ("filter 100", "filter", rules(100)),
+        ("filter 1000", "filter", rules(1000)),
+        ("filter 100 expressions", "filter", expressions(100)),
+        ("filter 1000 expressions", "filter", expressions(1000)),
+        ("hop-distance", "hop-distance", distances()),
+        ("rate-limit", "rate-limit", "packets_per_s = 1e9\nburst = 1000000".to_owned()),
         // Two thirds of the packets are TCP, and each is a SYN: first all within the rate, which
         // remembers each as half-open, then all challenged and remembered.
-        ("syn-guard quiet", "syn_guard.wasm", "syn_per_s = 1e9\nburst = 1000000".to_owned()),
-        ("syn-guard flood", "syn_guard.wasm", "syn_per_s = 0.001\nburst = 1".to_owned()),
+        ("syn-guard quiet", "syn-guard", "syn_per_s = 1e9\nburst = 1000000".to_owned()),
+        ("syn-guard flood", "syn-guard", "syn_per_s = 0.001\nburst = 1".to_owned()),
     ]
 }
 

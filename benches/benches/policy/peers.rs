@@ -1,10 +1,12 @@
-//! The same policies by other means, side by side: the plugin under the engine, its code natively, an XDP
+//! The same policies by other means, side by side: the plugin under the engine, its code natively (what the
+//! host does for it is then done by the SDK's stand-in for tests), for `rate-limit` also native code by hand, an XDP
 //! program under the kernel's BPF_PROG_TEST_RUN, and, for rules, the crate wirefilter-engine. All judge the
 //! same packets, 64 at a time, and must agree on every verdict before anything is measured.
 //!
 //! Rounds go from one to the next, so that a change of the machine's speed meets all of them; the median
 //! of the rounds counts. From the plugin's the copy is subtracted by which the bench plays the parser.
 
+mod by_hand;
 mod ebpf;
 mod expressions;
 mod packets;
@@ -19,7 +21,7 @@ use policy::{PluginConfig, PluginHost, PluginSpec, WorkerChain};
 use sluice_abi::{BATCH_MAX, Descriptor};
 use sluice_sdk::{Config as _, Declared, Parts, Plugin};
 
-use super::{frames, load, plugins, trivial};
+use super::{frames, load, module, plugins, trivial};
 use ebpf::Ebpf;
 use expressions::Expressions;
 use packets::{PACKETS, Rule};
@@ -170,7 +172,7 @@ fn compare<'a>(
     let mut agree = |name: &'static str, verdicts: Vec<u8>| {
         let (other, before) = first.get_or_insert_with(|| (name, verdicts.clone()));
         // The plugin says only whether a packet met a rule, the others also which.
-        let tells_rules = !matches!(name, "plugin" | "native");
+        let tells_rules = !matches!(name, "plugin" | "native" | "by hand, one worker");
         let same = |a: u8, b: u8| if tells_rules { a == b } else { (a == 0) == (b == 0) };
         let differs = verdicts.iter().zip(&*before).position(|(a, b)| !same(*a, *b));
         let at = differs.map(|at| packets[at % PACKETS]);
@@ -244,10 +246,15 @@ pub(super) fn peers(_: &mut Criterion) {
     }
     if is_wanted("peers/rate_limit") {
         let config = format!("packets_per_s = {RATE}.0\nburst = {BURST}");
-        let mut hosted = built.as_deref().map(|built| spec(built, "rate_limit.wasm", &config));
+        let mut hosted = built.as_deref().map(|built| spec(built, "rate-limit", &config));
         let mut engines = with_plugin(hosted.as_mut(), &packets);
         engines.push(native::<rate_limit::RateLimit>(&config, &packets));
-        compare("rate_limit", engines, &ebpf, None, &packets);
+        let mut buckets = by_hand::Buckets::new(RATE, BURST);
+        let packets = &packets;
+        engines.push(Engine::new("by hand, one worker", move |verdicts: &mut [u8]| {
+            buckets.pass(packets, verdicts);
+        }));
+        compare("rate_limit", engines, &ebpf, None, packets);
     }
     if is_wanted("peers/filter") {
         filter(&rules, &packets, built.as_deref(), &ebpf);
@@ -273,7 +280,7 @@ fn filter(
             context
         })
         .collect();
-    let mut hosted = built.map(|built| spec(built, "filter.wasm", &config));
+    let mut hosted = built.map(|built| spec(built, "filter", &config));
     let mut engines = with_plugin(hosted.as_mut(), packets);
     engines.push(native::<filter::Filter>(&config, packets));
     engines.push(Engine::new("wirefilter", |verdicts: &mut [u8]| {
@@ -293,7 +300,7 @@ fn filter(
 
 /// A plugin of this repository in a chain of its own.
 fn spec(built: &Path, file: &str, config: &str) -> Hosted {
-    let mut spec = PluginSpec::new(file, built.join(file), HookPoint::Ingress);
+    let mut spec = PluginSpec::new(file, module(built, file), HookPoint::Ingress);
     spec.config = PluginConfig::Table(config.parse().expect("TOML"));
     spec.grants = vec!["meter".to_owned()];
     Hosted::new(&spec)
