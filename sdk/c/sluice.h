@@ -170,6 +170,9 @@ SLUICE_IMPORT(meter_open) int32_t sluice_meter_open(int64_t rate_per_s_milli, in
 SLUICE_IMPORT(meter_batch)
 void sluice_meter_batch(int32_t handle, const uint8_t (*keys)[16], uint32_t n, uint64_t now_ns,
                         const uint32_t *costs, uint8_t *results);
+SLUICE_IMPORT(meter_prefix_batch)
+void sluice_meter_prefix_batch(int32_t handle, const void *addresses, uint32_t stride, uint32_t n,
+                               uint32_t len4, uint32_t len6, uint64_t now_ns, uint8_t *results);
 /* table */
 SLUICE_IMPORT(table_open) int32_t sluice_table_open(const char *name, uint32_t len);
 SLUICE_IMPORT(table_word) uint32_t sluice_table_word(int32_t handle, const char *text, uint32_t len);

@@ -95,6 +95,36 @@ impl<'a> Batch<'a> {
         self.0.verdicts
     }
 
+    /// Lets go on for which `admitted` is 1, as a [`Meter`](crate::Meter) answers, and gives the others, for
+    /// which it is 0, the verdict `refusal`. Returns the number of those. Eight are looked at at once.
+    ///
+    /// # Panics
+    /// If there are fewer answers than packets.
+    #[inline]
+    pub fn admit(&mut self, admitted: &[u8], refusal: Verdict) -> u64 {
+        const ALL: u64 = 0x0101_0101_0101_0101;
+        let verdicts = self.verdicts_mut();
+        let (eights, rest) = admitted[..verdicts.len()].as_chunks::<8>();
+        let (verdict_eights, verdict_rest) = verdicts.as_chunks_mut::<8>();
+        let mut refused = 0;
+        let mut judge = |verdicts: &mut [Verdict], admitted: &[u8]| {
+            for (verdict, admitted) in verdicts.iter_mut().zip(admitted) {
+                let is_refused = *admitted == 0;
+                *verdict = Verdict::choose(is_refused, refusal, Verdict::CONTINUE);
+                refused += u64::from(is_refused);
+            }
+        };
+        for (verdicts, eight) in verdict_eights.iter_mut().zip(eights) {
+            if u64::from_ne_bytes(*eight) == ALL {
+                verdicts.fill(Verdict::CONTINUE);
+            } else {
+                judge(verdicts, eight);
+            }
+        }
+        judge(verdict_rest, rest);
+        refused
+    }
+
     /// The packets with their verdicts, one after the other.
     #[inline]
     #[must_use]

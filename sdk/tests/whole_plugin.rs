@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 use sluice_sdk::{
-    BATCH_MAX, Batch, Class, Counters, EgressTag, Meter, NextHop, Plugin, Quota, QuotaAnswer,
-    StateFull, StateWriter, Table, Verdict, action, edit,
+    BATCH_MAX, Batch, Class, Counters, EgressTag, Meter, NextHop, Plugin, PrefixLens, Quota,
+    QuotaAnswer, StateFull, StateWriter, Table, Verdict, action, edit,
     fixed::ExpiringMap,
     interface_named, log, random, tcp_option,
     testing::{Bench, Host, Seen, ipv4, ipv6},
@@ -250,6 +250,22 @@ fn meters_take_tokens_and_cannot_be_opened_while_packets_are_judged() {
             assert_eq!(admitted, [1, 1, 0]);
             meter.take_costs(&[[2; 16]; 2], &[3, 2], SECOND, &mut admitted);
             assert_eq!(admitted[..2], [0, 1]);
+            let packets = [
+                ipv4([10, 0, 0, 1], [192, 0, 2, 1]),
+                ipv4([10, 0, 0, 2], [192, 0, 2, 2]),
+                ipv4([10, 0, 0, 3], [192, 0, 2, 2]),
+                ipv6([0x2001, 0xdb8, 0, 1, 0, 0, 0, 1], [1; 8]),
+                ipv6([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1], [1; 8]),
+            ];
+            let mut admitted = [9; 6];
+            let lens = PrefixLens::new(24, 64)?;
+            meter.take_sources(&packets, lens, SECOND, &mut admitted);
+            assert_eq!(admitted, [1, 1, 0, 1, 1, 9], "two tokens for each network");
+            let lens = PrefixLens::new(32, 128)?;
+            meter.take_destinations(&packets, lens, SECOND, &mut admitted);
+            assert_eq!(admitted, [1, 1, 1, 1, 1, 9]);
+            assert!(PrefixLens::new(33, 64).expect_err("too long").contains("IPv4"));
+            assert!(PrefixLens::new(24, 129).expect_err("too long").contains("IPv6"));
             Ok(Self)
         }
         fn process(&mut self, _: &mut Batch<'_>) {

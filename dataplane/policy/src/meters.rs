@@ -18,9 +18,11 @@
 //! The hash is keyed anew in each process: nobody can aim keys at one set. Two keys of equal 64-bit
 //! hash share a bucket.
 
+mod keys;
+mod vectors;
+
 use std::{
-    hash::{BuildHasher, RandomState},
-    hint::spin_loop,
+    hint::{select_unpredictable, spin_loop},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -28,9 +30,13 @@ use std::{
 };
 
 use serde::Serialize;
-use sluice_abi::meter::Rate;
+use sluice_abi::meter::{Rate, RateAt};
+use tables::prefetch;
+
+pub(crate) use keys::{PrefixMasks, keyed_hasher};
 
 use crate::registry::{Registry, SharedTable};
+use keys::KeyHash;
 
 /// Ways of a set: two arrays of four fill one cache line.
 const WAYS: usize = 4;
@@ -38,6 +44,9 @@ const WAYS: usize = 4;
 pub(crate) const ENTRIES_MAX: usize = 1 << 22;
 /// The most tables that one plugin may open.
 pub(crate) const METERS_MAX: usize = 16;
+/// Of a larger table lines are fetched ahead. Those of a smaller one are near enough that the processor, which
+/// charges a dozen buckets at a time, waits for none.
+const FETCHED_BYTES: usize = 1 << 20;
 /// How often a worker looks at a set that another is changing, which takes it some 20 ns.
 const CLAIM_TRIES: usize = 64;
 
@@ -54,14 +63,8 @@ impl Set {
         Self { tags: self.tags.each_ref().map(copied), tats: self.tats.each_ref().map(copied) }
     }
 
-    #[inline]
     fn find(&self, tag: u64) -> Option<&AtomicU64> {
-        // Without a branch for each way: which it is, is as random as the hash.
-        let mut found = WAYS;
-        for (way, owner) in self.tags.iter().enumerate() {
-            found = if owner.load(Ordering::Relaxed) == tag { way } else { found };
-        }
-        self.tats.get(found)
+        self.tats.get(Portable::find(&self.tags, tag)?)
     }
 
     /// The entry that is idle already or will be soonest, with its tag and TAT.
@@ -79,27 +82,41 @@ impl Set {
     }
 }
 
+/// How a tag is found among those of a set.
+trait Find {
+    /// Which of them it is. To be marked `#[inline(always)]`: what is not inlined is compiled for any
+    /// processor.
+    fn find(tags: &[AtomicU64; WAYS], tag: u64) -> Option<usize>;
+}
+
+/// One after the other.
+struct Portable;
+
+impl Find for Portable {
+    #[inline(always)]
+    fn find(tags: &[AtomicU64; WAYS], tag: u64) -> Option<usize> {
+        // Without a branch for each way: which it is, is as random as the hash.
+        let mut found = None;
+        for (way, owner) in tags.iter().enumerate() {
+            found = if owner.load(Ordering::Relaxed) == tag { Some(way) } else { found };
+        }
+        found
+    }
+}
+
 /// The buckets of one meter, shared by all workers and kept across generations.
 #[derive(Debug)]
 pub(crate) struct MeterTable {
     sets: Box<[Set]>,
     claims: Box<[AtomicBool]>,
-    mask: usize,
-    hasher: ahash::RandomState,
+    hash: KeyHash,
     evictions: AtomicU64,
 }
 
 impl SharedTable for MeterTable {
     /// A table of at least `entries` buckets, all full.
     fn new(entries: usize) -> Self {
-        let sets = sets_for(entries);
-        Self {
-            sets: (0..sets).map(|_| Set::default()).collect(),
-            claims: (0..sets).map(|_| AtomicBool::default()).collect(),
-            mask: sets - 1,
-            hasher: keyed_hasher(),
-            evictions: AtomicU64::new(0),
-        }
+        Self::hashing(entries, KeyHash::new())
     }
 
     fn room(entries: usize) -> usize {
@@ -110,22 +127,23 @@ impl SharedTable for MeterTable {
         Self {
             sets: self.sets.iter().map(Set::copy).collect(),
             claims: self.claims.iter().map(|_| AtomicBool::default()).collect(),
-            mask: self.mask,
-            hasher: self.hasher.clone(),
+            hash: self.hash.clone(),
             evictions: AtomicU64::new(0),
         }
     }
 }
 
-/// A hasher with a key of its own, so that nobody can aim keys at one place. The standard library's
-/// is keyed by the operating system's random numbers; its output keys the quicker one.
-pub(crate) fn keyed_hasher() -> ahash::RandomState {
-    let seed = RandomState::new();
-    let [a, b, c, d] = [1_u64, 2, 3, 4].map(|number| seed.hash_one(number));
-    ahash::RandomState::with_seeds(a, b, c, d)
-}
-
 impl MeterTable {
+    fn hashing(entries: usize, hash: KeyHash) -> Self {
+        let sets = sets_for(entries);
+        Self {
+            sets: (0..sets).map(|_| Set::default()).collect(),
+            claims: (0..sets).map(|_| AtomicBool::default()).collect(),
+            hash,
+            evictions: AtomicU64::new(0),
+        }
+    }
+
     pub(crate) fn entries(&self) -> usize {
         self.sets.len() * WAYS
     }
@@ -135,58 +153,70 @@ impl MeterTable {
         self.evictions.load(Ordering::Relaxed)
     }
 
+    /// The hashes of keys, as many as there is room for. Fetches the lines that charging them will need, if
+    /// the table is large.
     #[inline]
-    pub(crate) fn hash(&self, key: [u8; 16]) -> u64 {
-        self.hasher.hash_one(u128::from_le_bytes(key))
+    pub(crate) fn hash_each(&self, keys: impl Iterator<Item = [u8; 16]>, hashes: &mut [u64]) {
+        self.hash.each(keys, hashes, self.fetch());
     }
 
-    fn position(&self, hash: u64) -> usize {
-        (hash >> 32) as usize & self.mask
-    }
-
-    /// Fetches the line that [`Self::charge`] will need.
+    /// The same for the prefixes of addresses.
     #[inline]
-    pub(crate) fn touch(&self, hash: u64) -> u64 {
-        self.sets.get(self.position(hash)).map_or(0, |set| {
-            let [tag, ..] = &set.tags;
-            tag.load(Ordering::Relaxed)
-        })
-    }
-
-    /// Takes `cost` tokens from the bucket of `hash` at the time `now`, in units. False when it
-    /// holds fewer. With `IS_SHARED` others may charge it at the same time.
-    #[inline]
-    pub(crate) fn charge<const IS_SHARED: bool>(
+    pub(crate) fn hash_each_prefix(
         &self,
-        rate: &Rate,
+        masks: PrefixMasks,
+        addresses: impl Iterator<Item = [u8; 16]>,
+        hashes: &mut [u64],
+    ) {
+        self.hash.each_prefix(masks, addresses, hashes, self.fetch());
+    }
+
+    #[inline(always)]
+    fn fetch(&self) -> impl Fn(u64) + '_ {
+        let sets = &*self.sets;
+        let is_large = size_of_val(sets) > FETCHED_BYTES;
+        move |hash| {
+            if is_large && let Some(set) = sets.get(position(hash, sets)) {
+                prefetch(set);
+            }
+        }
+    }
+
+    /// Takes `cost` tokens from the bucket of `hash`. False when it holds fewer. With `IS_SHARED` others may
+    /// charge it at the same time.
+    #[inline(always)]
+    fn charge<F: Find, const IS_SHARED: bool>(
+        &self,
+        sets: &[Set],
+        rate: &RateAt,
         hash: u64,
-        now: u64,
         cost: u32,
     ) -> bool {
-        let position = self.position(hash);
-        let Some(set) = self.sets.get(position) else {
+        // Nobody owns the tag 0.
+        let tag = hash | 1;
+        let position = position(hash, sets);
+        let Some(set) = sets.get(position) else {
             return false;
         };
-        // Zero marks a way that nobody owns yet.
-        let tag = hash | 1;
-        let entry = match set.find(tag) {
-            Some(entry) => entry,
-            None => self.insert(set, position, tag, now),
+        let entry = match F::find(&set.tags, tag) {
+            Some(way) => &set.tats[way % WAYS],
+            None => self.insert(set, position, tag, rate.now()),
         };
         let mut tat = entry.load(Ordering::Relaxed);
-        loop {
-            let Some(next) = rate.take(tat, now, cost) else {
-                return false;
-            };
-            if !IS_SHARED {
-                entry.store(next, Ordering::Relaxed);
-                return true;
-            }
+        if !IS_SHARED {
+            // Without a branch: which packet is refused cannot be foretold.
+            let next = rate.take(tat, cost);
+            let kept = select_unpredictable(next.is_some(), next.unwrap_or_default(), tat);
+            entry.store(kept, Ordering::Relaxed);
+            return next.is_some();
+        }
+        while let Some(next) = rate.take(tat, cost) {
             match entry.compare_exchange_weak(tat, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(current) => tat = current,
             }
         }
+        false
     }
 
     #[cold]
@@ -225,24 +255,44 @@ pub(crate) struct Meter {
     pub(crate) is_shared: bool,
 }
 
-impl Meter {
-    /// Charges buckets, each with its hash and cost, and says of each whether it had the tokens.
+/// What a batch takes from the buckets of a meter.
+pub(crate) struct Charges<'a> {
+    pub(crate) meter: &'a Meter,
+    /// The time in units.
+    pub(crate) now: u64,
+    pub(crate) hashes: &'a [u64],
+    /// Tokens for each; one, if there is no such list.
+    pub(crate) costs: Option<&'a [u32]>,
+    /// For each hash, whether its bucket had the tokens: 1 or 0.
+    pub(crate) results: &'a mut [u8],
+}
+
+impl Charges<'_> {
+    /// Charges the buckets one after the other.
     #[inline]
-    pub(crate) fn charge_each(
-        &self,
-        charges: impl Iterator<Item = (u64, u32)>,
-        now: u64,
-        results: &mut [u8],
-    ) {
-        let Self { table, rate, is_shared } = self;
-        let results = results.iter_mut().zip(charges);
-        if *is_shared {
-            for (result, (hash, cost)) in results {
-                *result = u8::from(table.charge::<true>(rate, hash, now, cost));
-            }
-        } else {
-            for (result, (hash, cost)) in results {
-                *result = u8::from(table.charge::<false>(rate, hash, now, cost));
+    pub(crate) fn make(self) {
+        let meter = self.meter;
+        match (&meter.table.hash, meter.is_shared) {
+            (KeyHash::Aes(vectors, _), true) => vectors.charge_each::<true>(self),
+            (KeyHash::Aes(vectors, _), false) => vectors.charge_each::<false>(self),
+            (KeyHash::Portable(_), true) => self.each::<Portable, true>(),
+            (KeyHash::Portable(_), false) => self.each::<Portable, false>(),
+        }
+    }
+
+    #[inline(always)]
+    fn each<F: Find, const IS_SHARED: bool>(self) {
+        let Self { meter: Meter { table, rate, .. }, now, hashes, costs, results } = self;
+        // Not looked up again for each: the compiler cannot know that no result lies over them.
+        let (table, sets, rate) = (&**table, &*table.sets, rate.at(now));
+        let results = results.iter_mut().zip(hashes);
+        let charge = |hash, cost| u8::from(table.charge::<F, IS_SHARED>(sets, &rate, hash, cost));
+        match costs {
+            None => results.for_each(|(result, hash)| *result = charge(*hash, 1)),
+            Some(costs) => {
+                for ((result, hash), cost) in results.zip(costs) {
+                    *result = charge(*hash, *cost);
+                }
             }
         }
     }
@@ -274,108 +324,16 @@ impl MeterRegistry {
     }
 }
 
+/// Where the set of a hash is. There is a power of two of them.
+#[inline(always)]
+fn position(hash: u64, sets: &[Set]) -> usize {
+    (hash >> 32) as usize & sets.len().wrapping_sub(1)
+}
+
 /// Sets of a table that is asked for `entries` buckets.
 fn sets_for(entries: usize) -> usize {
     entries.clamp(WAYS, ENTRIES_MAX).div_ceil(WAYS).next_power_of_two()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{sync::Barrier, thread};
-
-    use sluice_abi::meter::units;
-
-    use super::*;
-
-    const NOW: u64 = units(1_000_000_000);
-
-    fn admitted(table: &MeterTable, rate: &Rate, key: [u8; 16], now: u64, offered: u32) -> u32 {
-        let hash = table.hash(key);
-        (0..offered).map(|_| u32::from(table.charge::<true>(rate, hash, now, 1))).sum()
-    }
-
-    #[test]
-    fn threads_share_one_budget_exactly() {
-        let rate = Rate::new(1_000, 10_000).expect("a rate");
-        for round in 0..50_u8 {
-            let table = MeterTable::new(1024);
-            let barrier = Barrier::new(2);
-            let sum: u32 = thread::scope(|scope| {
-                let offer = || {
-                    barrier.wait();
-                    admitted(&table, &rate, [round; 16], NOW, 8_000)
-                };
-                let threads = [scope.spawn(offer), scope.spawn(offer)];
-                threads.map(|thread| thread.join().expect("no panic")).iter().sum()
-            });
-            assert_eq!(sum, 10_000, "round {round}");
-            assert_eq!(table.evictions(), 0);
-        }
-    }
-
-    #[test]
-    fn one_worker_gets_what_several_get() {
-        let rate = Rate::new(1_000_000, 7).expect("a rate");
-        let sole = MeterTable::new(1 << 16);
-        let shared = sole.copy();
-        for step in 0..100_000_u64 {
-            let key = u128::from(step * 7919 % 301).to_le_bytes();
-            let (now, cost) = (NOW + units(step * 3_000), (step % 3) as u32);
-            let hash = sole.hash(key);
-            assert_eq!(
-                sole.charge::<false>(&rate, hash, now, cost),
-                shared.charge::<true>(&rate, hash, now, cost),
-                "step {step}"
-            );
-        }
-    }
-
-    #[test]
-    fn keys_have_buckets_of_their_own() {
-        let rate = Rate::new(1_000, 3).expect("a rate");
-        let table = MeterTable::new(4096);
-        for key in 0..64_u8 {
-            assert_eq!(admitted(&table, &rate, [key; 16], NOW, 5), 3, "key {key}");
-        }
-        assert_eq!(admitted(&table, &rate, [9; 16], NOW + units(1_000_000_000), 5), 1);
-    }
-
-    #[test]
-    fn a_flood_of_keys_evicts_and_mints_no_tokens() {
-        let rate = Rate::new(1_000, 10).expect("a rate");
-        let table = MeterTable::new(4);
-        assert_eq!(table.entries(), 4);
-        let total: u32 =
-            (0..1000_u128).map(|key| admitted(&table, &rate, key.to_le_bytes(), NOW, 1)).sum();
-        assert_eq!(total, 40, "four ways of ten tokens each");
-        assert!(table.evictions() > 900, "{}", table.evictions());
-    }
-
-    #[test]
-    fn an_idle_entry_is_reused_without_an_eviction() {
-        let rate = Rate::new(1_000_000, 10).expect("a rate");
-        let table = MeterTable::new(4);
-        for key in 0..100_u128 {
-            let now = NOW + units(1_000_000_000) * u64::try_from(key).expect("small");
-            assert_eq!(admitted(&table, &rate, key.to_le_bytes(), now, 20), 10);
-        }
-        assert_eq!(table.evictions(), 0);
-    }
-
-    #[test]
-    fn tables_outlive_generations_of_the_same_size() {
-        let registry = MeterRegistry::default();
-        let first = registry.open("a", 0, 1000);
-        assert!(Arc::ptr_eq(&first, &registry.open("a", 0, 1000)));
-        assert!(!Arc::ptr_eq(&first, &registry.open("a", 1, 1000)));
-        assert!(!Arc::ptr_eq(&first, &registry.open("b", 0, 1000)));
-        assert!(!Arc::ptr_eq(&first, &registry.open("a", 0, 5000)));
-        assert_eq!(registry.status("a").len(), 3);
-        registry.prune();
-        let kept: Vec<_> = registry.status("a").iter().map(|meter| meter.entries).collect();
-        assert_eq!(kept, [1024], "one is still used");
-        drop(first);
-        registry.prune();
-        assert!(registry.status("a").is_empty());
-    }
-}
+mod tests;

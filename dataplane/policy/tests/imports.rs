@@ -18,7 +18,9 @@ fn caller(call: &str) -> Wat {
         (import \"sluice\" \"log\" (func $log (param i32 i32 i32)))
         (import \"sluice\" \"meter_open\" (func $open (param i64 i64 i32) (result i32)))
         (import \"sluice\" \"meter_batch\"
-            (func $take (param i32 i32 i32 i64 i32 i32)))"
+            (func $take (param i32 i32 i32 i64 i32 i32)))
+        (import \"sluice\" \"meter_prefix_batch\"
+            (func $prefixes (param i32 i32 i32 i32 i32 i32 i64 i32)))"
         .to_owned();
     wat.configure = "(i32.or (call $open (i64.const 1000) (i64.const 1) (i32.const 64))
         (call $quota (i32.const 1) (i32.const 64) (i64.const 1000)))"
@@ -45,6 +47,20 @@ fn outcome(call: &str) -> (bool, u64) {
     (total.traps == 1, total.counters["one"])
 }
 
+/// A call of `meter_prefix_batch`, by its arguments but for the time.
+fn prefixes(
+    handle: &str,
+    addresses: &str,
+    stride: &str,
+    n: &str,
+    len4: &str,
+    len6: &str,
+    results: &str,
+) -> String {
+    let numbers = [handle, addresses, stride, n, len4, len6].map(|n| format!("(i32.const {n})"));
+    format!("(call $prefixes {} (i64.const -1) (i32.const {results}))", numbers.join(" "))
+}
+
 #[test]
 fn what_is_out_of_range_is_a_trap() {
     for call in [
@@ -60,6 +76,21 @@ fn what_is_out_of_range_is_a_trap() {
         "(call $take (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 65533) (i32.const 0))",
         "(call $take (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 65536))",
         "(call $take (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const -1))",
+        &prefixes("1", "0", "64", "1", "24", "64", "0"),
+        &prefixes("-1", "0", "64", "1", "24", "64", "0"),
+        &prefixes("0", "0", "64", "257", "24", "64", "0"),
+        &prefixes("0", "0", "64", "-1", "24", "64", "0"),
+        &prefixes("0", "0", "15", "1", "24", "64", "0"),
+        &prefixes("0", "0", "18", "1", "24", "64", "0"),
+        &prefixes("0", "0", "4100", "1", "24", "64", "0"),
+        &prefixes("0", "0", "-64", "1", "24", "64", "0"),
+        &prefixes("0", "0", "64", "1", "33", "64", "0"),
+        &prefixes("0", "0", "64", "1", "-1", "64", "0"),
+        &prefixes("0", "0", "64", "1", "24", "129", "0"),
+        &prefixes("0", "65521", "64", "1", "24", "64", "0"),
+        &prefixes("0", "65472", "64", "2", "24", "64", "0"),
+        &prefixes("0", "-16", "16", "1", "24", "64", "0"),
+        &prefixes("0", "0", "64", "1", "24", "64", "65536"),
         "(call $admit (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0))",
         "(call $admit (i32.const -1) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0))",
         "(call $admit (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 257) (i64.const 0) (i32.const 0))",
@@ -93,6 +124,35 @@ fn what_is_in_range_is_done() {
     let none = "(call $take (i32.const 0) (i32.const 65536) (i32.const 0) (i64.const 0)
         (i32.const 0) (i32.const 65536))";
     assert_eq!(outcome(none), (false, 0));
+    // Five addresses 20 bytes apart, the last at the memory's end, of which the /8 and the /16 count: 10.1.0.0 and
+    // 10.2.0.0 (mapped, and of one network), 0:1:: and 0:2:: (of two), 10.1.0.0 again. The same as keys, of which
+    // the first two are used up.
+    let at = |n: u32| 65536 - 16 - 20 * (4 - n);
+    let mapped = |address: u32, second: u32| {
+        format!(
+            "(i32.store (i32.const {}) (i32.const 0xffff0000))
+             (i32.store (i32.const {}) (i32.const {}))",
+            address + 8,
+            address + 12,
+            10 | second << 8
+        )
+    };
+    let by_prefix = format!(
+        "{} {} (i32.store (i32.const {}) (i32.const 0x01000000)) \
+         (i32.store (i32.const {}) (i32.const 0x02000000)) {} {} {} {} \
+         (call $take (i32.const 0) (i32.const 51200) (i32.const 2) (i64.const -1) (i32.const 0) \
+           (i32.const {}))",
+        mapped(at(0), 1),
+        mapped(at(1), 2),
+        at(2),
+        at(3),
+        mapped(at(4), 1),
+        prefixes("0", &at(0).to_string(), "20", "5", "8", "32", &COUNTERS.to_string()),
+        mapped(51200, 0),
+        mapped(51216, 9),
+        COUNTERS + 5,
+    );
+    assert_eq!(outcome(&by_prefix), (false, 0x01_00_00_01_01_00_01), "1, 0, 1, 1, 0, then 0, 1");
     // Three pairs of one group with a budget of one: the member that is in, another, the first again.
     let admit = format!(
         "(i32.store (i32.const 51216) (i32.const 7))

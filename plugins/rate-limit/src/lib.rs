@@ -2,15 +2,13 @@
 #![deny(unsafe_code)]
 
 use serde::Deserialize;
-use sluice_sdk::{BATCH_MAX, Batch, Meter, Plugin, Verdict, flags};
+use sluice_sdk::{BATCH_MAX, Batch, Meter, Plugin, PrefixLens};
 
-/// The plugin: the meter, the masks that make keys of sources, and room for one batch.
+/// The plugin: the meter, the bits of sources that share a bucket, and room for one batch.
 #[derive(Debug)]
 pub struct RateLimit {
     meter: Meter,
-    mask4: u128,
-    mask6: u128,
-    keys: Box<[[u8; 16]; BATCH_MAX]>,
+    lens: PrefixLens,
     admitted: Box<[u8; BATCH_MAX]>,
 }
 
@@ -66,35 +64,17 @@ impl Plugin for RateLimit {
         let entries = in_range("entries", config.entries, 1, 1 << 22)?;
         let meter = Meter::open((rate * 1000.0).round() as i64, burst.into(), entries)
             .map_err(|error| format!("`packets_per_s`, `burst`: {error}"))?;
-        Ok(Self {
-            meter,
-            // The IPv4 address is the last 32 of the 128 bits.
-            mask4: u128::MAX << (32 - prefix4),
-            mask6: u128::MAX << (128 - prefix6),
-            keys: Box::new([[0; 16]; BATCH_MAX]),
-            admitted: Box::new([0; BATCH_MAX]),
-        })
+        let lens = PrefixLens::new(prefix4, prefix6)?;
+        Ok(Self { meter, lens, admitted: Box::new([0; BATCH_MAX]) })
     }
 
     fn process(&mut self, batch: &mut Batch<'_>) {
         let n = batch.len();
-        let Some((keys, admitted)) = self.keys.get_mut(..n).zip(self.admitted.get_mut(..n)) else {
+        let Some(admitted) = self.admitted.get_mut(..n) else {
             return;
         };
-        for (key, packet) in keys.iter_mut().zip(batch.descriptors()) {
-            let mask = if packet.flags & flags::IPV6 == 0 { self.mask4 } else { self.mask6 };
-            *key = (u128::from_be_bytes(packet.source) & mask).to_be_bytes();
-        }
-        self.meter.take(keys, batch.now_ns(), admitted);
-        let mut refused = 0;
-        for (verdict, admitted) in batch.verdicts_mut().iter_mut().zip(admitted) {
-            if *admitted == 0 {
-                *verdict = reason::RATE.verdict();
-                refused += 1;
-            } else {
-                *verdict = Verdict::CONTINUE;
-            }
-        }
+        self.meter.take_sources(batch.descriptors(), self.lens, batch.now_ns(), admitted);
+        let refused = batch.admit(admitted, reason::RATE.verdict());
         batch.count(counter::REFUSED, refused);
         batch.count(counter::ADMITTED, n as u64 - refused);
     }
@@ -102,6 +82,7 @@ impl Plugin for RateLimit {
 
 #[cfg(test)]
 mod tests {
+    use sluice_sdk::Verdict;
     use sluice_sdk::testing::{Bench, ipv4, ipv6};
 
     use super::*;

@@ -138,6 +138,15 @@ impl Verdict {
     pub const fn transmit(next_hop: u32) -> Self {
         Self { action: action::TRANSMIT, flags: 0, lifetime: 0, argument: next_hop }
     }
+
+    /// One of two, without a branch and to be stored in one piece: compilers store what they choose field by
+    /// field, and the host waits for such pieces when it reads them as one.
+    #[inline]
+    #[must_use]
+    pub fn choose(condition: bool, yes: Self, no: Self) -> Self {
+        let [yes, no] = [yes, no].map(bytemuck::cast::<Self, u64>);
+        bytemuck::cast(if condition { yes } else { no })
+    }
 }
 
 /// Values of [`Verdict::action`]. A value that is not listed costs the packet the plugin's default

@@ -61,8 +61,40 @@ impl Rate {
     #[inline]
     #[must_use]
     pub fn take(&self, tat: u64, now: u64, cost: u32) -> Option<u64> {
-        let tat = tat.max(now).saturating_add(self.interval.saturating_mul(u64::from(cost)));
-        (tat <= now.saturating_add(self.burst)).then_some(tat)
+        self.at(now).take(tat, cost)
+    }
+
+    /// The same for one moment, of which many buckets are asked.
+    #[inline]
+    #[must_use]
+    pub const fn at(&self, now: u64) -> RateAt {
+        RateAt { interval: self.interval, now, latest: now.saturating_add(self.burst) }
+    }
+}
+
+/// A [`Rate`] at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateAt {
+    interval: u64,
+    now: u64,
+    /// The latest TAT that a bucket may have.
+    latest: u64,
+}
+
+impl RateAt {
+    /// The moment, in units.
+    #[inline]
+    #[must_use]
+    pub const fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// As [`Rate::take`].
+    #[inline]
+    #[must_use]
+    pub fn take(&self, tat: u64, cost: u32) -> Option<u64> {
+        let tat = tat.max(self.now).saturating_add(self.interval.saturating_mul(u64::from(cost)));
+        (tat <= self.latest).then_some(tat)
     }
 }
 

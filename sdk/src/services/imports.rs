@@ -16,6 +16,16 @@ mod import {
             costs: *const u32,
             results: *mut u8,
         );
+        pub(super) fn meter_prefix_batch(
+            handle: i32,
+            addresses: *const u8,
+            stride: usize,
+            n: usize,
+            len4: u32,
+            len6: u32,
+            now_ns: u64,
+            results: *mut u8,
+        );
         pub(super) fn table_open(name: *const u8, len: usize) -> i32;
         pub(super) fn table_word(handle: i32, text: *const u8, len: usize) -> u32;
         pub(super) fn table_batch(
@@ -86,6 +96,26 @@ impl Meter {
                 costs,
                 admitted.as_mut_ptr(),
             );
+        }
+    }
+
+    /// `addresses` has one of 16 bytes at the start of each `stride` bytes, for each place in `admitted`.
+    pub(super) fn take_prefixes(
+        &mut self,
+        addresses: &[u8],
+        stride: usize,
+        (len4, len6): (u32, u32),
+        now_ns: u64,
+        admitted: &mut [u8],
+    ) {
+        let n = admitted.len();
+        assert!(n == 0 || addresses.len() >= (n - 1) * stride + 16);
+        let addresses = addresses.as_ptr();
+        let admitted = admitted.as_mut_ptr();
+        // SAFETY: the last address ends inside `addresses`, `admitted` has `n` places, and the host keeps no
+        // pointer.
+        unsafe {
+            import::meter_prefix_batch(self.0, addresses, stride, n, len4, len6, now_ns, admitted);
         }
     }
 }

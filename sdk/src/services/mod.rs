@@ -90,6 +90,71 @@ impl Meter {
         assert!(costs.len() >= keys.len());
         self.0.take(keys, now_ns, Some(costs), admitted);
     }
+
+    /// Takes one token for the prefix of each source address, where it lies in the descriptors: as
+    /// [`Self::take`] else, and quicker. The prefix's key is the address without the bits behind it.
+    ///
+    /// # Panics
+    /// If there are more than [`BATCH_MAX`] packets, or fewer places in `admitted` than packets.
+    pub fn take_sources(
+        &mut self,
+        packets: &[Descriptor],
+        lens: PrefixLens,
+        now_ns: u64,
+        admitted: &mut [u8],
+    ) {
+        self.take_field(packets, offset_of!(Descriptor, source), lens, now_ns, admitted);
+    }
+
+    /// The same for the destination addresses.
+    ///
+    /// # Panics
+    /// As [`Self::take_sources`].
+    pub fn take_destinations(
+        &mut self,
+        packets: &[Descriptor],
+        lens: PrefixLens,
+        now_ns: u64,
+        admitted: &mut [u8],
+    ) {
+        self.take_field(packets, offset_of!(Descriptor, destination), lens, now_ns, admitted);
+    }
+
+    fn take_field(
+        &mut self,
+        packets: &[Descriptor],
+        offset: usize,
+        lens: PrefixLens,
+        now_ns: u64,
+        admitted: &mut [u8],
+    ) {
+        assert!(packets.len() <= BATCH_MAX && admitted.len() >= packets.len());
+        let addresses = field(packets, offset);
+        let lens = (lens.v4.into(), lens.v6.into());
+        let admitted = &mut admitted[..packets.len()];
+        self.0.take_prefixes(addresses, size_of::<Descriptor>(), lens, now_ns, admitted);
+    }
+}
+
+/// How many leading bits of an address make a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixLens {
+    v4: u8,
+    v6: u8,
+}
+
+impl PrefixLens {
+    /// Of IPv4 and of IPv6 addresses.
+    ///
+    /// # Errors
+    /// Says which is longer than such an address.
+    pub fn new(v4: u32, v6: u32) -> Result<Self, String> {
+        let len = |name, len, bits: u8| match u8::try_from(len) {
+            Ok(len) if len <= bits => Ok(len),
+            _ => Err(format!("the length of {name} prefixes must be from 0 to {bits}")),
+        };
+        Ok(Self { v4: len("IPv4", v4, 32)?, v6: len("IPv6", v6, 128)? })
+    }
 }
 
 /// What a [`Quota`] says of a member.
@@ -236,8 +301,12 @@ impl Table {
 
     fn lookup_field(&self, packets: &[Descriptor], offset: usize, values: &mut [u32]) {
         assert!(packets.len() <= BATCH_MAX && values.len() >= packets.len());
-        let bytes: &[u8] = bytemuck::cast_slice(packets);
-        let keys = bytes.get(offset..).unwrap_or_default();
-        self.0.lookup(keys, size_of::<Descriptor>(), packets.len(), values);
+        self.0.lookup(field(packets, offset), size_of::<Descriptor>(), packets.len(), values);
     }
+}
+
+/// The descriptors as bytes, from the first one's field at `offset` on.
+fn field(packets: &[Descriptor], offset: usize) -> &[u8] {
+    let bytes: &[u8] = bytemuck::cast_slice(packets);
+    bytes.get(offset..).unwrap_or_default()
 }

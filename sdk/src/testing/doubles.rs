@@ -156,14 +156,33 @@ impl Meter {
         costs: Option<&[u32]>,
         admitted: &mut [u8],
     ) {
-        let mut buckets = self.buckets.borrow_mut();
         for (index, (key, admitted)) in keys.iter().zip(admitted).enumerate() {
-            let cost = costs.map_or(1, |costs| costs[index]);
-            let tat = buckets.entry(*key).or_default();
-            let next = self.rate.take(*tat, units(now_ns), cost);
-            *admitted = u8::from(next.is_some());
-            *tat = next.unwrap_or(*tat);
+            *admitted = self.take_one(*key, costs.map_or(1, |costs| costs[index]), now_ns);
         }
+    }
+
+    pub(crate) fn take_prefixes(
+        &mut self,
+        addresses: &[u8],
+        stride: usize,
+        (len4, len6): (u32, u32),
+        now_ns: u64,
+        admitted: &mut [u8],
+    ) {
+        for (address, admitted) in addresses.chunks(stride).zip(admitted) {
+            let address = u128::from_be_bytes(*address.first_chunk().expect("16 bytes"));
+            let is_mapped = address >> 32 == 0xffff;
+            let key = address & mask(if is_mapped { 96 + len4 } else { len6 });
+            *admitted = self.take_one(key.to_be_bytes(), 1, now_ns);
+        }
+    }
+
+    fn take_one(&self, key: [u8; 16], cost: u32, now_ns: u64) -> u8 {
+        let mut buckets = self.buckets.borrow_mut();
+        let tat = buckets.entry(key).or_default();
+        let next = self.rate.take(*tat, units(now_ns), cost);
+        *tat = next.unwrap_or(*tat);
+        u8::from(next.is_some())
     }
 }
 

@@ -8,10 +8,10 @@ use sluice_abi::{
 };
 use wasmtime::{Caller, format_err};
 
-use super::{HostState, count_of, memory_of};
+use super::{HostState, count_of, memory_of, outside, strided};
 use crate::{
     layout::span,
-    meters::{ENTRIES_MAX, METERS_MAX, Meter, MeterRegistry},
+    meters::{Charges, ENTRIES_MAX, METERS_MAX, Meter, MeterRegistry, PrefixMasks},
 };
 
 /// The meters of one instance.
@@ -24,11 +24,27 @@ pub(super) struct Meters {
     hashes: Box<[u64; BATCH_MAX]>,
 }
 
+/// A meter, and room for the hashes of the packets of a call.
+struct Batch<'a> {
+    meter: &'a Meter,
+    hashes: &'a mut [u64],
+}
+
 impl Meters {
     /// For an instance of `plugin`; with `is_shared` several workers charge the same buckets.
     pub(super) fn new(plugin: Arc<str>, registry: Arc<MeterRegistry>, is_shared: bool) -> Self {
         let hashes = Box::new([0; BATCH_MAX]);
         Self { plugin, registry, opened: Vec::new(), is_shared, hashes }
+    }
+
+    /// What a call about `n` packets needs of the meter `handle`.
+    fn batch(&mut self, handle: i32, n: usize, function: &str) -> wasmtime::Result<Batch<'_>> {
+        let Self { opened, hashes, .. } = self;
+        let meter = usize::try_from(handle)
+            .ok()
+            .and_then(|handle| opened.get(handle))
+            .ok_or_else(|| format_err!("`sluice.{function}`: {handle} is no handle of a meter"))?;
+        Ok(Batch { meter, hashes: hashes.get_mut(..n).unwrap_or_default() })
     }
 
     fn open(&mut self, rate_per_s_milli: i64, burst: i64, entries: i32) -> i32 {
@@ -72,43 +88,65 @@ pub(super) fn meter_batch(
     costs: i32,
     results: i32,
 ) -> wasmtime::Result<()> {
-    let (memory, state) = memory_of(&mut caller, "meter_batch")?;
-    let Meters { opened, hashes, .. } = &mut state.meters;
-    let meter = usize::try_from(handle)
-        .ok()
-        .and_then(|handle| opened.get(handle))
-        .ok_or_else(|| format_err!("`sluice.meter_batch`: {handle} is no handle of a meter"))?;
-    let n = count_of(n, "meter_batch")?;
-    let outside = |what: &str| format_err!("`sluice.meter_batch`: {what} lie outside the memory");
+    const NAME: &str = "meter_batch";
+    let (memory, state) = memory_of(&mut caller, NAME)?;
+    let n = count_of(n, NAME)?;
+    let Batch { meter, hashes } = state.meters.batch(handle, n, NAME)?;
     let keys = span(memory.len(), keys.cast_unsigned(), n * 16)
         .and_then(|range| memory.get(range))
-        .ok_or_else(|| outside("the keys"))?;
-    // Two passes: by the second the lines that the first asked for have come.
-    let mut touched = 0;
-    for (hash, key) in hashes.iter_mut().zip(keys.as_chunks::<16>().0) {
-        *hash = meter.table.hash(*key);
-        touched |= meter.table.touch(*hash);
-    }
-    std::hint::black_box(touched);
-    // Buckets outlive the guest: one that lies about the time must not fill them into the future.
-    let now = units(now_ns.cast_unsigned().min(state.now_ns));
-    let mut prices = None;
-    if costs != 0 {
+        .ok_or_else(|| outside(NAME, "the keys"))?;
+    meter.table.hash_each(keys.as_chunks().0.iter().copied(), hashes);
+    let mut prices = [0; BATCH_MAX];
+    let costs = if costs == 0 {
+        None
+    } else {
         let costs = span(memory.len(), costs.cast_unsigned(), n * 4)
             .and_then(|range| memory.get(range))
-            .ok_or_else(|| outside("the costs"))?;
-        let prices = prices.insert([0_u32; BATCH_MAX]);
+            .ok_or_else(|| outside(NAME, "the costs"))?;
         for (price, cost) in prices.iter_mut().zip(costs.as_chunks::<4>().0) {
             *price = u32::from_le_bytes(*cost);
         }
-    }
+        Some(&prices[..])
+    };
     let results = span(memory.len(), results.cast_unsigned(), n)
         .and_then(|range| memory.get_mut(range))
-        .ok_or_else(|| outside("the results"))?;
-    let hashes = hashes.iter().copied();
-    match &prices {
-        None => meter.charge_each(hashes.zip(std::iter::repeat(1)), now, results),
-        Some(prices) => meter.charge_each(hashes.zip(prices.iter().copied()), now, results),
-    }
+        .ok_or_else(|| outside(NAME, "the results"))?;
+    let now = spending_time(now_ns, state.now_ns);
+    Charges { meter, now, hashes, costs, results }.make();
     Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "the guest's signature")]
+pub(super) fn meter_prefix_batch(
+    mut caller: Caller<'_, HostState>,
+    handle: i32,
+    addresses: i32,
+    stride: i32,
+    n: i32,
+    len4: i32,
+    len6: i32,
+    now_ns: i64,
+    results: i32,
+) -> wasmtime::Result<()> {
+    const NAME: &str = "meter_prefix_batch";
+    let (memory, state) = memory_of(&mut caller, NAME)?;
+    let n = count_of(n, NAME)?;
+    let masks = PrefixMasks::new(len4, len6).ok_or_else(|| {
+        format_err!("`sluice.{NAME}`: {len4} and {len6} are no lengths of IPv4 and IPv6 prefixes")
+    })?;
+    let Batch { meter, hashes } = state.meters.batch(handle, n, NAME)?;
+    let addresses = strided(memory, addresses, stride, n, NAME, "the addresses")?;
+    meter.table.hash_each_prefix(masks, addresses, hashes);
+    let results = span(memory.len(), results.cast_unsigned(), n)
+        .and_then(|range| memory.get_mut(range))
+        .ok_or_else(|| outside(NAME, "the results"))?;
+    let now = spending_time(now_ns, state.now_ns);
+    Charges { meter, now, hashes, costs: None, results }.make();
+    Ok(())
+}
+
+/// The time in units at which buckets are charged. They outlive the guest: one that lies about the time must not
+/// fill them into the future.
+fn spending_time(now_ns: i64, call_ns: u64) -> u64 {
+    units(now_ns.cast_unsigned().min(call_ns))
 }

@@ -16,7 +16,8 @@ use sluice_abi::{BATCH_MAX, IMPORT_MODULE};
 use wasmtime::{Caller, Engine, Linker, Memory, StoreLimits, format_err};
 
 use crate::{
-    PluginFault, PolicyError, meters::MeterRegistry, quotas::QuotaRegistry, tables::Tables,
+    PluginFault, PolicyError, layout::span, meters::MeterRegistry, quotas::QuotaRegistry,
+    tables::Tables,
 };
 
 pub(crate) use log::{LogQueue, printable};
@@ -25,12 +26,13 @@ pub(crate) use random::{Generator, Seeds};
 use {log::Logger, meter::Meters, quota::Quotas, table::TableReader};
 
 /// Each function with the capability that it takes, in the order of `CAPABILITIES`.
-const FUNCTIONS: [(&str, &str); 11] = [
+const FUNCTIONS: [(&str, &str); 12] = [
     ("log", "log"),
     ("random", "random"),
     ("name_number", "names"),
     ("meter_open", "meter"),
     ("meter_batch", "meter"),
+    ("meter_prefix_batch", "meter"),
     ("table_open", "table"),
     ("table_word", "table"),
     ("table_batch", "table"),
@@ -183,6 +185,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<HostState>, PolicyError> 
         linker.func_wrap(IMPORT_MODULE, "quota_contains", quota::quota_contains)?;
         linker.func_wrap(IMPORT_MODULE, "meter_open", meter::meter_open)?;
         linker.func_wrap(IMPORT_MODULE, "meter_batch", meter::meter_batch)?;
+        linker.func_wrap(IMPORT_MODULE, "meter_prefix_batch", meter::meter_prefix_batch)?;
         Ok::<_, wasmtime::Error>(())
     })();
     defined.map_err(|error| PolicyError::Engine(format!("{error:#}")))?;
@@ -204,4 +207,31 @@ fn memory_of<'a>(
 fn count_of(n: i32, function: &str) -> wasmtime::Result<usize> {
     let count = usize::try_from(n).ok().filter(|n| *n <= BATCH_MAX);
     count.ok_or_else(|| format_err!("`sluice.{function}`: {n} is no number of packets"))
+}
+
+/// Fields of 16 bytes, `stride` bytes apart, of `n` packets: of the last its own bytes only.
+#[inline]
+fn strided<'a>(
+    memory: &'a [u8],
+    first: i32,
+    stride: i32,
+    n: usize,
+    function: &str,
+    what: &str,
+) -> wasmtime::Result<impl Iterator<Item = [u8; 16]> + use<'a>> {
+    let stride = usize::try_from(stride)
+        .ok()
+        .filter(|stride| (16..=4096).contains(stride) && stride.is_multiple_of(4))
+        .ok_or_else(|| format_err!("`sluice.{function}`: {stride} is no stride"))?;
+    let bytes = n.checked_sub(1).map_or(0, |before| before * stride + 16);
+    let area = span(memory.len(), first.cast_unsigned(), bytes)
+        .and_then(|range| memory.get(range))
+        .ok_or_else(|| outside(function, what))?;
+    // Windows of 16 bytes, of which there is always one more than steps: no remainder to look after.
+    let fields = area.windows(16).step_by(stride);
+    Ok(fields.map(|field| field.first_chunk().copied().unwrap_or_default()))
+}
+
+fn outside(function: &str, what: &str) -> wasmtime::Error {
+    format_err!("`sluice.{function}`: {what} lie outside the memory")
 }

@@ -3,7 +3,7 @@
 use sluice_abi::{BATCH_MAX, table::open_error};
 use wasmtime::{Caller, format_err};
 
-use super::{HostState, count_of, memory_of};
+use super::{HostState, count_of, memory_of, outside, strided};
 use crate::{
     layout::span,
     tables::{Table, Tables, WORD_BYTES_MAX},
@@ -84,7 +84,7 @@ pub(super) fn table_word(
 pub(super) fn table_batch(
     mut caller: Caller<'_, HostState>,
     handle: i32,
-    keys: i32,
+    first: i32,
     stride: i32,
     n: i32,
     results: i32,
@@ -92,19 +92,10 @@ pub(super) fn table_batch(
     let (memory, state) = memory_of(&mut caller, "table_batch")?;
     let table = state.tables.get(handle, "table_batch")?;
     let n = count_of(n, "table_batch")?;
-    let stride = usize::try_from(stride)
-        .ok()
-        .filter(|stride| (16..=4096).contains(stride) && stride.is_multiple_of(4))
-        .ok_or_else(|| format_err!("`sluice.table_batch`: {stride} is no stride of keys"))?;
-    let outside = |what: &str| format_err!("`sluice.table_batch`: {what} lie outside the memory");
-    // The last key needs its own bytes only.
-    let bytes = n.checked_sub(1).map_or(0, |before| before * stride + 16);
-    let area = span(memory.len(), keys.cast_unsigned(), bytes)
-        .and_then(|range| memory.get(range))
-        .ok_or_else(|| outside("the keys"))?;
     let mut keys = [0_u128; BATCH_MAX];
-    for (key, place) in keys.iter_mut().zip(area.chunks(stride)) {
-        *key = place.first_chunk().copied().map_or(0, u128::from_be_bytes);
+    let given = strided(memory, first, stride, n, "table_batch", "the keys")?;
+    for (key, bytes) in keys.iter_mut().zip(given) {
+        *key = u128::from_be_bytes(bytes);
     }
     let mut values = [0_u32; BATCH_MAX];
     if let (Some(keys), Some(values)) = (keys.get(..n), values.get_mut(..n)) {
@@ -112,7 +103,7 @@ pub(super) fn table_batch(
     }
     let results = span(memory.len(), results.cast_unsigned(), n * 4)
         .and_then(|range| memory.get_mut(range))
-        .ok_or_else(|| outside("the results"))?;
+        .ok_or_else(|| outside("table_batch", "the results"))?;
     for (place, value) in results.as_chunks_mut::<4>().0.iter_mut().zip(values) {
         *place = value.to_le_bytes();
     }
