@@ -186,6 +186,9 @@ void sluice_quota_batch(int32_t handle, const uint8_t (*groups)[16], const uint8
 SLUICE_IMPORT(quota_contains)
 void sluice_quota_contains(int32_t handle, const uint8_t (*groups)[16], const uint8_t (*members)[16],
                            uint32_t n, uint64_t now_ns, uint8_t *results);
+SLUICE_IMPORT(quota_leave)
+void sluice_quota_leave(int32_t handle, const uint8_t (*groups)[16], const uint8_t (*members)[16],
+                        uint32_t n, uint64_t now_ns, uint8_t *results);
 
 /* What a plugin defines. The last three go with `tick_ms` and `state` of the manifest. After an export the
  * instance may go on judging, beside a candidate that was given the state. */

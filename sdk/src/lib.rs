@@ -92,7 +92,7 @@ pub use declaration::{CounterName, Declaration, Declared};
 pub use names::{Class, EgressTag, NextHop, Reason, interface_named};
 pub use packet::{Packet, Packets};
 pub use serde;
-pub use services::{Meter, PrefixLens, Quota, QuotaAnswer, Table, log, random};
+pub use services::{Meter, PrefixLens, Quota, QuotaAnswer, QuotaDeparture, Table, log, random};
 pub use sluice_abi::{
     BATCH_MAX, Descriptor, Edit, Marks, REASON_DEFAULT, Verdict, action, direction, edit, flags,
     tcp_option,

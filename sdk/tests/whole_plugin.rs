@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use sluice_sdk::{
     BATCH_MAX, Batch, Class, Counters, EgressTag, Meter, NextHop, Plugin, PrefixLens, Quota,
-    QuotaAnswer, StateFull, StateWriter, Table, Verdict, action, edit,
+    QuotaAnswer, QuotaDeparture, StateFull, StateWriter, Table, Verdict, action, edit,
     fixed::ExpiringMap,
     interface_named, log, random, tcp_option,
     testing::{Bench, Host, Seen, ipv4, ipv6},
@@ -280,7 +280,8 @@ fn meters_take_tokens_and_cannot_be_opened_while_packets_are_judged() {
 
 #[test]
 fn workers_share_quotas_and_meters_and_no_memory() {
-    /// Admits UDP's sources, lets all else pass whose source was admitted, and takes a token for each packet.
+    /// Admits UDP's sources, has those of ICMP leave, lets all else pass whose source was admitted, and takes a
+    /// token for each packet.
     struct Doorman {
         inside: Quota,
         meter: Meter,
@@ -299,6 +300,7 @@ fn workers_share_quotas_and_meters_and_no_memory() {
                 let (group, member, mut answer) = ([[0; 16]], [packet.source], [9]);
                 match packet.protocol {
                     17 => self.inside.admit(&group, &member, now, &mut answer),
+                    1 => self.inside.leave(&group, &member, now, &mut answer),
                     _ => self.inside.contains(&group, &member, now, &mut answer),
                 }
                 let mut tokens = [9];
@@ -331,6 +333,15 @@ fn workers_share_quotas_and_meters_and_no_memory() {
     first.reload("{}").expect("good");
     assert!(passes(&mut first, tcp(2), 3 * SECOND));
     assert!(!passes(&mut first, tcp(2), 3 * SECOND) && !passes(&mut second, tcp(2), 3 * SECOND));
+    // A full group has room again, whoever says that a member leaves; who has left, or is over, is not in.
+    let leaves = |n| sluice_sdk::Descriptor { protocol: 1, ..udp(n) };
+    let now = 9000 * SECOND;
+    assert!(passes(&mut first, udp(3), now) && passes(&mut first, udp(4), now));
+    assert!(!passes(&mut second, udp(5), now));
+    assert!(passes(&mut second, leaves(3), now) && !passes(&mut first, leaves(3), now));
+    assert!(passes(&mut first, udp(5), now) && !passes(&mut second, leaves(4), now + SECOND));
+    let told = [0, 1, 2].map(QuotaDeparture::from);
+    assert_eq!(told, [QuotaDeparture::Absent, QuotaDeparture::Left, QuotaDeparture::Busy]);
 }
 
 #[test]

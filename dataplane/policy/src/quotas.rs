@@ -16,10 +16,14 @@
 //! Invariants: a group's number is that of the records in its ring, and never above the budget that it was
 //! asked with. A record without a tag has the deadline 0. A record is emptied only under both claims.
 //!
+//! A member that leaves is taken out under its claims, so that its budget has returned when its worker is
+//! told. Without the group's claim it is only made one that is over, which takes the member's claim alone.
+//!
 //! *Nobody waits.* A claim is held for some 100 ns. Whoever finds one taken looks again, a bounded number
 //! of times for a whole batch, and then says that it cannot remember the member (which is the answer for
-//! want of room, too): only when a worker is interrupted in those 100 ns, and only to members that are new.
-//! That a budget is exceeded, or that a member which is admitted is refused, cannot come of it. A claim
+//! want of room, too), or that the member cannot leave now: only when a worker is interrupted in those
+//! 100 ns, and only to members that are new or leave. That a budget is exceeded, or that a member which is
+//! admitted is refused, cannot come of it. A claim
 //! beyond the two is taken at the first look or not at all, so that no two workers stop each other. A
 //! queue-free table of two words per change (group and member) without claims would need helpers that
 //! finish each other's changes, for a case that happens when a core is taken away.
@@ -37,7 +41,7 @@ use std::{
 };
 
 use serde::Serialize;
-use sluice_abi::quota::answer;
+use sluice_abi::quota::{answer, departure};
 
 use crate::{
     meters::keyed_hasher,
@@ -60,6 +64,8 @@ const RING_STEPS: usize = 16;
 const CLAIMS_MAX: usize = 4096;
 /// No record.
 const NONE: u32 = u32::MAX;
+/// The deadline of a member that has left and is not yet taken out: over, whatever a worker's clock says.
+const OVER: u64 = 1;
 
 /// What an instance asks with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +192,7 @@ pub(crate) struct QuotaTable {
     admissions: AtomicU64,
     refusals: AtomicU64,
     overflows: AtomicU64,
+    departures: AtomicU64,
 }
 
 impl SharedTable for QuotaTable {
@@ -203,6 +210,7 @@ impl SharedTable for QuotaTable {
             admissions: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
             overflows: AtomicU64::new(0),
+            departures: AtomicU64::new(0),
         }
     }
 
@@ -283,6 +291,43 @@ impl QuotaTable {
         let is_in = deadline.is_some_and(|record| record.deadline.load(Ordering::Acquire) > now);
         // The record may have become another member's between the two looks.
         is_in && self.member_tags.at(place).is_some_and(|way| way.load(Ordering::Acquire) == member)
+    }
+
+    /// Has a member leave, by hashes, at the time `now`: one of [`departure`]. Of one that is not in nothing is
+    /// written, and no claim is taken.
+    #[inline]
+    pub(crate) fn leave(&self, (member, group): (u64, u64), now: u64, patience: &mut u32) -> u8 {
+        if self.member_tags.find(member).is_none() {
+            return departure::ABSENT;
+        }
+        let departure = self.take_out(member, group, now, patience);
+        if departure == departure::LEFT {
+            self.departures.fetch_add(1, Ordering::Relaxed);
+        }
+        departure
+    }
+
+    /// Takes a member out that was found.
+    fn take_out(&self, member: u64, group: u64, now: u64, patience: &mut u32) -> u8 {
+        let Some(_member_claim) = self.member_tags.claim(member, patience) else {
+            return departure::BUSY;
+        };
+        // Another worker may have been quicker. From here on nobody else can empty the record.
+        let Some(place) = self.member_tags.find(member) else { return departure::ABSENT };
+        let Some(record) = self.members.get(place as usize) else { return departure::ABSENT };
+        let group_claim = self.group_tags.claim(group, patience);
+        // Packets of it ask without a claim: what they did to the deadline until now was in time.
+        let deadline = if group_claim.is_some() {
+            let deadline = record.deadline.swap(0, Ordering::AcqRel);
+            // What cannot be unlinked is in no ring, and needs no unlinking.
+            let _ = self.unlink(place, record.group.load(Ordering::Relaxed));
+            self.member_tags.remove(place);
+            deadline
+        } else {
+            // Whoever needs its place or its budget takes it out.
+            record.deadline.swap(OVER, Ordering::AcqRel)
+        };
+        if deadline > now { departure::LEFT } else { departure::ABSENT }
     }
 
     /// Puts a member in that was not found, if its group has budget left.
@@ -470,6 +515,7 @@ impl QuotaTable {
             admissions: self.admissions.load(Ordering::Relaxed),
             refusals: self.refusals.load(Ordering::Relaxed),
             overflows: self.overflows.load(Ordering::Relaxed),
+            departures: self.departures.load(Ordering::Relaxed),
         }
     }
 }
@@ -530,6 +576,8 @@ pub struct QuotaStatus {
     /// Asks for members that could not be remembered. Any number of them means that the quota is too
     /// small for the traffic.
     pub overflows: u64,
+    /// Members that left before their lifetime was over.
+    pub departures: u64,
 }
 
 /// The quotas of all plugins.

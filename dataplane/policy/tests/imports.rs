@@ -15,6 +15,8 @@ fn caller(call: &str) -> Wat {
             (func $admit (param i32 i32 i32 i32 i64 i32)))
         (import \"sluice\" \"quota_contains\"
             (func $contains (param i32 i32 i32 i32 i64 i32)))
+        (import \"sluice\" \"quota_leave\"
+            (func $leave (param i32 i32 i32 i32 i64 i32)))
         (import \"sluice\" \"log\" (func $log (param i32 i32 i32)))
         (import \"sluice\" \"meter_open\" (func $open (param i64 i64 i32) (result i32)))
         (import \"sluice\" \"meter_batch\"
@@ -107,6 +109,14 @@ fn what_is_out_of_range_is_a_trap() {
         "(call $contains (i32.const 0) (i32.const 0) (i32.const 65521) (i32.const 1) (i64.const 0) (i32.const 0))",
         "(call $contains (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 65536))",
         "(call $contains (i32.const 0) (i32.const 0) (i32.const -16) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $leave (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $leave (i32.const -1) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $leave (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 257) (i64.const 0) (i32.const 0))",
+        "(call $leave (i32.const 0) (i32.const 0) (i32.const 0) (i32.const -1) (i64.const 0) (i32.const 0))",
+        "(call $leave (i32.const 0) (i32.const 65521) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $leave (i32.const 0) (i32.const 0) (i32.const 65521) (i32.const 1) (i64.const 0) (i32.const 0))",
+        "(call $leave (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 65536))",
+        "(call $leave (i32.const 0) (i32.const 0) (i32.const -16) (i32.const 1) (i64.const 0) (i32.const 0))",
     ] {
         assert_eq!(outcome(call), (true, 0), "{call}");
     }
@@ -179,6 +189,25 @@ fn what_is_in_range_is_done() {
         after = contains(51200, COUNTERS + 3),
     );
     assert_eq!(outcome(&looks), (false, 0x01_01_00_00), "bytes 0, 0, 1, 1, 0");
+    // One is in and leaves, once; then there is room for the other.
+    let change = |function: &str, members: u32, results: u32| {
+        format!(
+            "(call {function} (i32.const 0) (i32.const 51248) (i32.const {members}) (i32.const 1)
+               (i64.const -1) (i32.const {results}))"
+        )
+    };
+    let leaves = format!(
+        "(i32.store (i32.const 51216) (i32.const 7)) {} {} {} {} {}",
+        change("$leave", 51200, COUNTERS),
+        change("$admit", 51200, COUNTERS + 1),
+        change("$leave", 51200, COUNTERS + 2),
+        change("$leave", 51200, COUNTERS + 3),
+        change("$admit", 51216, COUNTERS + 4),
+    );
+    assert_eq!(outcome(&leaves), (false, 0x01_00_01_01_00), "bytes 0, 1, 1, 0, 1");
+    let none = "(call $leave (i32.const 0) (i32.const 65536) (i32.const 65536) (i32.const 0)
+        (i64.const 0) (i32.const 65536))";
+    assert_eq!(outcome(none), (false, 0));
     let draws = format!(
         "(i64.store (i32.const {COUNTERS}) (i64.extend_i32_u
            (i64.ne (call $random) (call $random))))"

@@ -1,4 +1,4 @@
-//! What `quota_open` and `quota_batch` answer.
+//! What `quota_open`, `quota_batch` and `quota_leave` answer.
 
 /// What `quota_open` returns besides handles.
 pub mod open_error {
@@ -22,4 +22,15 @@ pub mod answer {
     pub const ADMITTED: u8 = 1;
     /// It cannot be remembered, and counts against nothing.
     pub const NO_ROOM: u8 = 2;
+}
+
+/// What `quota_leave` writes for each pair.
+pub mod departure {
+    /// The member was not in its group.
+    pub const ABSENT: u8 = 0;
+    /// It was, and has left: its budget has returned.
+    pub const LEFT: u8 = 1;
+    /// A worker was interrupted in the middle of a change. Nothing has changed: if the member is in, it
+    /// stays until it leaves or its lifetime is over.
+    pub const BUSY: u8 = 2;
 }

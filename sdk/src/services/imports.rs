@@ -52,6 +52,14 @@ mod import {
             now_ns: u64,
             results: *mut u8,
         );
+        pub(super) fn quota_leave(
+            handle: i32,
+            groups: *const [u8; 16],
+            members: *const [u8; 16],
+            n: usize,
+            now_ns: u64,
+            results: *mut u8,
+        );
     }
 }
 
@@ -165,6 +173,26 @@ impl Quota {
                 groups.len(),
                 now_ns,
                 present.as_mut_ptr(),
+            );
+        }
+    }
+
+    pub(super) fn leave(
+        &mut self,
+        groups: &[[u8; 16]],
+        members: &[[u8; 16]],
+        now_ns: u64,
+        departures: &mut [u8],
+    ) {
+        // SAFETY: as in `admit`.
+        unsafe {
+            import::quota_leave(
+                self.0,
+                groups.as_ptr(),
+                members.as_ptr(),
+                groups.len(),
+                now_ns,
+                departures.as_mut_ptr(),
             );
         }
     }

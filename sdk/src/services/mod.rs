@@ -168,6 +168,18 @@ pub enum QuotaAnswer {
     NoRoom,
 }
 
+/// What a [`Quota`] says of a member that is to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaDeparture {
+    /// It was in, and has left: its budget has returned.
+    Left,
+    /// It was not in.
+    Absent,
+    /// A worker was interrupted in the middle of a change, and nothing has changed: if the member is in, it
+    /// stays until it leaves or its lifetime is over.
+    Busy,
+}
+
 /// A budget of members for each group, shared by the plugin's instances on all workers: of a budget of
 /// 10, whatever the workers ask at once, exactly 10 members are admitted to a group. Needs the capability
 /// `quota`.
@@ -230,6 +242,24 @@ impl Quota {
         assert!(present.len() == groups.len());
         self.0.contains(groups, members, now_ns, present);
     }
+
+    /// Has `members[i]` leave group `groups[i]`, on whichever worker it was admitted, and writes for each: 1 it
+    /// was in and has left, its budget with it; 0 it was not in; 2 another worker was interrupted in the middle
+    /// of a change, and nothing has changed. [`QuotaDeparture::from`] reads them. At most [`BATCH_MAX`] pairs.
+    ///
+    /// # Panics
+    /// As [`Self::admit`].
+    pub fn leave(
+        &mut self,
+        groups: &[[u8; 16]],
+        members: &[[u8; 16]],
+        now_ns: u64,
+        departures: &mut [u8],
+    ) {
+        assert!(groups.len() <= BATCH_MAX && groups.len() == members.len());
+        assert!(departures.len() == groups.len());
+        self.0.leave(groups, members, now_ns, departures);
+    }
 }
 
 impl From<u8> for QuotaAnswer {
@@ -238,6 +268,16 @@ impl From<u8> for QuotaAnswer {
             1 => Self::Admitted,
             2 => Self::NoRoom,
             _ => Self::UsedUp,
+        }
+    }
+}
+
+impl From<u8> for QuotaDeparture {
+    fn from(departure: u8) -> Self {
+        match departure {
+            1 => Self::Left,
+            2 => Self::Busy,
+            _ => Self::Absent,
         }
     }
 }

@@ -291,6 +291,20 @@ impl Quota {
             *present = u8::from(end.is_some_and(|end| *end > now_ns));
         }
     }
+
+    pub(crate) fn leave(
+        &mut self,
+        groups: &[[u8; 16]],
+        members: &[[u8; 16]],
+        now_ns: u64,
+        departures: &mut [u8],
+    ) {
+        let mut all = self.members.borrow_mut();
+        for ((group, member), departure) in groups.iter().zip(members).zip(departures) {
+            let end = all.get_mut(group).and_then(|members| members.remove(member));
+            *departure = u8::from(end.is_some_and(|end| end > now_ns));
+        }
+    }
 }
 
 /// A table's file, read.

@@ -39,6 +39,7 @@ const FUNCTIONS: [(&str, &str); 12] = [
     ("quota_open", "quota"),
     ("quota_batch", "quota"),
     ("quota_contains", "quota"),
+    ("quota_leave", "quota"),
 ];
 
 /// The capability that the function `name` takes, if the host offers it.
@@ -183,6 +184,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<HostState>, PolicyError> 
         linker.func_wrap(IMPORT_MODULE, "quota_open", quota::quota_open)?;
         linker.func_wrap(IMPORT_MODULE, "quota_batch", quota::quota_batch)?;
         linker.func_wrap(IMPORT_MODULE, "quota_contains", quota::quota_contains)?;
+        linker.func_wrap(IMPORT_MODULE, "quota_leave", quota::quota_leave)?;
         linker.func_wrap(IMPORT_MODULE, "meter_open", meter::meter_open)?;
         linker.func_wrap(IMPORT_MODULE, "meter_batch", meter::meter_batch)?;
         linker.func_wrap(IMPORT_MODULE, "meter_prefix_batch", meter::meter_prefix_batch)?;

@@ -86,6 +86,20 @@ pub(super) fn quota_contains(
     for_each(&mut caller, "quota_contains", (handle, groups, members, n, results), now_ns, ask)
 }
 
+pub(super) fn quota_leave(
+    mut caller: Caller<'_, HostState>,
+    handle: i32,
+    groups: i32,
+    members: i32,
+    n: i32,
+    now_ns: i64,
+    results: i32,
+) -> wasmtime::Result<()> {
+    let mut patience = PATIENCE;
+    let leave = |quota: &Quota, hashes, now| quota.table.leave(hashes, now, &mut patience);
+    for_each(&mut caller, "quota_leave", (handle, groups, members, n, results), now_ns, leave)
+}
+
 /// Has `ask` answer for each pair of a group and a member, by their hashes and the time of the call.
 #[inline]
 fn for_each(

@@ -22,6 +22,22 @@ fn ask(table: &QuotaTable, terms: Terms, group: u8, member: u32, now: u64) -> u8
     table.ask(terms, table.hashes([group; 16], key), now, &mut PATIENCE.clone())
 }
 
+fn leave(table: &QuotaTable, group: u8, member: u32, now: u64) -> u8 {
+    let mut key = [0; 16];
+    key[..4].copy_from_slice(&member.to_le_bytes());
+    table.leave(table.hashes([group; 16], key), now, &mut PATIENCE.clone())
+}
+
+/// Has a member leave, as [`insist`] asks. Whether it was in.
+fn insist_on_leaving(table: &QuotaTable, group: u8, member: u32, now: u64) -> bool {
+    loop {
+        match leave(table, group, member, now) {
+            departure::BUSY => thread::yield_now(),
+            departure => return departure == departure::LEFT,
+        }
+    }
+}
+
 /// Asks until there is an answer other than that somebody was interrupted in the middle of something.
 fn insist(table: &QuotaTable, terms: Terms, group: u8, member: u32, now: u64) -> bool {
     loop {
@@ -115,6 +131,164 @@ fn a_member_is_looked_for_without_a_trace() {
     // Its place goes to the next one.
     assert_eq!(ask(&table, terms(1), 1, 8, 11 * S), answer::ADMITTED);
     assert!(contains(1, 8, 12 * S) && !contains(1, 7, 12 * S));
+}
+
+#[test]
+fn a_member_that_leaves_returns_its_budget_at_once() {
+    let table = QuotaTable::new(64);
+    assert_eq!([1, 2, 3].map(|member| ask(&table, terms(2), 0, member, S)), [1, 1, 0]);
+    assert_eq!(leave(&table, 0, 3, S), departure::ABSENT, "it was refused");
+    assert_eq!(leave(&table, 1, 1, S), departure::ABSENT, "it is in another group");
+    assert_eq!(ask(&table, terms(2), 0, 3, S), 0, "so that nothing has returned");
+    assert_eq!(leave(&table, 0, 1, S), departure::LEFT);
+    assert_eq!(leave(&table, 0, 1, S), departure::ABSENT, "nobody leaves twice");
+    check(&table);
+    assert_eq!([3, 1].map(|member| ask(&table, terms(2), 0, member, S)), [1, 0]);
+    // Whose time is over is not in, and its place is free as well.
+    assert_eq!(leave(&table, 0, 2, 11 * S), departure::ABSENT);
+    assert_eq!(leave(&table, 0, 3, 11 * S - 1), departure::LEFT);
+    check(&table);
+    let status = table.status(0);
+    assert_eq!((status.members, status.groups, status.departures), (0, 0, 2));
+}
+
+#[test]
+fn who_may_not_change_a_group_leaves_all_the_same_and_returns_its_budget_when_it_is_wanted() {
+    let table = QuotaTable::new(64);
+    assert_eq!([1, 2, 3].map(|member| ask(&table, terms(2), 0, member, S)), [1, 1, 0]);
+    let claim_all = |tags: &Tags, is_taken| {
+        tags.claims.iter().for_each(|claim| claim.store(is_taken, Ordering::Relaxed));
+    };
+    claim_all(&table.member_tags, true);
+    assert_eq!(leave(&table, 0, 1, S), departure::BUSY);
+    assert_eq!(leave(&table, 0, 7, S), departure::ABSENT, "whoever is not in needs no claim");
+    claim_all(&table.member_tags, false);
+    assert_eq!(ask(&table, terms(2), 0, 3, S), 0, "nothing has changed");
+    claim_all(&table.group_tags, true);
+    assert_eq!(leave(&table, 0, 1, S), departure::LEFT);
+    assert_eq!(leave(&table, 0, 1, S), departure::ABSENT);
+    let one = table
+        .hashes([0; 16], {
+            let mut key = [0; 16];
+            key[0] = 1;
+            key
+        })
+        .0;
+    assert!(!table.contains(one, 1), "whatever the time is");
+    claim_all(&table.group_tags, false);
+    check(&table);
+    assert_eq!([3, 1].map(|member| ask(&table, terms(2), 0, member, S)), [1, 0]);
+    check(&table);
+}
+
+#[test]
+fn workers_that_admit_and_leave_at_once_share_a_budget_exactly_and_lose_no_place() {
+    const BUDGET: u32 = 5;
+    let table = QuotaTable::new(256);
+    // What has been told, rather than what is in the table: of each group at most so many are inside.
+    let inside: [AtomicU32; 3] = Default::default();
+    let barrier = Barrier::new(3);
+    thread::scope(|scope| {
+        for worker in 0..3_u32 {
+            let (table, inside, barrier) = (&table, &inside, &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                let mut random = u64::from(worker) + 1;
+                let mut mine = Vec::new();
+                for step in 0..40_000 {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let group = (random >> 33) as u8 % 3;
+                    let number = &inside[usize::from(group)];
+                    if random >> 63 == 0 || mine.len() > 8 {
+                        let Some((group, member)) = mine.pop() else { continue };
+                        inside[usize::from(group)].fetch_sub(1, Ordering::SeqCst);
+                        assert!(insist_on_leaving(table, group, member, S));
+                        assert!(!insist_on_leaving(table, group, member, S), "it has left");
+                        continue;
+                    }
+                    // A member of this worker's own, so that it knows when that is in.
+                    let member = worker << 24 | step;
+                    if insist(table, terms(BUDGET), group, member, S) {
+                        let before = number.fetch_add(1, Ordering::SeqCst);
+                        assert!(before < BUDGET, "{before} were inside");
+                        mine.push((group, member));
+                    }
+                }
+                for (group, member) in mine {
+                    inside[usize::from(group)].fetch_sub(1, Ordering::SeqCst);
+                    assert!(insist_on_leaving(table, group, member, S));
+                }
+            });
+        }
+    });
+    check(&table);
+    let status = table.status(0);
+    assert_eq!((status.members, status.groups), (0, 0), "no place is lost");
+    assert_eq!(status.admissions, status.departures, "who came has left, and nobody twice");
+    assert!(status.refusals > 0, "budgets were used up");
+    // Each group has its whole budget again.
+    for group in 0..3 {
+        let admitted = (0..20).filter(|member| insist(&table, terms(BUDGET), group, *member, S));
+        assert_eq!(admitted.count(), BUDGET as usize);
+    }
+}
+
+#[test]
+fn of_workers_that_have_one_member_leave_only_one_is_told_that_it_did() {
+    let table = QuotaTable::new(16);
+    let (told, barrier) = (AtomicU32::new(0), Barrier::new(3));
+    thread::scope(|scope| {
+        for worker in 0..3 {
+            let (table, told, barrier) = (&table, &told, &barrier);
+            scope.spawn(move || {
+                for _ in 0..2000 {
+                    if worker == 0 {
+                        assert!(insist(table, terms(1), 0, 7, S));
+                    }
+                    barrier.wait();
+                    told.fetch_add(insist_on_leaving(table, 0, 7, S).into(), Ordering::Relaxed);
+                    barrier.wait();
+                }
+            });
+        }
+    });
+    assert_eq!(told.load(Ordering::Relaxed), 2000);
+    check(&table);
+}
+
+#[test]
+fn members_that_leave_expire_and_come_back_under_several_workers_never_exceed_a_budget() {
+    let table = QuotaTable::new(64);
+    let short = Terms { budget: 5, lifetime_ns: 50 };
+    thread::scope(|scope| {
+        for seed in 0..3_u64 {
+            let table = &table;
+            scope.spawn(move || {
+                let mut random = seed + 1;
+                for step in 0..30_000_u64 {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    // The same members on all workers.
+                    let (group, member) = ((random >> 33) as u8 % 6, (random >> 43) as u32 % 30);
+                    if random >> 62 == 0 {
+                        leave(table, group, member, 1 + step);
+                    } else {
+                        ask(table, short, group, member, 1 + step);
+                    }
+                    for group in &table.groups {
+                        assert!(group.members.load(Ordering::Relaxed) <= 5);
+                    }
+                }
+            });
+        }
+    });
+    check(&table);
+    let long_after = 1_000_000;
+    for group in 0..6 {
+        for member in 0..30 {
+            assert!(!insist_on_leaving(&table, group, member, long_after));
+        }
+    }
+    assert_eq!((table.status(0).members, table.status(0).groups), (0, 0), "no place is lost");
 }
 
 #[test]
@@ -307,6 +481,11 @@ impl Model {
         *deadline = (now + terms.lifetime_ns).max(*deadline);
         1
     }
+
+    fn leave(&mut self, group: u8, member: u32, now: u64) -> u8 {
+        let deadline = self.0.entry(group).or_default().remove(&member);
+        u8::from(deadline.is_some_and(|deadline| deadline > now))
+    }
 }
 
 proptest! {
@@ -325,5 +504,28 @@ proptest! {
             prop_assert_eq!(ask(&table, terms, group, member, now), expected);
         }
         check(&table);
+    }
+
+    #[test]
+    fn one_worker_has_members_leave_as_the_model_does(
+        budget in 1_u32..12,
+        steps in prop::collection::vec((0_u8..4, 0_u32..25, 0_u64..4, 0_u8..3), 1..400),
+    ) {
+        let table = QuotaTable::new(256);
+        let mut model = Model::default();
+        let terms = Terms { budget, lifetime_ns: 12 };
+        let mut now = 1;
+        for (group, member, later, kind) in steps {
+            now += later;
+            if kind == 0 {
+                prop_assert_eq!(leave(&table, group, member, now), model.leave(group, member, now));
+            } else {
+                let expected = model.ask(terms, group, member, now);
+                prop_assert_eq!(ask(&table, terms, group, member, now), expected);
+            }
+        }
+        check(&table);
+        let left = model.0.values().map(HashMap::len).sum::<usize>();
+        prop_assert_eq!(table.status(0).members, left);
     }
 }
