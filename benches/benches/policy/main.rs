@@ -167,7 +167,7 @@ fn benches(criterion: &mut Criterion) {
         let mut plugin = |label: &'static str, file: &str, config: &str| {
             let mut spec = PluginSpec::new(file, module(&plugins, file), HookPoint::Ingress);
             spec.config = PluginConfig::Table(config.parse().expect("TOML"));
-            spec.grants = vec!["meter".to_owned()];
+            spec.grants = ["meter", "quota"].map(str::to_owned).to_vec();
             cases.push((label, spec, 1));
         };
         for (label, file, config) in &configurations() {
@@ -264,6 +264,12 @@ fn configurations() -> Vec<(&'static str, &'static str, String)> {
         // remembers each as half-open, then all challenged and remembered.
         ("syn-guard quiet", "syn-guard", "syn_per_s = 1e9\nburst = 1000000".to_owned()),
         ("syn-guard flood", "syn-guard", "syn_per_s = 0.001\nburst = 1".to_owned()),
+        // As the first, and each asks the quota of its source, of which none is used up.
+        (
+            "syn-guard half-open",
+            "syn-guard",
+            "syn_per_s = 1e9\nburst = 1000000\nhalf_open_max = 100".to_owned(),
+        ),
     ]
 }
 

@@ -250,7 +250,7 @@ fn the_rate_of_syns_holds_for_all_workers_and_no_flow_is_lost_to_a_flood() {
     let config = "syn_per_s = 100\nburst = 500\nfallback_per_s = 10\nentries = 1024\nsources = 64\n\
                   half_open_max = 4\ndirections = [\"transit\"]";
     let Some(mut spec) = spec("syn_guard", config) else { return };
-    spec.grants = vec!["meter".to_owned()];
+    spec.grants = ["meter", "quota"].map(str::to_owned).to_vec();
     rig.publish(&[spec]);
     let tcp = |n: u32, tcp_flags| Descriptor {
         protocol: 6,
@@ -260,10 +260,9 @@ fn the_rate_of_syns_holds_for_all_workers_and_no_flow_is_lost_to_a_flood() {
     };
     // A source that each worker trusts, and that from then on completes no more handshakes.
     let greedy = |port, tcp_flags| Descriptor { source_port: port, ..tcp(7, tcp_flags) };
-    for worker in 0..2 {
-        let verdicts =
-            rig.turn(worker, &mut batch(&[greedy(1, 0x02), greedy(1, 0x10)]), Nanos(SECOND));
-        assert_eq!(verdicts, [Verdict::Continue; 2]);
+    for (worker, tcp_flags) in [(0, 0x02), (0, 0x10), (1, 0x02), (1, 0x10)] {
+        let verdicts = rig.turn(worker, &mut batch(&[greedy(1, tcp_flags)]), Nanos(SECOND));
+        assert_eq!(verdicts, [Verdict::Continue]);
     }
     // Each worker gets a flood of ten times its table, and packets of established flows with it.
     let established: Vec<_> = [0x10, 0x18, 0x11, 0x04, 0x12]
@@ -288,10 +287,13 @@ fn the_rate_of_syns_holds_for_all_workers_and_no_flow_is_lost_to_a_flood() {
     assert_eq!(counters["syns"], syns);
     assert_eq!(counters["unchallenged"], 500, "the burst, for both workers together");
     assert_eq!(counters["unremembered"], 10, "the fall-back, likewise");
-    // At each worker four of the trusted source may be half-open, of which three still had a token.
-    assert_eq!((counters["verified"], counters["half-open"]), (2 * 4 - 3, 160 - 2 * 4));
-    assert_eq!(passed, 500 + 10 + 5);
-    assert!(counters["handshakes-full"] > 0 && counters["sources-full"] > 0, "{counters:?}");
+    // Of the trusted source four may be half-open, at both workers together, of which three still had a token.
+    assert_eq!((counters["verified"], counters["half-open"]), (4 - 3, 160 - 4));
+    assert_eq!(passed, 500 + 10 + 1);
+    assert!(counters["handshakes-full"] > 0, "{counters:?}");
+    let quota = &status.quotas[0];
+    // Who completed its handshake has left, and so have those of the fall-back, whose end would not be noticed.
+    assert_eq!((quota.refusals, quota.departures, quota.overflows), (156, 2 + 10, 0));
     let drops = &status.total.drops_by_reason;
     assert_eq!(drops["challenged"], counters["challenged"]);
     assert_eq!(drops["table-full"], counters["refused-table-full"]);

@@ -100,7 +100,8 @@ const PLUGINS: [Plugin; 10] = [
 ];
 
 const LIMIT: &str = "grants = [\"meter\"]\nconfig = { packets_per_s = 1000000, burst = 1000000 }\n";
-const GUARD: &str = "grants = [\"meter\"]\nconfig = { syn_per_s = 1000000, half_open_max = 0 }\n";
+const GUARD: &str =
+    "grants = [\"meter\", \"quota\"]\nconfig = { syn_per_s = 1000000, half_open_max = 0 }\n";
 const TAGS: &str = "grants = [\"names\", \"table\", \"tag\"]\n\
     tables = { countries = \"countries\", trust = \"none\", products = \"none\" }\n\
     config = { site_tag = \"here\", interfaces = [{ name = \"wan0\" }], \

@@ -12,6 +12,7 @@ pub struct Config {
     destinations: Option<u32>,
     half_open_max: Option<u32>,
     half_open_s: Option<u32>,
+    half_open_entries: Option<u32>,
     verified_s: Option<u32>,
     retry_min_ms: Option<u32>,
     entries: Option<u32>,
@@ -42,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) half_open_max: u32,
     /// How long a handshake counts as half-open, in seconds.
     pub(crate) half_open_s: u32,
+    /// Half-open handshakes that are counted, of all sources and on all workers.
+    pub(crate) half_open_entries: u32,
     /// How long a source that completed a handshake is trusted, in seconds.
     pub(crate) verified_s: u32,
     /// How soon a challenged SYN may be repeated, in milliseconds.
@@ -95,6 +98,13 @@ impl Config {
             destinations: whole("destinations", self.destinations, 1, 1 << 22, 4096)?,
             half_open_max: whole("half_open_max", self.half_open_max, 0, 65_536, 0)?,
             half_open_s: whole("half_open_s", self.half_open_s, 1, 600, 20)?,
+            half_open_entries: whole(
+                "half_open_entries",
+                self.half_open_entries,
+                8,
+                1 << 22,
+                1 << 17,
+            )?,
             verified_s: whole("verified_s", self.verified_s, 0, 86_400, 600)?,
             retry_min_ms: whole("retry_min_ms", self.retry_min_ms, 0, 900, 500)?,
             entries: whole("entries", self.entries, 8, 1 << 20, 1 << 16)?,

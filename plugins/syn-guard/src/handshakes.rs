@@ -58,6 +58,14 @@ struct Bucket {
     stamps: [u32; WAYS],
 }
 
+/// What stood in a place before a handshake was remembered there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Before {
+    place: u32,
+    tag: u32,
+    stamp: u32,
+}
+
 /// The handshakes that a worker has seen.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
@@ -112,17 +120,23 @@ impl Handshakes {
         Some((state, now.since(stamp >> 1) < self.retry_min_ticks))
     }
 
-    /// Remembers a handshake, or what became of it. False when there is no place.
-    pub(crate) fn remember(&mut self, key: Key, now: Moment, state: State) -> bool {
+    /// Remembers a handshake, or what became of it, and says what stood there. `None` when there is no place.
+    pub(crate) fn remember(&mut self, key: Key, now: Moment, state: State) -> Option<Before> {
         if state == State::Passed {
             self.passed = Some(now);
         }
         let at = key.bucket(self.buckets.len());
-        let Some(way) = self.place(at, key.tag(), now) else { return false };
+        let way = self.place(at, key.tag(), now)?;
         let bucket = &mut self.buckets[at];
+        let (tag, stamp) = (bucket.tags[way], bucket.stamps[way]);
         bucket.tags[way] = key.tag();
         bucket.stamps[way] = now.0 << 1 | state as u32;
-        true
+        Some(Before { place: (at * WAYS + way) as u32, tag, stamp })
+    }
+
+    /// Undoes what [`Self::remember`] did: of several times, the last one first.
+    pub(crate) fn put_back(&mut self, before: Before) {
+        self.set_entry([before.place, before.tag, before.stamp]);
     }
 
     /// The place of a tag in a bucket: its own, a free one, or that of the oldest challenged one that

@@ -3,7 +3,7 @@
 //! ```text
 //!  SYN --> meter of the destination has a token? --yes--------------------------+
 //!              | no                                                             v
-//!              +--> source completed a handshake of late? --yes--> source's half-open limit --> pass
+//!              +--> source completed a handshake of late? --yes--> quota of the source --> pass
 //!              |                                                             ^      `--> half-open
 //!              +--> seen before, long enough ago? --yes----------------------+
 //!              | no
@@ -16,6 +16,9 @@
 //! matter where the answers go. Packets that begin no handshake are never dropped: no table stands
 //! between an established flow and its end.
 //!
+//! Of a batch, what ends handshakes comes first, then what begins them. An ACK in the batch of its SYN ends
+//! nothing: the server cannot have answered.
+//!
 //! Invariants: tables have a fixed size and are allocated by `configure`; every SYN that is judged adds
 //! to `syns` and to exactly one of the counters behind it, up to `refused-table-full`.
 //!
@@ -25,15 +28,17 @@
 mod config;
 mod handshakes;
 mod key;
+mod limit;
 mod sources;
 mod state;
 
 use handshakes::{Handshakes, Moment, State};
 use key::Key;
+use limit::{Begun, Limit};
 use sluice_sdk::{
     BATCH_MAX, Batch, Descriptor, Meter, Plugin, Reason, StateFull, StateWriter, Verdict, flags,
 };
-use sources::{Answer, Sources};
+use sources::Sources;
 
 pub use config::Config;
 
@@ -63,8 +68,12 @@ mod tally {
     pub(crate) const HANDSHAKES_FULL: usize = 10;
     /// Sources for which there was no place.
     pub(crate) const SOURCES_FULL: usize = 11;
+    /// SYNs that passed and are not counted as half-open, for want of room.
+    pub(crate) const HALF_OPEN_UNCOUNTED: usize = 12;
+    /// Handshakes that ended and count as half-open until their time is over.
+    pub(crate) const HALF_OPEN_KEPT: usize = 13;
     /// All of them.
-    pub(crate) const ALL: usize = 12;
+    pub(crate) const ALL: usize = 14;
 }
 
 const FIN: u8 = 0x01;
@@ -89,6 +98,7 @@ pub struct SynGuard {
     rate: Meter,
     fallback: Meter,
     memory: Memory,
+    limit: Limit,
     /// Room for the SYNs of a batch: their places in it, destinations, and whether there was a token.
     places: Box<[u16; BATCH_MAX]>,
     keys: Box<[[u8; 16]; BATCH_MAX]>,
@@ -98,8 +108,8 @@ pub struct SynGuard {
 /// What becomes of a SYN.
 #[derive(Clone, Copy, Debug)]
 enum Decision {
-    /// It passes, and is counted there.
-    Pass(usize),
+    /// It passes if its source has not too many half-open, and is counted there.
+    Begin(usize),
     /// It is dropped for this reason, and counted there.
     Drop(Reason, usize),
     /// The challenge found no place.
@@ -112,78 +122,57 @@ impl Memory {
     /// A SYN comes, for which the destination's meter had a token or not.
     fn syn(
         &mut self,
-        secret: u64,
-        packet: &Descriptor,
+        flow: Key,
+        source: impl FnOnce() -> Key,
         has_token: bool,
         now_ns: u64,
         counts: &mut [u64; tally::ALL],
     ) -> Decision {
-        let (flow, now) = (Key::flow(secret, packet), Moment::new(now_ns));
-        let passes_as = match self.handshakes.syn(flow, now) {
-            Some((State::Passed, is_soon)) => {
-                if is_soon && !has_token {
-                    return CHALLENGED;
-                }
-                // It has a place already.
-                self.handshakes.remember(flow, now, State::Passed);
-                return Decision::Pass(tally::REPEATED);
-            }
-            Some((State::Challenged, false)) => tally::PROVED,
-            _ if has_token => tally::UNCHALLENGED,
-            Some((State::Challenged, true)) => return CHALLENGED,
-            None if self.sources.is_verified(Key::source(secret, packet), now_ns) => {
-                tally::VERIFIED
-            }
-            None if self.handshakes.remember(flow, now, State::Challenged) => return CHALLENGED,
+        let now = Moment::new(now_ns);
+        match self.handshakes.syn(flow, now) {
+            Some((State::Passed, true)) if !has_token => CHALLENGED,
+            Some((State::Passed, _)) => Decision::Begin(tally::REPEATED),
+            Some((State::Challenged, false)) => Decision::Begin(tally::PROVED),
+            _ if has_token => Decision::Begin(tally::UNCHALLENGED),
+            Some((State::Challenged, true)) => CHALLENGED,
+            None if self.sources.is_verified(source(), now_ns) => Decision::Begin(tally::VERIFIED),
+            None if self.handshakes.remember(flow, now, State::Challenged).is_some() => CHALLENGED,
             None => {
                 counts[tally::HANDSHAKES_FULL] += 1;
-                return Decision::Fallback;
+                Decision::Fallback
             }
-        };
-        self.begin(secret, packet, passes_as, now_ns, counts)
+        }
     }
 
-    /// A handshake may begin, if its source has not too many half-open.
+    /// A handshake begins whose source has budget, if there is a limit, which is asked later.
     fn begin(
         &mut self,
-        secret: u64,
-        packet: &Descriptor,
+        limit: &mut Limit,
+        (place, packet, flow): (u16, &Descriptor, Key),
         passes_as: usize,
         now_ns: u64,
         counts: &mut [u64; tally::ALL],
-    ) -> Decision {
-        let source = Key::source(secret, packet);
-        match self.sources.begin(source, now_ns) {
-            Answer::No => return Decision::Drop(reason::HALF_OPEN, tally::HALF_OPEN),
-            Answer::Unknown => counts[tally::SOURCES_FULL] += 1,
-            Answer::Yes => {}
+    ) {
+        let before = self.handshakes.remember(flow, Moment::new(now_ns), State::Passed);
+        counts[tally::HANDSHAKES_FULL] += u64::from(before.is_none());
+        if limit.is_set() {
+            limit.begin(Begun { place, passes_as, before }, packet);
+        } else {
+            counts[passes_as] += 1;
         }
-        let flow = Key::flow(secret, packet);
-        if !self.handshakes.remember(flow, Moment::new(now_ns), State::Passed) {
-            counts[tally::HANDSHAKES_FULL] += 1;
-            // Its end would not be noticed, so that it must not count as half-open.
-            self.sources.end(source, now_ns, false);
-        }
-        Decision::Pass(passes_as)
     }
 
-    /// A packet comes that begins nothing.
-    #[inline]
-    fn later(
+    /// A half-open handshake ended.
+    fn ended(
         &mut self,
-        secret: u64,
-        packet: &Descriptor,
+        source: Key,
+        is_completed: bool,
         now_ns: u64,
         counts: &mut [u64; tally::ALL],
     ) {
-        if packet.tcp_flags & (ACK | RST) != 0
-            && self.handshakes.end(Key::flow(secret, packet), Moment::new(now_ns))
-        {
-            let is_completed = packet.tcp_flags & RST == 0;
-            counts[tally::COMPLETED] += u64::from(is_completed);
-            if !self.sources.end(Key::source(secret, packet), now_ns, is_completed) {
-                counts[tally::SOURCES_FULL] += 1;
-            }
+        if is_completed {
+            counts[tally::COMPLETED] += 1;
+            counts[tally::SOURCES_FULL] += u64::from(!self.sources.verify(source, now_ns));
         }
     }
 }
@@ -192,6 +181,12 @@ impl Memory {
 #[inline]
 fn is_tcp(packet: &Descriptor) -> bool {
     packet.protocol == TCP && packet.flags & (flags::LATER_FRAGMENT | flags::PORTS) == flags::PORTS
+}
+
+/// Whether a packet may end a half-open handshake.
+#[inline]
+fn is_end(packet: &Descriptor) -> bool {
+    packet.tcp_flags & SYN == 0 && packet.tcp_flags & (ACK | RST) != 0
 }
 
 /// Whether a packet asks for a connection. With other flags beside SYN, no sane sender's does.
@@ -222,13 +217,9 @@ impl Plugin for SynGuard {
                     config.retry_min_ms,
                     config.half_open_s,
                 ),
-                sources: Sources::new(
-                    config.sources,
-                    config.half_open_max,
-                    config.half_open_s,
-                    config.verified_s,
-                ),
+                sources: Sources::new(config.sources, config.verified_s),
             },
+            limit: Limit::open(config.half_open_max, config.half_open_s, config.half_open_entries)?,
             places: Box::new([0; BATCH_MAX]),
             keys: Box::new([[0; 16]; BATCH_MAX]),
             tokens: Box::new([0; BATCH_MAX]),
@@ -238,38 +229,49 @@ impl Plugin for SynGuard {
     fn process(&mut self, batch: &mut Batch<'_>) {
         let (packets, now_ns) = (batch.descriptors(), batch.now_ns());
         batch.verdicts_mut().fill(Verdict::CONTINUE);
-        let Self { directions, rate, fallback, memory, places, keys, tokens } = self;
-        let is_judged =
-            |packet: &Descriptor| directions[usize::from(packet.direction)] && is_tcp(packet);
+        if packets.is_empty() {
+            return;
+        }
+        let Self { directions, rate, fallback, memory, limit, places, keys, tokens } = self;
+        let secret = *memory.secret.get_or_insert_with(|| key::secret(now_ns, packets));
+        let now = Moment::new(now_ns);
+        let may_be_half_open = memory.handshakes.may_be_half_open(now);
+        let mut counts = [0; tally::ALL];
 
         let mut syns = 0;
         for (packet, place) in packets.iter().zip(0_u16..) {
-            if is_judged(packet) && is_syn(packet) {
-                (places[syns], keys[syns]) = (place, packet.destination);
-                syns += 1;
-            }
-        }
-        if syns == 0 && !memory.handshakes.may_be_half_open(Moment::new(now_ns)) {
-            return;
-        }
-        let secret = *memory.secret.get_or_insert_with(|| key::secret(now_ns, packets));
-        if syns > 0 {
-            rate.take(&keys[..syns], now_ns, &mut tokens[..syns]);
-        }
-
-        let mut counts = [0; tally::ALL];
-        counts[tally::SYNS] = syns as u64;
-        let verdicts = batch.verdicts_mut();
-        // In the order of their arrival, since a batch may hold a SYN and what follows it. The SYNs
-        // that are left for the fall-back move to the front of the places.
-        let (mut next, mut left) = (0, 0);
-        for (packet, place) in packets.iter().zip(0_u16..).filter(|(packet, _)| is_judged(packet)) {
-            if next == syns || places[next] != place {
-                memory.later(secret, packet, now_ns, &mut counts);
+            if !directions[usize::from(packet.direction)] || !is_tcp(packet) {
                 continue;
             }
-            match memory.syn(secret, packet, tokens[next] != 0, now_ns, &mut counts) {
-                Decision::Pass(counter) => counts[counter] += 1,
+            if is_syn(packet) {
+                (places[syns], keys[syns]) = (place, packet.destination);
+                syns += 1;
+            } else if may_be_half_open
+                && is_end(packet)
+                && memory.handshakes.end(Key::flow(secret, packet), now)
+            {
+                let is_completed = packet.tcp_flags & RST == 0;
+                memory.ended(Key::source(secret, packet), is_completed, now_ns, &mut counts);
+                limit.end(packet);
+            }
+        }
+        limit.leave(now_ns, &mut counts);
+
+        if syns > 0 {
+            rate.take(&keys[..syns], now_ns, &mut tokens[..syns]);
+            counts[tally::SYNS] = syns as u64;
+        }
+        let verdicts = batch.verdicts_mut();
+        // The SYNs that are left for the fall-back move to the front of the places.
+        let mut left = 0;
+        for next in 0..syns {
+            let place = places[next];
+            let packet = &packets[usize::from(place)];
+            let (flow, source) = (Key::flow(secret, packet), || Key::source(secret, packet));
+            match memory.syn(flow, source, tokens[next] != 0, now_ns, &mut counts) {
+                Decision::Begin(passes_as) => {
+                    memory.begin(limit, (place, packet, flow), passes_as, now_ns, &mut counts);
+                }
                 Decision::Drop(reason, counter) => {
                     verdicts[usize::from(place)] = reason.verdict();
                     counts[counter] += 1;
@@ -279,28 +281,32 @@ impl Plugin for SynGuard {
                     left += 1;
                 }
             }
-            next += 1;
         }
         if left > 0 {
             fallback.take(&keys[..left], now_ns, &mut tokens[..left]);
             for (place, token) in places[..left].iter().zip(&tokens[..left]) {
-                let place = usize::from(*place);
-                let decision = if *token == 0 {
-                    Decision::Drop(reason::TABLE_FULL, tally::REFUSED_TABLE_FULL)
+                let packet = &packets[usize::from(*place)];
+                if *token == 0 {
+                    verdicts[usize::from(*place)] = reason::TABLE_FULL.verdict();
+                    counts[tally::REFUSED_TABLE_FULL] += 1;
                 } else {
-                    let packet = &packets[place];
-                    memory.begin(secret, packet, tally::UNREMEMBERED, now_ns, &mut counts)
-                };
-                match decision {
-                    Decision::Pass(counter) => counts[counter] += 1,
-                    Decision::Drop(reason, counter) => {
-                        verdicts[place] = reason.verdict();
-                        counts[counter] += 1;
-                    }
-                    Decision::Fallback => {}
+                    let begins = (*place, packet, Key::flow(secret, packet));
+                    memory.begin(limit, begins, tally::UNREMEMBERED, now_ns, &mut counts);
                 }
             }
         }
+        limit.admit(now_ns, &mut counts, |begun, is_admitted, counts| {
+            if is_admitted {
+                counts[begun.passes_as] += 1;
+                return begun.before.is_some();
+            }
+            if let Some(before) = begun.before {
+                memory.handshakes.put_back(before);
+            }
+            verdicts[usize::from(begun.place)] = reason::HALF_OPEN.verdict();
+            counts[tally::HALF_OPEN] += 1;
+            true
+        });
         for (index, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
             batch.count(index, count);
         }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  secret u64 (0: none yet) | buckets of handshakes u32 | of sources u32 | passed u32, 0 or 1 | when u32
-//!  sources u32 | each: place u32, tag u32, trusted until u32, free at u64
+//!  sources u32 | each: place u32, tag u32, trusted until u32
 //!  to the end: handshakes: place u32, tag u32, stamp u32
 //! ```
 //!
@@ -15,7 +15,7 @@ use sluice_sdk::{StateFull, StateWriter};
 use crate::Memory;
 
 const HEAD_BYTES: usize = 28;
-const SOURCE_BYTES: usize = 20;
+const SOURCE_BYTES: usize = 12;
 const HANDSHAKE_BYTES: usize = 12;
 
 /// Fields of a state, in their order.
@@ -53,11 +53,8 @@ impl Memory {
             state.write(&field.to_le_bytes())?;
         }
         state.write(&(sources as u32).to_le_bytes())?;
-        for (words, free_at_ns) in self.sources.entries() {
-            for word in words {
-                state.write(&word.to_le_bytes())?;
-            }
-            state.write(&free_at_ns.to_le_bytes())?;
+        for word in self.sources.entries().flatten() {
+            state.write(&word.to_le_bytes())?;
         }
         let room = state.room() / HANDSHAKE_BYTES;
         for word in self.handshakes.entries().take(room).flatten() {
@@ -77,8 +74,7 @@ impl Memory {
         }
         let misplaced = || "the state names a place that is none".to_owned();
         for _ in 0..reader.u32().ok_or_else(cut)? {
-            let (words, free_at_ns) = reader.words().zip(reader.u64()).ok_or_else(cut)?;
-            if !self.sources.set_entry(words, free_at_ns) {
+            if !self.sources.set_entry(reader.words().ok_or_else(cut)?) {
                 return Err(misplaced());
             }
         }

@@ -44,6 +44,11 @@ fn packet(source: u32, source_port: u16, tcp_flags: u8) -> Descriptor {
     }
 }
 
+/// What becomes of packets that come one after the other, each in a batch of its own.
+fn apart(bench: &mut Bench<SynGuard>, packets: &[Descriptor], now_ns: u64) -> Vec<Verdict> {
+    packets.iter().flat_map(|packet| bench.judge(&[*packet], now_ns)).collect()
+}
+
 /// Every SYN has one end.
 fn assert_balance(counters: &[u64]) {
     let ends: u64 = counters[tally::UNCHALLENGED..=tally::REFUSED_TABLE_FULL].iter().sum();
@@ -55,7 +60,7 @@ fn below_the_rate_nothing_is_challenged() {
     let mut bench = bench(r#""syn_per_s": 1000, "burst": 100"#);
     let syns: Vec<_> = (0..100).map(|n| packet(n, 1, SYN)).collect();
     assert!(bench.judge(&syns, SECOND).iter().all(|verdict| *verdict == KEPT));
-    let more = [packet(7, 2, SYN), packet(7, 1, ACK), packet(8, 1, RST)];
+    let more = [packet(6, 2, SYN), packet(7, 1, ACK), packet(8, 1, RST)];
     assert_eq!(bench.judge(&more, SECOND), [AGAIN, KEPT, KEPT]);
     assert_eq!(bench.judge(&[packet(9, 2, SYN)], SECOND + MS), [KEPT], "a token has come back");
     assert_eq!(bench.counters[tally::UNCHALLENGED], 101);
@@ -103,10 +108,15 @@ fn who_completed_a_handshake_is_not_challenged() {
     bench.judge(&[packet(1, 1, ACK)], now);
     assert_eq!(bench.judge(&[packet(1, 2, SYN)], now), [AGAIN]);
     // A reset ends a handshake and proves nothing either.
-    assert_eq!(bench.judge(&[packet(1, 1, SYN), packet(1, 1, RST)], now + SECOND), [KEPT; 2]);
+    let reset = [packet(1, 1, SYN), packet(1, 1, RST)];
+    assert_eq!(apart(&mut bench, &reset, now + SECOND), [KEPT; 2]);
     assert_eq!(bench.judge(&[packet(1, 3, SYN)], now + SECOND), [AGAIN]);
-    assert_eq!(bench.judge(&[packet(1, 2, SYN), packet(1, 2, ACK)], now + SECOND), [KEPT; 2]);
-    assert_eq!(bench.judge(&[packet(1, 4, SYN), packet(2, 4, SYN)], now + SECOND), [KEPT, AGAIN]);
+    // Nor does an ACK that comes with its SYN: nobody has answered.
+    let blind = [packet(1, 2, SYN), packet(1, 2, ACK)];
+    assert_eq!(bench.judge(&blind, now + SECOND), [KEPT; 2]);
+    assert_eq!(bench.judge(&[packet(1, 4, SYN)], now + SECOND), [AGAIN]);
+    assert_eq!(bench.judge(&[packet(1, 2, ACK)], now + SECOND), [KEPT]);
+    assert_eq!(bench.judge(&[packet(1, 7, SYN), packet(2, 4, SYN)], now + SECOND), [KEPT, AGAIN]);
     assert_eq!(bench.judge(&[packet(1, 5, SYN)], now + 60 * SECOND), [KEPT]);
     assert_eq!(bench.judge(&[packet(1, 6, SYN)], now + 61 * SECOND), [AGAIN]);
     assert_eq!(bench.counters[tally::VERIFIED], 2);
@@ -122,13 +132,16 @@ fn a_source_leaves_only_so_many_handshakes_half_open() {
     let expected = [KEPT, KEPT, KEPT, KEPT, TOO_MANY, TOO_MANY];
     assert_eq!(bench.judge(&syns, SECOND), expected);
     assert_eq!(bench.judge(&[packet(2, 9, SYN)], SECOND), [KEPT], "another source");
-    // What is completed, or taken back, counts no longer; what never completes, with time.
-    let end = [packet(1, 0, ACK), packet(1, 1, RST | ACK), packet(1, 0, ACK)];
-    assert_eq!(bench.judge(&end, SECOND), [KEPT; 3]);
-    let syns: Vec<_> = (10..13).map(|port| packet(1, port, SYN)).collect();
-    assert_eq!(bench.judge(&syns, SECOND), [KEPT, KEPT, TOO_MANY]);
+    // What is completed, or taken back, counts no longer: at once, also for SYNs that came before.
+    let mut packets: Vec<_> = (10..13).map(|port| packet(1, port, SYN)).collect();
+    packets.extend([packet(1, 0, ACK), packet(1, 1, RST | ACK), packet(1, 0, ACK)]);
+    let expected = [KEPT, KEPT, TOO_MANY, KEPT, KEPT, KEPT];
+    assert_eq!(bench.judge(&packets, 2 * SECOND), expected);
+    // What never completes, when its time is over; a SYN that is sent again begins it anew.
+    assert_eq!(bench.judge(&[packet(1, 2, SYN)], 4 * SECOND), [KEPT]);
     let later: Vec<_> = (20..22).map(|port| packet(1, port, SYN)).collect();
-    assert_eq!(bench.judge(&later, 3 * SECOND + MS), [KEPT, TOO_MANY]);
+    assert_eq!(bench.judge(&later, 9 * SECOND - MS), [TOO_MANY, TOO_MANY]);
+    assert_eq!(bench.judge(&later, 9 * SECOND), [KEPT, TOO_MANY], "of the one on port 3");
     let much_later: Vec<_> = (30..35).map(|port| packet(1, port, SYN)).collect();
     assert_eq!(bench.judge(&much_later, 20 * SECOND), [KEPT, KEPT, KEPT, KEPT, TOO_MANY]);
     assert_balance(&bench.counters);
@@ -176,7 +189,8 @@ fn an_established_flow_loses_nothing_to_a_flood_of_ten_times_the_table() {
     let capacity = bench.plugin.memory.handshakes.capacity() as u32;
     assert_eq!(capacity, 4096);
     let (client, start) = (0x0a00_0001, 10 * SECOND);
-    assert_eq!(bench.judge(&[packet(client, 1, SYN), packet(client, 1, ACK)], start), [KEPT; 2]);
+    let opening = [packet(client, 1, SYN), packet(client, 1, ACK)];
+    assert_eq!(apart(&mut bench, &opening, start), [KEPT; 2]);
     let mut established = 0;
     for round in 0..10 * capacity / 64 {
         // 64 forged SYNs and one packet of the flow each 400 us: 160,000 SYNs a second.
@@ -207,7 +221,17 @@ fn full_tables_drop_nothing_that_is_established_and_nothing_without_a_reason() {
            "half_open_max": 4"#,
     );
     let (greedy, start) = (0x0a00_0001, 10 * SECOND);
-    assert_eq!(bench.judge(&[packet(greedy, 1, SYN), packet(greedy, 1, ACK)], start), [KEPT; 2]);
+    let opening = [packet(greedy, 1, SYN), packet(greedy, 1, ACK)];
+    assert_eq!(apart(&mut bench, &opening, start), [KEPT; 2]);
+    // Trusted sources fill their table, by handshakes of their own.
+    for source in 0x0b00_0000..0x0b00_0100 {
+        let opening = [packet(source, 1, SYN), packet(source, 1, ACK)];
+        apart(&mut bench, &opening, start);
+    }
+    let (mut syns, mut dropped, mut passed) = (0_u64, [0_u64; 3], 0_u64);
+    for counter in tally::SYNS..tally::COMPLETED {
+        bench.counters[counter] = 0;
+    }
     // Of flows that the plugin saw begin, and did not; one of them of a source whose limit is used up, and
     // one under an address that the flood has forged.
     let established: Vec<_> = [greedy, 0x0a00_0002, 0x1000_0000]
@@ -216,7 +240,6 @@ fn full_tables_drop_nothing_that_is_established_and_nothing_without_a_reason() {
             [ACK, ACK | 0x08, ACK | FIN, RST, SYN | ACK, 0].map(|of| packet(source, 1, of))
         })
         .collect();
-    let (mut syns, mut dropped, mut passed) = (1_u64, [0_u64; 3], 1_u64);
     for round in 0..10 * 1024 / 64 {
         let mut packets = flood(round * 64, 64);
         packets.extend((0..4).map(|n| packet(greedy, 1000 + (round * 4 + n) as u16, SYN)));
@@ -264,13 +287,84 @@ fn a_full_table_takes_the_place_of_what_was_not_repeated() {
 }
 
 #[test]
-fn sources_that_find_no_place_are_counted_and_not_limited() {
+fn sources_that_find_no_place_are_counted_and_not_trusted() {
+    let mut bench = bench(r#""syn_per_s": 0.001, "burst": 9, "verified_s": 10, "sources": 8"#);
+    let all = |port, tcp_flags| (0..9).map(move |source| packet(source, port, tcp_flags));
+    assert_eq!(bench.judge(&all(1, SYN).collect::<Vec<_>>(), SECOND), [KEPT; 9]);
+    assert_eq!(bench.judge(&all(1, ACK).collect::<Vec<_>>(), SECOND), [KEPT; 9]);
+    assert_eq!((bench.counters[tally::COMPLETED], bench.counters[tally::SOURCES_FULL]), (9, 1));
+    let mut expected = [KEPT; 9];
+    expected[8] = AGAIN;
+    assert_eq!(bench.judge(&all(2, SYN).collect::<Vec<_>>(), SECOND), expected);
+    assert_balance(&bench.counters);
+}
+
+#[test]
+fn handshakes_that_the_quota_has_no_room_for_are_counted_and_not_limited() {
     let mut bench =
-        bench(r#""syn_per_s": 1e6, "half_open_max": 1, "half_open_s": 10, "sources": 8"#);
+        bench(r#""syn_per_s": 1e6, "half_open_max": 1, "half_open_s": 10, "half_open_entries": 8"#);
     let syns: Vec<_> = (0..9).map(|source| packet(source, 1, SYN)).collect();
     assert_eq!(bench.judge(&syns, SECOND), [KEPT; 9]);
-    assert_eq!(bench.counters[tally::SOURCES_FULL], 1);
+    assert_eq!(bench.counters[tally::HALF_OPEN_UNCOUNTED], 1);
     assert_eq!(bench.judge(&[packet(8, 2, SYN), packet(7, 2, SYN)], SECOND), [KEPT, TOO_MANY]);
+    // Its end is noticed all the same, and takes nothing from others.
+    assert_eq!(bench.judge(&[packet(8, 1, ACK)], SECOND), [KEPT]);
+    assert_eq!((bench.counters[tally::COMPLETED], bench.counters[tally::HALF_OPEN_KEPT]), (1, 0));
+    assert_eq!(bench.judge(&[packet(7, 3, SYN)], SECOND), [TOO_MANY]);
+    assert_balance(&bench.counters);
+}
+
+/// As many workers of one router, under one configuration.
+fn workers(n: u64, config: &str) -> Vec<Bench<SynGuard>> {
+    let config = format!("{{{config}}}");
+    let first = Bench::new(&config).expect("good");
+    let others: Vec<_> = (1..n).map(|n| first.beside(n, &config).expect("good")).collect();
+    std::iter::once(first).chain(others).collect()
+}
+
+#[test]
+fn the_half_open_limit_is_one_for_all_workers() {
+    let mut workers = workers(3, r#""syn_per_s": 1e6, "half_open_max": 4, "half_open_s": 8"#);
+    // Each flow of the source has its own worker, as a NIC spreads them.
+    let mut judge = |port: u16, tcp_flags, now| {
+        workers[usize::from(port) % 3].judge(&[packet(1, port, tcp_flags)], now)[0]
+    };
+    let mut half_open = std::collections::HashMap::new();
+    let mut random = 1_u64;
+    for step in 0..2000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let (port, now) = ((random >> 40) as u16 % 12, SECOND + step * 100 * MS);
+        half_open.retain(|_, until| *until > now);
+        if random >> 62 == 0 {
+            judge(port, if random >> 61 & 1 == 0 { ACK } else { RST }, now);
+            half_open.remove(&port);
+            continue;
+        }
+        let may = half_open.len() < 4 || half_open.contains_key(&port);
+        assert_eq!(judge(port, SYN, now), if may { KEPT } else { TOO_MANY }, "step {step}");
+        if may {
+            half_open.insert(port, now + 8 * SECOND);
+        }
+    }
+    let [refused, completed] = [tally::HALF_OPEN, tally::COMPLETED]
+        .map(|counter| workers.iter().map(|worker| worker.counters[counter]).sum::<u64>());
+    assert!(refused > 50 && completed > 50, "{refused} {completed}");
+}
+
+#[test]
+fn what_was_refused_is_as_if_it_had_not_come() {
+    let mut bench = strict(r#", "half_open_max": 1, "verified_s": 0"#);
+    let now = 10 * SECOND;
+    let two = [packet(1, 1, SYN), packet(1, 2, SYN)];
+    assert_eq!(bench.judge(&two, now), [AGAIN; 2]);
+    // Both prove themselves; there is room for one. The other's challenge stands, as long as it would have.
+    let repeated = [packet(1, 1, SYN), packet(1, 2, SYN), packet(1, 2, SYN)];
+    assert_eq!(bench.judge(&repeated, now + SECOND), [KEPT, TOO_MANY, AGAIN]);
+    assert_eq!(bench.judge(&[packet(1, 2, ACK)], now + SECOND), [KEPT], "it ends nothing");
+    assert_eq!(bench.counters[tally::COMPLETED], 0);
+    assert_eq!(bench.judge(&[packet(1, 1, ACK)], now + SECOND), [KEPT]);
+    assert_eq!(bench.judge(&[packet(1, 2, SYN)], now + 3 * SECOND), [KEPT]);
+    assert_eq!(bench.counters[tally::PROVED], 2);
     assert_balance(&bench.counters);
 }
 
@@ -301,12 +395,13 @@ fn a_reload_goes_on_where_it_was() {
     let mut bench = strict(r#", "half_open_max": 2, "entries": 64, "sources": 16"#);
     let now = 10 * SECOND;
     assert_eq!(bench.judge(&[packet(1, 1, SYN), packet(2, 1, SYN)], now), [AGAIN; 2]);
-    assert_eq!(bench.judge(&[packet(1, 1, SYN), packet(1, 1, ACK)], now + SECOND), [KEPT; 2]);
+    let opening = [packet(1, 1, SYN), packet(1, 1, ACK)];
+    assert_eq!(apart(&mut bench, &opening, now + SECOND), [KEPT; 2]);
     assert_eq!(bench.judge(&[packet(1, 2, SYN), packet(1, 3, SYN)], now + SECOND), [KEPT; 2]);
     assert_eq!(bench.reload(&config), Ok(true));
     // The challenge, the half-open handshakes and the trust are known to the successor.
     let packets = [packet(2, 1, SYN), packet(1, 4, SYN), packet(1, 3, ACK), packet(1, 4, SYN)];
-    assert_eq!(bench.judge(&packets, now + SECOND), [KEPT, TOO_MANY, KEPT, KEPT]);
+    assert_eq!(apart(&mut bench, &packets, now + SECOND), [KEPT, TOO_MANY, KEPT, KEPT]);
     // Tables of another size are begun anew, and flows lose nothing.
     let other = config.replace("64", "128");
     assert_eq!(bench.reload(&other), Ok(false));
@@ -320,14 +415,14 @@ fn no_state_is_too_strange_to_be_refused() {
     bench.judge(&[packet(1, 1, SYN)], 10 * SECOND);
     let state = bench.export().expect("it has some");
     for len in [0, 7, 8, 27, 28, 29] {
-        let _refused_or_not = bench.import(1, &state[..len.min(state.len())]);
+        let _refused_or_not = bench.import(2, &state[..len.min(state.len())]);
     }
     let mut misplaced = state.clone();
     let place = misplaced.len() - 12;
     misplaced[place..place + 4].copy_from_slice(&u32::MAX.to_le_bytes());
-    bench.import(1, &misplaced).expect_err("there is no such place");
-    bench.import(2, &state).expect_err("there is no such form");
-    bench.import(1, &state).expect("its own");
+    bench.import(2, &misplaced).expect_err("there is no such place");
+    bench.import(1, &state).expect_err("there is no such form");
+    bench.import(2, &state).expect("its own");
     assert_eq!(bench.judge(&[packet(1, 1, SYN)], 11 * SECOND), [KEPT]);
     // A flood's handshakes are left out where they do not fit, and never too many sources to fit.
     let mut large = strict(r#", "entries": 1048576"#);
@@ -336,7 +431,7 @@ fn no_state_is_too_strange_to_be_refused() {
     }
     let state = large.export().expect("as much as fits");
     assert!(((1 << 20) - 12..=1 << 20).contains(&state.len()), "{}", state.len());
-    large.import(1, &state).expect("its own");
+    large.import(2, &state).expect("its own");
 }
 
 #[test]
@@ -356,6 +451,8 @@ fn a_batch_is_counted_by_the_manifests_names() {
         ("completed", tally::COMPLETED),
         ("handshakes-full", tally::HANDSHAKES_FULL),
         ("sources-full", tally::SOURCES_FULL),
+        ("half-open-uncounted", tally::HALF_OPEN_UNCOUNTED),
+        ("half-open-kept", tally::HALF_OPEN_KEPT),
     ] {
         assert_eq!(bench.counter(name), position as u64, "{name}");
     }
@@ -375,6 +472,7 @@ fn errors_name_the_key() {
         (r#""syn_per_s": 1, "destinations": 0"#, "`destinations`: 0"),
         (r#""syn_per_s": 1, "half_open_max": 65537"#, "`half_open_max`: 65537"),
         (r#""syn_per_s": 1, "half_open_s": 0"#, "`half_open_s`: 0"),
+        (r#""syn_per_s": 1, "half_open_entries": 7"#, "`half_open_entries`: 7"),
         (r#""syn_per_s": 1, "verified_s": 86401"#, "`verified_s`: 86401"),
         (r#""syn_per_s": 1, "retry_min_ms": 901"#, "`retry_min_ms`: 901"),
         (r#""syn_per_s": 1, "directions": []"#, "`directions`: the list is empty"),
@@ -392,12 +490,12 @@ fn errors_name_the_key() {
 struct Model {
     flows: HashMap<(u32, u16), (bool, u64)>,
     verified: HashMap<u32, u64>,
-    debts: HashMap<u32, u64>,
+    /// Until when handshakes count, by source and port.
+    half_open: HashMap<u32, HashMap<u16, u64>>,
 }
 
 impl Model {
     const HALF_OPEN_NS: u64 = 8 * SECOND;
-    const COST_NS: u64 = Self::HALF_OPEN_NS / 3;
 
     fn judge(&mut self, source: u32, port: u16, tcp_flags: u8, now: u64) -> Verdict {
         let flow = self.flows.get(&(source, port)).copied().filter(|(passed, at)| {
@@ -406,8 +504,7 @@ impl Model {
         if tcp_flags != SYN {
             if let Some((true, _)) = flow {
                 self.flows.remove(&(source, port));
-                let debt = self.debts.entry(source).or_default();
-                *debt = debt.saturating_sub(Self::COST_NS);
+                self.half_open.entry(source).or_default().remove(&port);
                 if tcp_flags & RST == 0 {
                     self.verified.insert(source, now / SECOND + 30);
                 }
@@ -417,23 +514,19 @@ impl Model {
         let is_verified = self.verified.get(&source).is_some_and(|until| *until > now / SECOND);
         match flow {
             Some((_, at)) if now - at < 500 * MS => return AGAIN,
-            Some((true, _)) => {
-                self.flows.insert((source, port), (true, now));
-                return KEPT;
-            }
-            Some((false, _)) => {}
+            Some(_) => {}
             None if is_verified => {}
             None => {
                 self.flows.insert((source, port), (false, now));
                 return AGAIN;
             }
         }
-        let debt = self.debts.entry(source).or_default();
-        let next = now.max(*debt) + Self::COST_NS;
-        if next > now + Self::HALF_OPEN_NS {
+        let half_open = self.half_open.entry(source).or_default();
+        half_open.retain(|_, until| *until > now);
+        if half_open.len() >= 3 && !half_open.contains_key(&port) {
             return TOO_MANY;
         }
-        *debt = next;
+        half_open.insert(port, now + Self::HALF_OPEN_NS);
         self.flows.insert((source, port), (true, now));
         KEPT
     }
