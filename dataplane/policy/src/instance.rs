@@ -73,6 +73,8 @@ struct Tick {
 pub(crate) struct Recipe<'a> {
     pub(crate) plugin: &'a Arc<str>,
     pub(crate) module: &'a CheckedModule,
+    /// What it is shown of packets besides descriptors.
+    pub(crate) window: Option<PayloadWindow>,
     pub(crate) config: &'a [u8],
     pub(crate) budget_ticks: u64,
     pub(crate) load_budget_ticks: u64,
@@ -191,7 +193,7 @@ impl Instance {
             .map_err(failed("sluice_process"))?;
 
         let state = StateCalls::of(&module.manifest, &instance, &mut store)?;
-        let window = module.manifest.payload;
+        let window = recipe.window;
         let tick = match module.manifest.tick_ms {
             None => None,
             Some(ms) => Some(Tick {

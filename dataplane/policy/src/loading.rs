@@ -10,7 +10,7 @@ use crate::{
     host::Prepared,
     imports::Offers,
     instance::{Instance, Recipe},
-    module::{CheckedModule, hex},
+    module::{CheckedModule, hex, window},
     rollback::KeptPlugin,
     tables::no_tables,
     ticker::Beat,
@@ -359,6 +359,7 @@ pub(crate) fn instance_of(
     let recipe = Recipe {
         plugin: &loaded.name,
         module: &loaded.module,
+        window: window(&loaded.module.manifest, &loaded.spec),
         config: &loaded.config,
         budget_ticks: loaded.budget_ticks,
         load_budget_ticks: load_budget_us.div_ceil(u64::from(options.tick_us.max(1))) + 1,

@@ -11,7 +11,7 @@ use wasmtime::{
 };
 
 use crate::{
-    Action, Manifest, PluginFault, PluginSpec,
+    Action, Manifest, PayloadWindow, PluginFault, PluginSpec,
     imports::{HostState, capability},
     manifest::hook_name,
 };
@@ -104,10 +104,15 @@ fn check_grants(manifest: &Manifest, spec: &PluginSpec) -> Result<(), PluginFaul
     if let Some(action) = manifest.actions.iter().find(|action| !is_granted(action.name())) {
         return Err(PluginFault::ActionUngranted(*action));
     }
-    if manifest.payload.is_some() && !is_granted(PAYLOAD_GRANT) {
+    if manifest.payload.is_some_and(|window| !window.optional) && !is_granted(PAYLOAD_GRANT) {
         return Err(PluginFault::PayloadUngranted);
     }
     Ok(())
+}
+
+/// The part of packets that a plugin is shown under this entry of the configuration.
+pub(crate) fn window(manifest: &Manifest, spec: &PluginSpec) -> Option<PayloadWindow> {
+    manifest.payload.filter(|_| spec.grants.iter().any(|granted| granted == PAYLOAD_GRANT))
 }
 
 /// The manifest of a module that nobody has configured yet.

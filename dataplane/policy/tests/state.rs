@@ -310,6 +310,26 @@ fn an_area_for_payload_that_the_manifest_does_not_declare_is_refused() {
 }
 
 #[test]
+fn a_guest_that_does_without_payload_is_shown_it_if_the_operator_grants_it() {
+    let drop = Verdict::Drop(frame::DropReason::Plugin);
+    let mut rig = Rig::new(1);
+    let mut spec = rig.spec("looking", &Wat::default());
+    let module = looking("{ from = \"l3\", bytes = 2, optional = true }");
+    std::fs::write(&spec.path, module).expect("written");
+    let content: [&[u8]; 2] = [&[0, 1], &[0, 2]];
+    rig.publish(std::slice::from_ref(&spec));
+    assert_eq!(rig.turn(0, &mut packets(&content), Nanos(1)), [drop, drop], "it sees nothing");
+    // The same module under another entry, and back.
+    spec.grants = vec!["payload".to_owned()];
+    rig.publish(std::slice::from_ref(&spec));
+    let seen = [drop, Verdict::Continue];
+    assert_eq!(rig.turn(0, &mut packets(&content), Nanos(2)), seen);
+    spec.grants.clear();
+    rig.publish(&[spec]);
+    assert_eq!(rig.turn(0, &mut packets(&content), Nanos(3)), [drop, drop]);
+}
+
+#[test]
 fn a_guest_is_shown_the_bytes_that_it_asked_for() {
     let drop = Verdict::Drop(frame::DropReason::Plugin);
     for (window, expected) in [

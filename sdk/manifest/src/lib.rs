@@ -118,6 +118,9 @@ pub struct PayloadWindow {
     pub from: PayloadStart,
     /// How many bytes at most.
     pub bytes: usize,
+    /// Whether the plugin does without: it is then shown nothing unless the operator grants it.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 /// Where the part of a packet that a plugin is shown starts.

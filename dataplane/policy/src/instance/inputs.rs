@@ -27,7 +27,7 @@ impl Instance {
         bytes.get(..usize::from(length).min(room)).unwrap_or_default()
     }
 
-    /// Puts marks and payload back. `None` if the guest has no room for them.
+    /// Puts marks and payload back, as far as the guest is shown them. `None` if the guest has no room for them.
     pub(crate) fn show<'p>(
         &mut self,
         marks: &[u8],
@@ -37,7 +37,7 @@ impl Instance {
         if let Some(start) = self.areas.marks {
             memory.get_mut(start..start + marks.len())?.copy_from_slice(marks);
         }
-        if let Some((start, stride)) = self.areas.payload {
+        if let (Some((start, stride)), Some(_)) = (self.areas.payload, self.window) {
             let room = stride.saturating_sub(size_of::<PayloadHeader>());
             for (index, bytes) in payload.enumerate() {
                 let bytes = bytes.get(..bytes.len().min(room))?;

@@ -77,7 +77,8 @@ mod tests {
         let bytes: Vec<u8> = (0..60).collect();
         let of = Descriptor { l3_offset: 14, l4_offset: 34, length: 30, ..Descriptor::default() };
         let shown = |from, bytes_max, point, frame: &Frame, of: &Descriptor| {
-            seen(PayloadWindow { from, bytes: bytes_max }, point, frame, of).to_vec()
+            seen(PayloadWindow { from, bytes: bytes_max, optional: false }, point, frame, of)
+                .to_vec()
         };
         let whole = frame(&bytes);
         for point in [HookPoint::Ingress, HookPoint::Forward] {
