@@ -244,6 +244,75 @@ fn distances_are_judged_by_prefix() {
     assert_eq!(status.total.drops_by_reason["too-far"], 2);
 }
 
+/// TCP packets with their sequence and acknowledgment numbers.
+fn tcp_batch(packets: &[(Descriptor, u32, u32)]) -> frame::Batch {
+    let mut batch = frame::Batch::new();
+    for (index, (descriptor, sequence, acknowledgment)) in packets.iter().enumerate() {
+        let mut frame = frame::Frame::new(Box::leak(Box::new([0; frame::CHUNK_BYTES])), 0);
+        let bytes = frame.reset(14 + 40).expect("it fits");
+        bytes[38..42].copy_from_slice(&sequence.to_be_bytes());
+        bytes[42..46].copy_from_slice(&acknowledgment.to_be_bytes());
+        assert!(batch.push(frame).is_ok());
+        batch.descriptors[index] =
+            Descriptor { l3_offset: 14, l4_offset: 34, length: 40, ..*descriptor };
+    }
+    batch
+}
+
+#[test]
+fn an_answer_on_another_worker_tells_the_ack_of_who_saw_it_from_a_blind_one() {
+    let mut rig = Rig::new(2);
+    let config =
+        "syn_per_s = 1e6\nhalf_open_max = 1\nproof = \"answer\"\ndirections = [\"transit\"]";
+    let Some(mut spec) = spec("syn_guard", config) else { return };
+    spec.grants = ["meter", "quota", "payload"].map(str::to_owned).to_vec();
+    rig.publish(std::slice::from_ref(&spec));
+    let tcp = |source_port, tcp_flags| Descriptor {
+        protocol: 6,
+        tcp_flags,
+        source_port,
+        ..ipv4([203, 0, 113, 7], 443)
+    };
+    let (syn, ack) = (|port| (tcp(port, 0x02), 1, 0), |port, number| (tcp(port, 0x10), 2, number));
+    let syn_ack = |port, number| {
+        let Descriptor { source, destination, .. } = tcp(port, 0);
+        let answer = Descriptor {
+            source: destination,
+            destination: source,
+            source_port: 443,
+            destination_port: port,
+            ..tcp(port, 0x12)
+        };
+        (answer, number, 2)
+    };
+    let (go, drop) = (Verdict::Continue, Verdict::Drop(frame::DropReason::Plugin));
+    let at = Nanos(SECOND);
+    let turn = |rig: &mut Rig, worker, packet| rig.turn(worker, &mut tcp_batch(&[packet]), at)[0];
+    assert_eq!(turn(&mut rig, 0, syn(1)), go);
+    assert_eq!(turn(&mut rig, 0, syn(2)), drop);
+    assert_eq!(turn(&mut rig, 1, syn_ack(1, 1000)), go);
+    // A blind ACK passes, and its handshake is as half-open as before.
+    assert_eq!(turn(&mut rig, 0, ack(1, 1000)), go);
+    assert_eq!(turn(&mut rig, 0, syn(2)), drop);
+    assert_eq!(turn(&mut rig, 0, ack(1, 1001)), go);
+    assert_eq!(turn(&mut rig, 0, syn(2)), go);
+    let counters = |rig: &mut Rig, ms: u64| {
+        rig.begin(Nanos(SECOND + ms * 1_000_000));
+        rig.host.status().remove(0).total.counters
+    };
+    let told = counters(&mut rig, 200);
+    assert_eq!((told["completed"], told["unproved"], told["unseen"]), (1, 1, 0));
+    assert_eq!((told["syns"], told["half-open"]), (4, 2));
+    // Without the grant the plugin is loaded all the same: any ACK will do, and that is counted.
+    spec.grants.pop();
+    rig.publish(&[spec]);
+    assert_eq!(turn(&mut rig, 1, syn_ack(2, 5)), go);
+    assert_eq!(turn(&mut rig, 0, ack(2, 77)), go);
+    assert_eq!(turn(&mut rig, 0, syn(3)), go);
+    let told = counters(&mut rig, 400);
+    assert_eq!((told["completed"], told["unproved"], told["unseen"]), (2, 1, 2));
+}
+
 #[test]
 fn the_rate_of_syns_holds_for_all_workers_and_no_flow_is_lost_to_a_flood() {
     let mut rig = Rig::new(2);

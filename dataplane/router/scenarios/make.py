@@ -2455,6 +2455,38 @@ def plugin_syn_guard(s):
     s.out(IP(src=HOST, dst=WORLD) / TCP(flags="S"))
 
 
+@scenario
+def plugin_syn_guard_answers(s):
+    def tcp(sport, flags, ack=0, src=WORLD):
+        layer = TCP(sport=sport, dport=MINE, flags=flags, seq=77, ack=ack)
+        return IP(src=src, dst=SHARED, id=3) / layer
+
+    def answer(dport, seq):
+        layer = TCP(sport=MINE, dport=dport, flags="SA", seq=seq, ack=78)
+        s.out(IP(src=SHARED, dst=WORLD, id=4) / layer)
+
+    s.delivered("wan0", tcp(1, "S", src="203.0.113.1"))
+    for sport in (1, 2):
+        s.refused("wan0", tcp(sport, "S"), "plugin")
+    s.time += 1_000_000_000
+    for sport, seq in ((1, 2**32 - 1), (2, 5000)):
+        s.delivered("wan0", tcp(sport, "S"))
+        answer(sport, seq)
+    # Both are half-open, and whoever does not see the answers cannot change that.
+    for sport, flags, ack in ((1, "A", 1), (1, "A", 5001), (2, "RA", 0), (2, "R", 78), (3, "A", 0)):
+        s.delivered("wan0", tcp(sport, flags, ack))
+    s.refused("wan0", tcp(4, "S"), "plugin")
+    s.time += 1_000_000_000
+    s.refused("wan0", tcp(4, "S"), "plugin")
+    # An ACK with the number completes one, and makes the source a known one.
+    s.delivered("wan0", tcp(1, "A", 0))
+    s.delivered("wan0", tcp(5, "S"))
+    s.refused("wan0", tcp(6, "S"), "plugin")
+    # A reset with it returns the place too.
+    s.delivered("wan0", tcp(2, "RA", 5001))
+    s.delivered("wan0", tcp(6, "S"))
+
+
 def marked(packet, dscp):
     """The packet with another DSCP; its ECN stays."""
     changed = packet.copy()

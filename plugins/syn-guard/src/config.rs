@@ -17,7 +17,19 @@ pub struct Config {
     retry_min_ms: Option<u32>,
     entries: Option<u32>,
     sources: Option<u32>,
+    proof: Option<ProofBy>,
+    answers: Option<u32>,
     directions: Option<Vec<Direction>>,
+}
+
+/// What completes a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ProofBy {
+    /// Any ACK of the client.
+    Ack,
+    /// One that acknowledges the server's answer.
+    Answer,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -53,6 +65,10 @@ pub(crate) struct Settings {
     pub(crate) entries: u32,
     /// Sources that a worker remembers.
     pub(crate) sources: u32,
+    /// What completes a handshake.
+    pub(crate) proof: ProofBy,
+    /// Answers that are remembered until they are acknowledged, on all workers.
+    pub(crate) answers: u32,
     /// Which directions are guarded, by number.
     pub(crate) directions: [bool; 256],
 }
@@ -109,6 +125,8 @@ impl Config {
             retry_min_ms: whole("retry_min_ms", self.retry_min_ms, 0, 900, 500)?,
             entries: whole("entries", self.entries, 8, 1 << 20, 1 << 16)?,
             sources: whole("sources", self.sources, 8, 1 << 19, 1 << 14)?,
+            proof: self.proof.unwrap_or(ProofBy::Ack),
+            answers: whole("answers", self.answers, 8, 1 << 22, 1 << 17)?,
             directions,
         })
     }

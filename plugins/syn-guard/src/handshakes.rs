@@ -165,6 +165,13 @@ impl Handshakes {
         self.passed.is_some_and(|passed| now.since(passed.0) <= self.half_open_ticks)
     }
 
+    /// Whether the handshake of a flow is half-open.
+    #[inline]
+    pub(crate) fn is_half_open(&self, key: Key, now: Moment) -> bool {
+        let found = self.find(key, now);
+        found.is_some_and(|(at, way)| self.buckets[at].stamps[way] & 1 == State::Passed as u32)
+    }
+
     /// A later packet of a flow comes: whether that ends a half-open handshake.
     #[inline]
     pub(crate) fn end(&mut self, key: Key, now: Moment) -> bool {

@@ -10,11 +10,13 @@
 //!              +--> remembered, and dropped (challenged): a real sender sends it again
 //!              `--> no place: meter of the fall-back --yes--> pass       `--no--> table-full
 //!  ACK, RST --> ends the half-open handshake; an ACK makes the source a trusted one
+//!               (proof = "answer": if it acknowledges what the server sent)
 //! ```
 //!
-//! Only the client's direction is looked at, whose packets all come to one worker, so that it does not
-//! matter where the answers go. Packets that begin no handshake are never dropped: no table stands
-//! between an established flow and its end.
+//! What a worker remembers is of the client's direction, whose packets all come to it, so that it does not
+//! matter where the answers go. What is half-open is counted for all workers, and what the answers said is
+//! remembered for all. Packets that begin no handshake are never dropped: no table stands between an
+//! established flow and its end.
 //!
 //! Of a batch, what ends handshakes comes first, then what begins them. An ACK in the batch of its SYN ends
 //! nothing: the server cannot have answered.
@@ -29,18 +31,21 @@ mod config;
 mod handshakes;
 mod key;
 mod limit;
+mod proof;
 mod sources;
 mod state;
 
 use handshakes::{Handshakes, Moment, State};
 use key::Key;
 use limit::{Begun, Limit};
+use proof::Proof;
 use sluice_sdk::{
     BATCH_MAX, Batch, Descriptor, Meter, Plugin, Reason, StateFull, StateWriter, Verdict, flags,
 };
 use sources::Sources;
 
 pub use config::Config;
+use config::ProofBy;
 
 /// Positions of the counters, in the order of the manifest: a batch is counted in an array of them.
 mod tally {
@@ -72,8 +77,14 @@ mod tally {
     pub(crate) const HALF_OPEN_UNCOUNTED: usize = 12;
     /// Handshakes that ended and count as half-open until their time is over.
     pub(crate) const HALF_OPEN_KEPT: usize = 13;
+    /// Packets that ended no handshake, since they lack the number of the answer.
+    pub(crate) const UNPROVED: usize = 14;
+    /// Answers for which there was no place.
+    pub(crate) const ANSWERS_FULL: usize = 15;
+    /// Packets whose numbers were not shown.
+    pub(crate) const UNSEEN: usize = 16;
     /// All of them.
-    pub(crate) const ALL: usize = 14;
+    pub(crate) const ALL: usize = 17;
 }
 
 const FIN: u8 = 0x01;
@@ -99,6 +110,7 @@ pub struct SynGuard {
     fallback: Meter,
     memory: Memory,
     limit: Limit,
+    proof: Proof,
     /// Room for the SYNs of a batch: their places in it, destinations, and whether there was a token.
     places: Box<[u16; BATCH_MAX]>,
     keys: Box<[[u8; 16]; BATCH_MAX]>,
@@ -162,17 +174,24 @@ impl Memory {
         }
     }
 
-    /// A half-open handshake ended.
-    fn ended(
+    /// A packet comes that ends the handshake of its flow, if that is half-open.
+    #[inline]
+    fn end(
         &mut self,
-        source: Key,
-        is_completed: bool,
+        limit: &mut Limit,
+        secret: u64,
+        (packet, flow): (&Descriptor, Key),
         now_ns: u64,
         counts: &mut [u64; tally::ALL],
     ) {
-        if is_completed {
+        if !self.handshakes.end(flow, Moment::new(now_ns)) {
+            return;
+        }
+        limit.end(packet);
+        if packet.tcp_flags & RST == 0 {
             counts[tally::COMPLETED] += 1;
-            counts[tally::SOURCES_FULL] += u64::from(!self.sources.verify(source, now_ns));
+            let is_known = self.sources.verify(Key::source(secret, packet), now_ns);
+            counts[tally::SOURCES_FULL] += u64::from(!is_known);
         }
     }
 }
@@ -220,6 +239,12 @@ impl Plugin for SynGuard {
                 sources: Sources::new(config.sources, config.verified_s),
             },
             limit: Limit::open(config.half_open_max, config.half_open_s, config.half_open_entries)?,
+            proof: match config.proof {
+                ProofBy::Ack => Proof::ack(),
+                ProofBy::Answer => {
+                    Proof::answer(&config.directions, config.answers, config.half_open_s)?
+                }
+            },
             places: Box::new([0; BATCH_MAX]),
             keys: Box::new([[0; 16]; BATCH_MAX]),
             tokens: Box::new([0; BATCH_MAX]),
@@ -229,32 +254,60 @@ impl Plugin for SynGuard {
     fn process(&mut self, batch: &mut Batch<'_>) {
         let (packets, now_ns) = (batch.descriptors(), batch.now_ns());
         batch.verdicts_mut().fill(Verdict::CONTINUE);
-        if packets.is_empty() {
-            return;
-        }
-        let Self { directions, rate, fallback, memory, limit, places, keys, tokens } = self;
-        let secret = *memory.secret.get_or_insert_with(|| key::secret(now_ns, packets));
-        let now = Moment::new(now_ns);
-        let may_be_half_open = memory.handshakes.may_be_half_open(now);
-        let mut counts = [0; tally::ALL];
+        let Self { directions, rate, fallback, memory, limit, proof, places, keys, tokens } = self;
+        let is_judged =
+            |packet: &Descriptor| directions[usize::from(packet.direction)] && is_tcp(packet);
+        let all = || packets.iter().zip(0_u16..);
 
         let mut syns = 0;
-        for (packet, place) in packets.iter().zip(0_u16..) {
-            if !directions[usize::from(packet.direction)] || !is_tcp(packet) {
-                continue;
-            }
-            if is_syn(packet) {
+        for (packet, place) in all() {
+            if is_judged(packet) && is_syn(packet) {
                 (places[syns], keys[syns]) = (place, packet.destination);
                 syns += 1;
-            } else if may_be_half_open
-                && is_end(packet)
-                && memory.handshakes.end(Key::flow(secret, packet), now)
-            {
-                let is_completed = packet.tcp_flags & RST == 0;
-                memory.ended(Key::source(secret, packet), is_completed, now_ns, &mut counts);
-                limit.end(packet);
             }
         }
+        let now = Moment::new(now_ns);
+        let may_be_half_open = memory.handshakes.may_be_half_open(now);
+        let is_idle = syns == 0 && !may_be_half_open && proof.is_any_ack();
+        if is_idle || packets.is_empty() {
+            return;
+        }
+        let secret = *memory.secret.get_or_insert_with(|| key::secret(now_ns, packets));
+        let mut counts = [0; tally::ALL];
+        if !proof.is_any_ack() {
+            for (packet, place) in all().filter(|(packet, _)| is_tcp(packet)) {
+                if proof.is_answer(packet) {
+                    proof.answered(packet, batch.payload(usize::from(place)), &mut counts);
+                }
+            }
+        }
+        if may_be_half_open {
+            for (packet, place) in all().filter(|(packet, _)| is_judged(packet) && is_end(packet)) {
+                let flow = Key::flow(secret, packet);
+                let ends = proof.is_any_ack()
+                    || memory.handshakes.is_half_open(flow, now)
+                        && !proof.ask(
+                            place,
+                            packet,
+                            batch.payload(usize::from(place)),
+                            &mut counts,
+                        );
+                if ends {
+                    memory.end(limit, secret, (packet, flow), now_ns, &mut counts);
+                }
+            }
+        }
+        proof.settle(now_ns, &mut counts, |place, is_proved, counts| {
+            let packet = &packets[usize::from(place)];
+            let flow = Key::flow(secret, packet);
+            if is_proved {
+                memory.end(limit, secret, (packet, flow), now_ns, counts);
+            } else {
+                // Not so if it was sent twice, and the first ended it.
+                let is_half_open = memory.handshakes.is_half_open(flow, now);
+                counts[tally::UNPROVED] += u64::from(is_half_open);
+            }
+        });
         limit.leave(now_ns, &mut counts);
 
         if syns > 0 {

@@ -45,6 +45,10 @@ impl Pairs {
         }
     }
 
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
     pub(crate) fn push(&mut self, group: [u8; 16], member: [u8; 16]) {
         (self.groups[self.len], self.members[self.len]) = (group, member);
         self.len += 1;
@@ -63,7 +67,8 @@ impl Pairs {
 /// The limit, if there is one, and room for what one batch does to it.
 #[derive(Debug)]
 pub(crate) struct Limit {
-    quota: Option<Quota>,
+    quota: Quota,
+    is_set: bool,
     begins: Pairs,
     begun: Box<[Begun; BATCH_MAX]>,
     ends: Pairs,
@@ -73,9 +78,11 @@ impl Limit {
     /// So many for each source, 0 for any number; `entries` over all of them.
     pub(crate) fn open(max: u32, half_open_s: u32, entries: u32) -> Result<Self, String> {
         let lifetime_ms = u64::from(half_open_s) * 1000;
-        let quota = (max > 0).then(|| Quota::open(max, entries, lifetime_ms)).transpose()?;
+        // Always opened: a reload finds quotas by their order.
+        let entries = if max > 0 { entries } else { 1 };
         Ok(Self {
-            quota,
+            quota: Quota::open(max.max(1), entries, lifetime_ms)?,
+            is_set: max > 0,
             begins: Pairs::new(),
             begun: Box::new([Begun::default(); BATCH_MAX]),
             ends: Pairs::new(),
@@ -84,7 +91,7 @@ impl Limit {
 
     /// Whether there is one.
     pub(crate) const fn is_set(&self) -> bool {
-        self.quota.is_some()
+        self.is_set
     }
 
     /// A handshake of this client is to begin.
@@ -101,7 +108,7 @@ impl Limit {
         counts: &mut [u64; tally::ALL],
         mut judge: impl FnMut(Begun, bool, &mut [u64; tally::ALL]) -> bool,
     ) {
-        let Some(quota) = &mut self.quota else { return };
+        let quota = &mut self.quota;
         let begins = &mut self.begins;
         let n = begins
             .ask(|groups, members, answers| quota.admit(groups, members, now_ns, answers))
@@ -118,14 +125,14 @@ impl Limit {
 
     /// A handshake of this client has ended.
     pub(crate) fn end(&mut self, packet: &Descriptor) {
-        if self.is_set() {
+        if self.is_set {
             self.ends.push(key::group(packet), key::member(packet));
         }
     }
 
     /// Has all leave that have ended.
     pub(crate) fn leave(&mut self, now_ns: u64, counts: &mut [u64; tally::ALL]) {
-        let Some(quota) = &mut self.quota else { return };
+        let quota = &mut self.quota;
         let departures = self
             .ends
             .ask(|groups, members, departures| quota.leave(groups, members, now_ns, departures));

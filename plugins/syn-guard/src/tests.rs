@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use sluice_sdk::{
     direction,
-    testing::{Bench, ipv4, ipv6},
+    testing::{Bench, Seen, ipv4, ipv6},
 };
 
 use super::*;
@@ -453,6 +453,9 @@ fn a_batch_is_counted_by_the_manifests_names() {
         ("sources-full", tally::SOURCES_FULL),
         ("half-open-uncounted", tally::HALF_OPEN_UNCOUNTED),
         ("half-open-kept", tally::HALF_OPEN_KEPT),
+        ("unproved", tally::UNPROVED),
+        ("answers-full", tally::ANSWERS_FULL),
+        ("unseen", tally::UNSEEN),
     ] {
         assert_eq!(bench.counter(name), position as u64, "{name}");
     }
@@ -475,6 +478,8 @@ fn errors_name_the_key() {
         (r#""syn_per_s": 1, "half_open_entries": 7"#, "`half_open_entries`: 7"),
         (r#""syn_per_s": 1, "verified_s": 86401"#, "`verified_s`: 86401"),
         (r#""syn_per_s": 1, "retry_min_ms": 901"#, "`retry_min_ms`: 901"),
+        (r#""syn_per_s": 1, "answers": 7"#, "`answers`: 7"),
+        (r#""syn_per_s": 1, "proof": "cookie""#, "`proof`: "),
         (r#""syn_per_s": 1, "directions": []"#, "`directions`: the list is empty"),
         (r#""syn_per_s": 1, "cookies": true"#, "`cookies`: unknown key"),
     ] {
@@ -482,6 +487,145 @@ fn errors_name_the_key() {
         let text = Bench::<SynGuard>::new(&config).expect_err(&config);
         assert!(text.contains(expected), "{config}: {text}");
     }
+}
+
+/// What the worker of a client, and that of the server's answers, see of a handshake.
+fn shown(descriptor: Descriptor, sequence: u32, acknowledgment: u32) -> Seen {
+    let ports = [descriptor.source_port.to_be_bytes(), descriptor.destination_port.to_be_bytes()];
+    let numbers = [sequence.to_be_bytes(), acknowledgment.to_be_bytes()];
+    Seen { payload: [ports.concat(), numbers.concat()].concat(), ..Seen::from(descriptor) }
+}
+
+/// The server's answer to a packet.
+fn answer(client: Descriptor, sequence: u32) -> Seen {
+    let answer = Descriptor {
+        source: client.destination,
+        destination: client.source,
+        source_port: client.destination_port,
+        destination_port: client.source_port,
+        tcp_flags: SYN | ACK,
+        direction: direction::OUTBOUND,
+        ..client
+    };
+    shown(answer, sequence, 1)
+}
+
+fn verdicts(bench: &mut Bench<SynGuard>, packets: &[Seen], now_ns: u64) -> Vec<Verdict> {
+    bench.judge_seen(packets, now_ns).iter().map(|answer| answer.verdict).collect()
+}
+
+const ANSWERED: &str = r#""syn_per_s": 0.001, "burst": 1, "fallback_per_s": 0.001, "proof": "answer",
+    "half_open_max": 1, "half_open_s": 10, "answers": 8"#;
+
+#[test]
+fn only_who_saw_the_answer_completes_a_handshake_wherever_that_came() {
+    let mut workers = workers(2, ANSWERED);
+    let [client, server] = &mut workers[..] else { panic!("two") };
+    // The destination's rate is used up by another.
+    assert_eq!(client.judge(&[packet(0xffff_ffff, 1, SYN)], SECOND), [KEPT]);
+    let syn = |port| packet(1, port, SYN);
+    let reply =
+        |port, flags, number| shown(Descriptor { tcp_flags: flags, ..syn(port) }, 1, number);
+    let now = 10 * SECOND;
+    assert_eq!(client.judge(&[syn(1)], now), [AGAIN]);
+    assert_eq!(client.judge(&[syn(1)], now + SECOND), [KEPT]);
+    // The number at the end of its range.
+    assert_eq!(verdicts(server, &[answer(syn(1), u32::MAX)], now + SECOND), [KEPT]);
+    // Blind ACKs and resets, and one of another flow: they pass, and end nothing.
+    let blind = [
+        reply(1, ACK, 1),
+        reply(1, ACK, u32::MAX),
+        reply(1, RST, 0xdead),
+        reply(2, ACK, 0),
+        // None of the client's.
+        shown(Descriptor { tcp_flags: SYN | ACK, ..syn(1) }, 0, 0),
+    ];
+    assert_eq!(verdicts(client, &blind, now + SECOND), [KEPT; 5]);
+    assert_eq!(client.counter("unproved"), 3);
+    assert_eq!(client.counter("completed"), 0);
+    // The one that saw it, sent twice.
+    let acknowledged = [reply(1, ACK, 0), reply(1, ACK, 0)];
+    assert_eq!(verdicts(client, &acknowledged, now + SECOND), [KEPT; 2]);
+    assert_eq!((client.counter("unproved"), client.counter("completed")), (3, 1));
+    // It is trusted, and its place has returned; an answer is good for one handshake.
+    assert_eq!(client.judge(&[syn(3)], now + SECOND), [KEPT]);
+    assert_eq!(verdicts(client, &[reply(3, ACK, 0)], now + SECOND), [KEPT]);
+    assert_eq!(client.judge(&[syn(4)], now + SECOND), [TOO_MANY]);
+    // A reset with the number ends one and makes nobody trusted.
+    verdicts(server, &[answer(syn(3), 7)], now + SECOND);
+    assert_eq!(verdicts(client, &[reply(3, RST | ACK, 8)], now + SECOND), [KEPT]);
+    assert_eq!((client.counter("completed"), client.counter("unseen")), (1, 0));
+    assert_eq!(client.judge(&[syn(4)], now + SECOND), [KEPT]);
+    // An answer counts until the handshake's time is over.
+    verdicts(server, &[answer(syn(4), 9)], now + SECOND);
+    assert_eq!(verdicts(client, &[reply(4, ACK, 10)], now + 11 * SECOND), [KEPT]);
+    assert_eq!(client.counter("completed"), 1);
+    assert_balance(&client.counters);
+}
+
+#[test]
+fn answers_are_looked_for_where_those_to_the_judged_packets_come() {
+    for (directions, passing) in [("inbound", true), ("transit", false)] {
+        let config = format!(r#"{ANSWERED}, "directions": ["{directions}"]"#);
+        let mut bench = bench(&config);
+        let syn = Descriptor { direction: direction::INBOUND, ..packet(1, 1, SYN) };
+        verdicts(&mut bench, &[shown(syn, 0, 0), answer(syn, 5)], SECOND);
+        let ack = shown(Descriptor { tcp_flags: ACK, ..syn }, 1, 6);
+        verdicts(&mut bench, &[ack], SECOND);
+        assert_eq!(bench.counter("completed"), u64::from(passing), "{directions}");
+    }
+    // In transit both ways are alike, and the two may come in one batch.
+    let mut bench = bench(&format!(r#"{ANSWERED}, "directions": ["transit"]"#));
+    let syn = Descriptor { direction: direction::TRANSIT, ..packet(1, 1, SYN) };
+    verdicts(&mut bench, &[shown(syn, 0, 0)], SECOND);
+    let answer = answer(syn, 5);
+    let descriptor = Descriptor { direction: direction::TRANSIT, ..answer.descriptor };
+    let ack = shown(Descriptor { tcp_flags: ACK, ..syn }, 1, 6);
+    verdicts(&mut bench, &[ack, Seen { descriptor, ..answer }], SECOND);
+    assert_eq!((bench.counter("completed"), bench.counter("unproved")), (1, 0));
+    // IPv6 likewise, of which not all of an address is in the key as it is.
+    let six = |host: u16| Descriptor {
+        protocol: 6,
+        tcp_flags: SYN,
+        source_port: 7,
+        ..ipv6([0x2001, 0xdb8, 0, 1, 0, 0, 0, host], [1; 8])
+    };
+    bench.judge(&[six(1)], 100 * SECOND);
+    for (host, sequence) in [(2, 5), (1, 5)] {
+        let reversed = Descriptor {
+            source: six(1).destination,
+            destination: six(host).source,
+            source_port: 0,
+            destination_port: 7,
+            tcp_flags: SYN | ACK,
+            ..six(1)
+        };
+        let ack = shown(Descriptor { tcp_flags: ACK, ..six(1) }, 1, 6);
+        verdicts(&mut bench, &[shown(reversed, sequence, 1), ack], 100 * SECOND);
+    }
+    assert_eq!((bench.counter("completed"), bench.counter("unproved")), (2, 1));
+}
+
+#[test]
+fn answers_without_a_place_or_numbers_are_counted_and_cost_no_packet() {
+    let config = ANSWERED.replace(r#""burst": 1"#, r#""burst": 100"#);
+    let mut bench = bench(&config);
+    let syns: Vec<_> = (0..40).map(|source| packet(source, 1, SYN)).collect();
+    assert_eq!(bench.judge(&syns, SECOND), [KEPT; 40]);
+    let answers: Vec<_> = syns.iter().map(|syn| answer(*syn, 5)).collect();
+    assert_eq!(verdicts(&mut bench, &answers, SECOND), [KEPT; 40]);
+    assert_eq!(bench.counter("answers-full"), 32);
+    let ack = |syn: &Descriptor| shown(Descriptor { tcp_flags: ACK, ..*syn }, 1, 6);
+    let acks: Vec<_> = syns.iter().map(ack).collect();
+    assert_eq!(verdicts(&mut bench, &acks, SECOND), [KEPT; 40]);
+    assert_eq!((bench.counter("completed"), bench.counter("unproved")), (8, 32));
+    // Where the operator does not grant the payload no number is seen, and any ACK has to do.
+    let hidden: Vec<_> = answers.iter().map(|answer| answer.descriptor).collect();
+    assert_eq!(bench.judge(&hidden, SECOND), [KEPT; 40]);
+    let hidden: Vec<_> = acks.iter().map(|ack| ack.descriptor).collect();
+    assert_eq!(bench.judge(&hidden, SECOND), [KEPT; 40]);
+    assert_eq!((bench.counter("completed"), bench.counter("unseen")), (40, 40 + 32));
+    assert_balance(&bench.counters);
 }
 
 /// The same decisions from maps without a limit. Times are multiples of 100 ms, so that rounding to

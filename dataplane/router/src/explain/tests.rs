@@ -126,7 +126,8 @@ fn explanations_are_the_same_aside_and_in_a_replay_and_agree_with_the_counters()
             let was_held = explanation.steps[0].result.ends_with("held until now");
             // The meters that a worker aside asks are copies, which a burst does not drain; a plugin whose
             // memory decides is not asked.
-            let keeps_state = ["plugin-rate-limit", "plugin-syn-guard"].contains(&&*name);
+            let keeps_state = ["plugin-rate-limit", "plugin-syn-guard", "plugin-syn-guard-answers"]
+                .contains(&&*name);
             if was_held || is_of_the_moment(explanation) || keeps_state {
                 continue;
             }
