@@ -167,7 +167,7 @@ fn benches(criterion: &mut Criterion) {
         let mut plugin = |label: &'static str, file: &str, config: &str| {
             let mut spec = PluginSpec::new(file, module(&plugins, file), HookPoint::Ingress);
             spec.config = PluginConfig::Table(config.parse().expect("TOML"));
-            spec.grants = ["meter", "payload", "quota"].map(str::to_owned).to_vec();
+            spec.grants = ["meter", "quota"].map(str::to_owned).to_vec();
             cases.push((label, spec, 1));
         };
         for (label, file, config) in &configurations() {
