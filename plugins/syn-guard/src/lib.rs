@@ -259,41 +259,44 @@ impl Plugin for SynGuard {
             |packet: &Descriptor| directions[usize::from(packet.direction)] && is_tcp(packet);
         let all = || packets.iter().zip(0_u16..);
 
-        let mut syns = 0;
-        for (packet, place) in all() {
-            if is_judged(packet) && is_syn(packet) {
-                (places[syns], keys[syns]) = (place, packet.destination);
-                syns += 1;
-            }
-        }
         let now = Moment::new(now_ns);
         let may_be_half_open = memory.handshakes.may_be_half_open(now);
+        let mut counts = [0; tally::ALL];
+        let mut syns = 0;
+        if may_be_half_open {
+            let secret = *memory.secret.get_or_insert_with(|| key::secret(now_ns, packets));
+            for (packet, place) in all().filter(|(packet, _)| is_judged(packet)) {
+                if is_syn(packet) {
+                    (places[syns], keys[syns]) = (place, packet.destination);
+                    syns += 1;
+                } else if is_end(packet) {
+                    let flow = Key::flow(secret, packet);
+                    let header = || batch.payload(usize::from(place));
+                    let ends = proof.is_any_ack()
+                        || memory.handshakes.is_half_open(flow, now)
+                            && !proof.ask(place, packet, header(), &mut counts);
+                    if ends {
+                        memory.end(limit, secret, (packet, flow), now_ns, &mut counts);
+                    }
+                }
+            }
+        } else {
+            for (packet, place) in all() {
+                if is_judged(packet) && is_syn(packet) {
+                    (places[syns], keys[syns]) = (place, packet.destination);
+                    syns += 1;
+                }
+            }
+        }
         let is_idle = syns == 0 && !may_be_half_open && proof.is_any_ack();
         if is_idle || packets.is_empty() {
             return;
         }
         let secret = *memory.secret.get_or_insert_with(|| key::secret(now_ns, packets));
-        let mut counts = [0; tally::ALL];
         if !proof.is_any_ack() {
             for (packet, place) in all().filter(|(packet, _)| is_tcp(packet)) {
                 if proof.is_answer(packet) {
                     proof.answered(packet, batch.payload(usize::from(place)), &mut counts);
-                }
-            }
-        }
-        if may_be_half_open {
-            for (packet, place) in all().filter(|(packet, _)| is_judged(packet) && is_end(packet)) {
-                let flow = Key::flow(secret, packet);
-                let ends = proof.is_any_ack()
-                    || memory.handshakes.is_half_open(flow, now)
-                        && !proof.ask(
-                            place,
-                            packet,
-                            batch.payload(usize::from(place)),
-                            &mut counts,
-                        );
-                if ends {
-                    memory.end(limit, secret, (packet, flow), now_ns, &mut counts);
                 }
             }
         }
