@@ -746,6 +746,23 @@ fn egress_prefixes() {
     );
 }
 
+/// The prefix and addresses of it that have slices: as many as the table holds, and one more.
+#[test]
+fn as_many_egress_prefixes_and_addresses_as_the_table_holds() {
+    let most = tables::SliceTable::PREFIXES_MAX;
+    let text = |addresses: usize| {
+        let slices = (0..addresses as u32).map(|n| {
+            let address = std::net::Ipv4Addr::from_bits(0x1400_0000 + n);
+            format!("[[egress.slice]]\naddress = \"{address}\"\nports = \"0-9\"\nnode = \"a\"\n")
+        });
+        let slices: String = slices.collect();
+        format!("{}[[egress]]\nprefix = \"20.0.0.0/8\"\ndefault = \"drop\"\n{slices}", base())
+    };
+    assert_eq!(refusals(&text(most - 1)), [""; 0]);
+    let expected = "f: egress: too many egress prefixes and addresses with slices: at most 131072";
+    assert_eq!(refusals(&text(most)), [expected]);
+}
+
 #[test]
 fn egress_without_a_node() {
     let text = base().replace("node = \"a\"\n[[interface]]", "[[interface]]");

@@ -198,8 +198,9 @@ impl MeterTable {
         let Some(set) = sets.get(position) else {
             return false;
         };
-        let entry = match F::find(&set.tags, tag) {
-            Some(way) => &set.tats[way % WAYS],
+        // The remainder says to the compiler that there is such a way.
+        let entry = match F::find(&set.tags, tag).and_then(|way| set.tats.get(way % WAYS)) {
+            Some(entry) => entry,
             None => self.insert(set, position, tag, rate.now()),
         };
         let mut tat = entry.load(Ordering::Relaxed);

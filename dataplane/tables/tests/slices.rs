@@ -331,8 +331,9 @@ fn slice_positions_reach_the_end_of_their_type() {
     assert_same_as_naive(&table, &blocks, "192.0.2.1".parse().unwrap());
 }
 
-fn full(node: impl Fn(u32, u16) -> u16) -> Vec<EgressBlock> {
-    (0..SliceTable::PREFIXES_MAX as u32)
+/// The first addresses of 10.0.0.0/8, of 31 slices each.
+fn addresses(count: u32, node: impl Fn(u32, u16) -> u16) -> Vec<EgressBlock> {
+    (0..count)
         .map(|n| EgressBlock {
             prefix: IpNet::V4(Ipv4Net::new_assert((0x0a00_0000 + n).into(), 32)),
             ranges: thirty_one(n * 31, |slice| node(n, slice)),
@@ -344,11 +345,11 @@ fn full(node: impl Fn(u32, u16) -> u16) -> Vec<EgressBlock> {
 
 /// 65,536 addresses of 31 slices each: shared by the same nodes, and by nodes that differ.
 #[test]
-fn as_many_prefixes_as_the_table_holds() {
+fn every_address_of_a_16() {
     let mut random = Random(5);
     for (name, blocks, bytes_max) in [
-        ("alike", full(|_, slice| slice), 6 << 20),
-        ("unlike", full(|n, slice| (n as u16).wrapping_add(slice * 7)), 24 << 20),
+        ("alike", addresses(65_536, |_, slice| slice), 6 << 20),
+        ("unlike", addresses(65_536, |n, slice| (n as u16).wrapping_add(slice * 7)), 24 << 20),
     ] {
         let started = std::time::Instant::now();
         let table = SliceTable::build(blocks.clone()).unwrap();
@@ -363,10 +364,19 @@ fn as_many_prefixes_as_the_table_holds() {
         assert_eq!(table.egress4(0x0a00_0000 - 1), None);
         assert_eq!(table.egress4(0x0a01_0000), None);
     }
-    let mut blocks = full(|_, slice| slice);
+}
+
+#[test]
+fn as_many_prefixes_as_the_table_holds() {
+    let mut blocks = addresses(SliceTable::PREFIXES_MAX as u32, |n, slice| n as u16 ^ slice);
+    let table = SliceTable::build(blocks.clone()).expect("at the limit");
+    for n in (0..blocks.len()).step_by(997).chain([blocks.len() - 1]) {
+        let id = table.egress4(0x0a00_0000 + n as u32).unwrap();
+        assert_eq!(table.lookup(id, n as u16), naive_hit(&[&blocks[n]], n as u16));
+    }
     blocks.push(block("192.0.2.0/24", Vec::new()));
     let error = SliceTable::build(blocks).unwrap_err();
-    assert_eq!(error.to_string(), "65537 egress prefixes; the table holds 65536");
+    assert_eq!(error.to_string(), "131073 egress prefixes; the table holds 131072");
 }
 
 /// A prefix of 65,536 ranges, and prefixes in it that each change one port: none is like another.

@@ -23,7 +23,7 @@ mod tests;
 
 pub use attach::{AttachSpec, AttachedMode, XdpMode, detach};
 pub use reason::{CounterValue, Reason};
-pub use rules::{ClassifierRules, OnExit};
+pub use rules::{ClassifierRules, EGRESS_MAX, OnExit};
 
 use std::{
     fmt,

@@ -30,8 +30,8 @@ mod socket;
 pub mod tester;
 
 pub use classifier::{
-    AttachSpec, AttachedMode, Classifier, ClassifierRules, CounterValue, OnExit, Reason, XdpMode,
-    detach,
+    AttachSpec, AttachedMode, Classifier, ClassifierRules, CounterValue, EGRESS_MAX, OnExit,
+    Reason, XdpMode, detach,
 };
 pub use error::XdpError;
 pub use host::MTU_MAX;

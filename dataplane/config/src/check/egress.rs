@@ -8,10 +8,10 @@
 //!   default              .         |#########|                            what is left
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
-use tables::{Owner, SiteId};
+use tables::{Owner, SiteId, SliceTable};
 
 use super::topology::Topology;
 use super::{Checker, Names, check_label};
@@ -54,6 +54,14 @@ impl Checker<'_> {
             slices.extend(own_slices);
         }
         self.in_inner_egress(&egress, &slices, &prefixes);
+        // As many blocks as `slice_blocks` makes of them.
+        let mut addresses: HashSet<IpNet> = egress.iter().map(|entry| entry.prefix).collect();
+        addresses.extend(slices.iter().map(|placed| placed.slice.address));
+        if addresses.len() > SliceTable::PREFIXES_MAX {
+            let at = Place { key: "egress".to_owned(), line: None };
+            let what = "egress prefixes and addresses with slices";
+            self.refuse(&at, Reason::TooMany { what, most: SliceTable::PREFIXES_MAX });
+        }
         let used = egress.iter().flat_map(|entry| {
             let sites = entry.sites.iter().map(|range| Owner::Site(range.site));
             let own_site = topology.this_node().and_then(|this| this.site).map(Owner::Site);

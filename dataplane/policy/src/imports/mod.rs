@@ -26,7 +26,7 @@ pub(crate) use random::{Generator, Seeds};
 use {log::Logger, meter::Meters, quota::Quotas, table::TableReader};
 
 /// Each function with the capability that it takes, in the order of `CAPABILITIES`.
-const FUNCTIONS: [(&str, &str); 12] = [
+const FUNCTIONS: [(&str, &str); 13] = [
     ("log", "log"),
     ("random", "random"),
     ("name_number", "names"),

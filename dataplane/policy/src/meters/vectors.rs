@@ -98,7 +98,8 @@ mod x86 {
         for (hash, address) in hashes.iter_mut().zip(addresses) {
             let address = vector(address);
             let words = _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(address, mapped)));
-            *hash = hash_one(secret, _mm_and_si128(address, masks[words as usize & 15]));
+            let mask = masks.get(words as usize & 15).copied().unwrap_or(mapped);
+            *hash = hash_one(secret, _mm_and_si128(address, mask));
             then(*hash);
         }
     }

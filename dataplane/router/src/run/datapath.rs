@@ -207,6 +207,7 @@ impl Datapath {
 const _: () = {
     assert!(config::Router::RX_RING_ENTRIES_MIN as usize == xdp::RX_RING_ENTRIES);
     assert!(config::Router::RX_RING_ENTRIES_MAX as usize == xdp::RX_RING_ENTRIES_MAX);
+    assert!(tables::SliceTable::PREFIXES_MAX <= xdp::EGRESS_MAX);
     assert!(config::Router::FRAMES_PER_RX_ENTRY_MIN as usize == FILL_ENTRIES_PER_RX_ENTRY);
 };
 

@@ -299,10 +299,11 @@ pub struct SliceTable {
 }
 
 impl SliceTable {
-    /// Egress prefixes that a table holds: every address of an IPv4 /16.
-    pub const PREFIXES_MAX: usize = 65_536;
+    /// Egress prefixes and addresses with slices of their own that a table holds: twice every address of an IPv4
+    /// /16, so that those and the prefixes around them fit.
+    pub const PREFIXES_MAX: usize = 1 << 17;
 
-    /// Distinct port ranges that a table holds, eight bytes each: 256 for each of
+    /// Distinct port ranges that a table holds, eight bytes each: 128 for each of
     /// [`SliceTable::PREFIXES_MAX`] prefixes even if no two are alike. It bounds what inheriting a
     /// large partition into many prefixes can take.
     pub const RANGES_MAX: usize = if cfg!(miri) { 256 } else { 1 << 24 };

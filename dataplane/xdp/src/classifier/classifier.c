@@ -55,7 +55,7 @@ struct xdp_md {
 #define type(name, t) t *name
 
 // Sizes, which classifier.rs repeats and a test compares.
-enum { QUEUES_MAX = 64, INTERFACES_MAX = 64, LOCALS_MAX = 16384, EGRESS_MAX = 4096 };
+enum { QUEUES_MAX = 64, INTERFACES_MAX = 64, LOCALS_MAX = 16384, EGRESS_MAX = 131072 };
 
 // One counter for each reason; classifier/reason.rs repeats the list, and a test compares.
 enum reason {

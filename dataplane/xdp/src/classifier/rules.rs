@@ -17,8 +17,8 @@ use crate::XdpError;
 /// Addresses of each family that the classifier holds.
 pub(super) const LOCALS_MAX: usize = 16_384;
 
-/// Egress prefixes of each family that the classifier holds.
-pub(super) const EGRESS_MAX: usize = 4096;
+/// Egress prefixes that the classifier holds.
+pub const EGRESS_MAX: usize = 131_072;
 
 /// Flags of an address, as in `classifier.c`.
 const LOCAL_EGRESS: u32 = 1;
@@ -85,8 +85,10 @@ impl Compiled {
         for &address in &rules.tunnels {
             *locals.entry(address).or_default() |= LOCAL_TUNNEL;
         }
+        let lens: BTreeSet<u8> = egress.iter().map(IpNet::prefix_len).collect();
         for (address, flags) in &mut locals {
-            if egress.iter().any(|prefix| prefix.contains(address)) {
+            let mut around = lens.iter().filter_map(|len| IpNet::new(*address, *len).ok());
+            if around.any(|prefix| egress.contains(&prefix.trunc())) {
                 *flags |= LOCAL_EGRESS;
             }
         }

@@ -648,7 +648,7 @@ fn the_declared_sizes_hold() {
         let full = ClassifierRules {
             locals: (0..rules::LOCALS_MAX as u32).map(|n| IpAddr::from(n.to_be_bytes())).collect(),
             egress: (0..rules::EGRESS_MAX as u32)
-                .map(|n| IpAddr::from((n << 12).to_be_bytes()).into())
+                .map(|n| IpAddr::from((n << 8).to_be_bytes()).into())
                 .collect(),
             ..ClassifierRules::default()
         };
