@@ -330,7 +330,8 @@ impl Stage {
         let before = harm(self);
         let module = modules::harmful(self.random.below(modules::HARMFUL));
         let path = self.other_file(&module);
-        self.router.done(&["plugin", "load", plugin.name, utf8(&path)]);
+        // One that traps on all the packets that were seen last would be refused.
+        self.router.done(&["plugin", "load", "--allow-traps", plugin.name, utf8(&path)]);
         wait_until("it does harm", PATIENCE, || harm(self) > before);
     }
 
