@@ -7,7 +7,7 @@ use tables::{AdjacencyState, HoldLimits, Snapshot};
 use wire::InterfaceId;
 
 use crate::path::{Next, Path};
-use crate::resolve::destination;
+use crate::resolve::{destination, is_up};
 
 /// A neighbor that is to be resolved: its address on the link of an interface.
 pub type Neighbor = (InterfaceId, IpAddr);
@@ -132,6 +132,9 @@ fn sought(descriptor: &Descriptor, path: &Path, snapshot: &Snapshot) -> Option<N
 }
 
 fn state((interface, address): Neighbor, snapshot: &Snapshot) -> AdjacencyState {
+    if !is_up(interface, snapshot) {
+        return AdjacencyState::LinkDown;
+    }
     snapshot
         .neighbors
         .get(interface, address)

@@ -155,7 +155,7 @@ fn complaint(reason: DropReason, is_v6: bool, mtu: u16) -> Option<Complaint> {
             (icmp::DESTINATION_UNREACHABLE, icmp::CODE_HOST_UNREACHABLE),
             (icmpv6::DESTINATION_UNREACHABLE, icmpv6::CODE_NO_ROUTE),
         ),
-        DropReason::NeighborFailed | DropReason::HoldTimeout => (
+        DropReason::LinkDown | DropReason::NeighborFailed | DropReason::HoldTimeout => (
             (icmp::DESTINATION_UNREACHABLE, icmp::CODE_HOST_UNREACHABLE),
             (icmpv6::DESTINATION_UNREACHABLE, icmpv6::CODE_ADDRESS_UNREACHABLE),
         ),

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 
 use frame::{Descriptor, DropReason};
 use tables::{AdjacencyId, AdjacencyState, Group, Members, RouteId, Snapshot};
+use wire::InterfaceId;
 
 use crate::address::ip;
 use crate::path::{Next, Path};
@@ -23,7 +24,7 @@ pub(crate) fn resolve(
         Group::Adjacency(only) => resolve_to(only, snapshot),
         Group::Adjacencies(members) => {
             let member = members.choose(descriptor.hash).ok_or(DropReason::NoRoute)?;
-            if has_failed(member, snapshot) {
+            if is_lost(member, snapshot) {
                 return resolve_to(bypass(members, descriptor.hash, snapshot), snapshot);
             }
             resolve_to(member, snapshot)
@@ -45,12 +46,17 @@ pub(crate) fn resolve(
 }
 
 #[inline]
-fn has_failed(id: AdjacencyId, snapshot: &Snapshot) -> bool {
-    snapshot.adjacency(id).is_some_and(|adjacency| adjacency.state == AdjacencyState::Failed)
+fn is_lost(id: AdjacencyId, snapshot: &Snapshot) -> bool {
+    snapshot.adjacency(id).is_some_and(|adjacency| adjacency.state.is_lost())
 }
 
-/// Who takes a flow whose next hop does not answer: the owner of the next bucket that has one which is not
-/// known to have failed. Buckets that follow each other are drawn independently, so the flows of the one that
+/// Whether an interface carries packets.
+pub(crate) fn is_up(interface: InterfaceId, snapshot: &Snapshot) -> bool {
+    snapshot.interface(interface).is_none_or(|interface| interface.is_up)
+}
+
+/// Who takes a flow whose next hop does not answer or is on a link that is down: the owner of the next bucket
+/// that has one which is neither. Buckets that follow each other are drawn independently, so the flows of the one that
 /// failed spread over all others, and come back to it when it answers. If all have failed it stays.
 ///
 /// Linux does the same where `net.ipv4.fib_multipath_use_neigh` is set.
@@ -62,7 +68,7 @@ fn bypass(members: Members<'_>, hash: u32, snapshot: &Snapshot) -> AdjacencyId {
     let mut others = from.chain(before).filter(|&id| {
         // Runs of one owner are looked at once.
         let is_new = last.replace(id) != Some(id);
-        is_new && !has_failed(id, snapshot)
+        is_new && !is_lost(id, snapshot)
     });
     let chosen = members.choose(hash).unwrap_or(AdjacencyId(u32::MAX));
     others.next().unwrap_or(chosen)
@@ -75,14 +81,14 @@ pub(crate) fn leads_to_one(route: RouteId, snapshot: &Snapshot) -> bool {
 }
 
 /// Whether a packet to this address, which has this route, can be sent: to a next hop that is not known to have
-/// failed.
+/// failed, on a link that is up.
 pub(crate) fn leads_out(route: RouteId, address: IpAddr, snapshot: &Snapshot) -> bool {
     match snapshot.group(route) {
-        Some(Group::Adjacency(only)) => !has_failed(only, snapshot),
-        Some(Group::Adjacencies(members)) => members.iter().any(|id| !has_failed(id, snapshot)),
+        Some(Group::Adjacency(only)) => !is_lost(only, snapshot),
+        Some(Group::Adjacencies(members)) => members.iter().any(|id| !is_lost(id, snapshot)),
         Some(Group::Glean { interface, .. }) => {
             let neighbor = snapshot.neighbors.get(interface, address);
-            !neighbor.is_some_and(|id| has_failed(id, snapshot))
+            is_up(interface, snapshot) && !neighbor.is_some_and(|id| is_lost(id, snapshot))
         }
         _ => false,
     }
@@ -99,7 +105,7 @@ pub(crate) fn outwards(next: Next) -> Result<Next, DropReason> {
 pub(crate) fn resolve_to(id: AdjacencyId, snapshot: &Snapshot) -> Result<Next, DropReason> {
     match snapshot.adjacency(id).map(|adjacency| adjacency.state) {
         Some(AdjacencyState::Resolved) => Ok(Next::Send(id)),
-        Some(AdjacencyState::Unresolved | AdjacencyState::Failed) => Ok(Next::Await(id)),
+        Some(_) => Ok(Next::Await(id)),
         None => Err(DropReason::NoRoute),
     }
 }

@@ -16,6 +16,7 @@ use wire::{InterfaceId, checksum, ethernet, ipv4, ipv6, tcp};
 
 use crate::encap::encapsulate;
 use crate::path::{Next, Path};
+use crate::resolve::is_up;
 use crate::sources;
 
 /// What every host takes: RFC 791 section 3.1 (576 bytes), and RFC 8200 section 5.
@@ -43,17 +44,19 @@ pub(crate) fn run(batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
     }
 }
 
-/// What becomes of a packet whose next hop is not resolved. A packet that could not go on anyhow is
+/// What becomes of a packet whose next hop is not resolved, or is on a link that is down. A packet that could not go on anyhow is
 /// dropped at once, and nobody is asked for the sake of it: RFC 1812 section 5.2.1.2 decrements the
 /// TTL before the next hop's link-layer address is looked for.
 #[cold]
 fn wait(frame: &Frame, descriptor: &Descriptor, path: &mut Path, snapshot: &Snapshot) -> Verdict {
-    let (mtu, has_failed) = match path.next {
-        Next::Await(id) => snapshot.adjacency(id).map_or((0, false), |adjacency| {
-            (adjacency.mtu, adjacency.state == AdjacencyState::Failed)
-        }),
+    let (mtu, state) = match path.next {
+        Next::Await(id) => snapshot
+            .adjacency(id)
+            .map_or((0, AdjacencyState::Unresolved), |adjacency| (adjacency.mtu, adjacency.state)),
         Next::Seek(interface) => {
-            (snapshot.interface(interface).map_or(0, |interface| interface.mtu), false)
+            let mtu = snapshot.interface(interface).map_or(0, |interface| interface.mtu);
+            let is_up = is_up(interface, snapshot);
+            (mtu, if is_up { AdjacencyState::Unresolved } else { AdjacencyState::LinkDown })
         }
         Next::Send(_) | Next::Punt => return Verdict::Hold,
     };
@@ -65,7 +68,11 @@ fn wait(frame: &Frame, descriptor: &Descriptor, path: &mut Path, snapshot: &Snap
         path.mtu = mtu;
         return Verdict::Drop(DropReason::MtuExceeded);
     }
-    if has_failed { Verdict::Drop(DropReason::NeighborFailed) } else { Verdict::Hold }
+    match state {
+        AdjacencyState::LinkDown => Verdict::Drop(DropReason::LinkDown),
+        AdjacencyState::Failed => Verdict::Drop(DropReason::NeighborFailed),
+        AdjacencyState::Resolved | AdjacencyState::Unresolved => Verdict::Hold,
+    }
 }
 
 /// Bytes that the tunnel puts in front of the packet that goes into one.

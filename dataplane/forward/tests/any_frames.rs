@@ -285,7 +285,10 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let position = select(&[WAN, LAN][..]);
-    let states = [AdjacencyState::Resolved, AdjacencyState::Unresolved, AdjacencyState::Failed];
+    let states = {
+        use AdjacencyState::{Failed, LinkDown, Resolved, Unresolved};
+        [Resolved, Unresolved, Failed, LinkDown]
+    };
     let neighbors = [
         (WAN, "10.0.0.1"),
         (WAN, "10.0.0.12"),

@@ -484,6 +484,39 @@ fn a_burst_larger_than_a_batch_passes_in_order() {
     rig.finish(plan.frames);
 }
 
+/// Nothing leaves by a link that is down, whatever is known of the neighbor there; held packets end too.
+#[test]
+fn a_link_that_is_down_is_a_drop_of_which_the_sender_is_told() {
+    let plan = Plan::default();
+    let mut rig = Rig::new(&plan);
+    let set_up = |rig: &mut Rig, is_up| {
+        rig.change(|snapshot| snapshot.interfaces[usize::from(LAN)].is_up = is_up);
+    };
+    // The packet waits for a neighbor that nobody knows.
+    rig.receive(WAN, &to_slice(2000, 0));
+    rig.turn();
+    assert_eq!(rig.drops(), []);
+    set_up(&mut rig, false);
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::LinkDown, 1)]);
+    let errors = rig.take(WAN);
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0][34..36], [3, 1], "ICMP type and code");
+    // One that is known is no use either.
+    rig.neighbor(LAN, address(WEB), AdjacencyState::LinkDown);
+    rig.receive(WAN, &to_slice(2000, 0));
+    rig.turn();
+    assert_eq!(rig.drops(), [(DropReason::LinkDown, 2)]);
+    assert!(rig.take(LAN).is_empty());
+    set_up(&mut rig, true);
+    rig.neighbor(LAN, address(WEB), AdjacencyState::Resolved);
+    rig.receive(WAN, &to_slice(2000, 0));
+    rig.turn();
+    assert_eq!(rig.take(LAN).len(), 1);
+    assert_eq!(rig.drops(), [(DropReason::LinkDown, 2)]);
+    rig.finish(plan.frames);
+}
+
 /// Makes the way to the world a group of next hops, each with as many buckets in turn as the others, and a
 /// state of its own; the last byte of its MAC address is its position.
 fn world_through(rig: &mut Rig, states: &[AdjacencyState]) {
@@ -507,7 +540,7 @@ fn world_through(rig: &mut Rig, states: &[AdjacencyState]) {
 
 #[test]
 fn a_next_hop_that_does_not_answer_is_passed_over_while_others_do() {
-    use AdjacencyState::{Failed, Resolved};
+    use AdjacencyState::{Failed, LinkDown, Resolved};
     let plan = Plan::default();
     let mut rig = Rig::new(&plan);
     let ways = |rig: &mut Rig, states: &[AdjacencyState]| -> Vec<u8> {
@@ -529,6 +562,11 @@ fn a_next_hop_that_does_not_answer_is_passed_over_while_others_do() {
         let stays = *before != 1;
         assert!(*after != 1 && (!stays || before == after), "{all_up:?} became {one_down:?}");
     }
+    assert_eq!(
+        ways(&mut rig, &[Resolved, LinkDown, Resolved]),
+        one_down,
+        "down is as good as failed"
+    );
     assert!(rig.drops().is_empty());
     assert_eq!(ways(&mut rig, &[Resolved; 3]), all_up, "all come back");
     let one_up = ways(&mut rig, &[Failed, Failed, Resolved]);

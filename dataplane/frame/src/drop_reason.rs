@@ -83,6 +83,7 @@ drop_reasons! {
     Blackhole "blackhole" "The route to the destination is a blackhole."
     Unreachable "unreachable" "The route to the destination is of type unreachable."
     Prohibited "prohibited" "The route to the destination is of type prohibit."
+    LinkDown "link-down" "The link to the next hop has no carrier, is set down, or its interface is gone or was made anew."
     NeighborFailed "neighbor-failed" "The next hop does not answer address resolution."
     HoldFull "hold-full" "The next hop is being resolved, and no more packets are held for it."
     HoldTimeout "hold-timeout" "The next hop was not resolved while the packet was held for it."

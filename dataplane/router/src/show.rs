@@ -198,7 +198,16 @@ fn neighbor_text(neighbor: &Value) -> String {
         return "not known yet".to_owned();
     }
     let mac = neighbor["mac"].as_str().map(|mac| format!(" at {mac}")).unwrap_or_default();
+    let mac = mac + &link_text(neighbor);
     format!("{}{mac}, MTU {}", text(&neighbor["state"]), neighbor["mtu"])
+}
+
+/// What is the matter with a link over which nothing is sent.
+fn link_text(value: &Value) -> String {
+    match value["link"].as_str() {
+        None | Some("up") => String::new(),
+        Some(state) => format!(" (link {state})"),
+    }
 }
 
 /// What a look-up of an address gives.
@@ -233,11 +242,14 @@ fn lookup_text(answer: &Value, indent: &str) -> String {
             }
         }
         Some("on-link") => {
+            let neighbor = match &next["neighbor"] {
+                Value::Null => "not known yet".to_owned() + &link_text(next),
+                neighbor => neighbor_text(neighbor),
+            };
             words += &format!(
-                "{indent}  neighbor {} on {}: {}\n",
+                "{indent}  neighbor {} on {}: {neighbor}\n",
                 text(&answer["address"]),
-                text(&next["interface"]),
-                neighbor_text(&next["neighbor"])
+                text(&next["interface"])
             );
         }
         _ => {}

@@ -338,10 +338,9 @@ fn a_link_goes_down_and_comes_back() {
     net.sluice.assert_conserved();
     let status = net.sluice.status();
     let lan0 = &status.interfaces[0];
-    let named: u64 = ["hold-full", "hold-timeout", "neighbor-failed", "unreachable", "no-route"]
-        .iter()
-        .filter_map(|reason| lan0.drops.get(*reason))
-        .sum();
+    let reasons =
+        ["hold-full", "hold-timeout", "link-down", "neighbor-failed", "unreachable", "no-route"];
+    let named: u64 = reasons.iter().filter_map(|reason| lan0.drops.get(*reason)).sum();
     assert_eq!(named + lan0.forwarded - before, 80, "{lan0:?}");
     net.neighbor.ip("link set eth0 up");
     // The kernel takes the IPv6 addresses away with the link.
@@ -353,6 +352,56 @@ fn a_link_goes_down_and_comes_back() {
 }
 
 /// RFC 8950: an IPv4 prefix by an IPv6 next hop, resolved by neighbor discovery.
+/// The kernel keeps a permanent neighbor, and the routes to it, when a link has no carrier any more.
+#[test]
+fn nothing_is_sent_by_a_link_without_a_carrier() {
+    let set_up = [
+        "neighbor add 10.1.0.9 lladdr 02:00:00:00:00:b0 dev wan0",
+        "route add 10.9.0.0/16 via 10.1.0.9",
+        "route add 10.8.0.0/16 nexthop via 10.1.0.9 nexthop via 10.0.0.2",
+    ];
+    let Some(mut net) = Net::new("a link without a carrier", &set_up, "") else { return };
+    let link = |net: &Net| {
+        let interfaces = net.sluice.status().interfaces;
+        interfaces.into_iter().find(|row| row.name == "wan0").expect("wan0")
+    };
+    let send_to = |net: &Net, prefix: &str| {
+        (0..20).for_each(|host| net.send(&format!("{prefix}.{host}"), host));
+    };
+    net.assert_reached("10.9.0.1");
+    assert_eq!(link(&net).link, "up");
+    net.neighbor.ip("link set eth0 down");
+    wait_until("the lost carrier is known", PATIENCE, || link(&net).link == "no-carrier");
+    let member = |net: &Net| {
+        serde_json::from_str::<serde_json::Value>(
+            &net.sluice.say(&["route", "get", "10.9.0.1", "--json"]),
+        )
+        .expect("JSON")["next"]["members"][0]
+            .clone()
+    };
+    wait_until("it is published", PATIENCE, || member(&net)["state"] == "link-down");
+    assert_eq!(member(&net)["link"], "no-carrier");
+    let text = net.sluice.say(&["route", "get", "10.9.0.1"]);
+    assert!(text.contains("link-down (link no-carrier)"), "{text}");
+    let sent_before = link(&net).tx_packets;
+    send_to(&net, "10.9.0");
+    wait_until("they are dropped", PATIENCE, || net.sluice.drops("link-down") == 20);
+    // A neighbor that nobody knows is not waited for.
+    net.send("10.1.0.77", 0);
+    wait_until("it is dropped", PATIENCE, || net.sluice.drops("link-down") == 21);
+    // All flows of the group go the other way.
+    let other = |net: &Net| net.sluice.status().interfaces[0].tx_packets;
+    let other_before = other(&net);
+    send_to(&net, "10.8.0");
+    wait_until("they take the other way", PATIENCE, || other(&net) >= other_before + 20);
+    assert_eq!(net.sluice.drops("link-down"), 21);
+    assert_eq!(link(&net).tx_packets, sent_before);
+    net.sluice.assert_conserved();
+    net.neighbor.ip("link set eth0 up");
+    net.assert_reached("10.9.0.1");
+    assert_eq!(link(&net).link, "up");
+}
+
 #[test]
 fn an_ipv4_route_by_an_ipv6_next_hop() {
     let Some(mut net) = Net::new("RFC 8950", &[], "") else { return };

@@ -33,6 +33,7 @@ const UNREACHED: &[(DropReason, &str)] = &[
         DropReason::SliceUnowned,
         "a configuration with unowned ports is refused; forward/tests/drops.rs",
     ),
+    (DropReason::LinkDown, "in a replay every link is up; forward/tests/drops.rs"),
     (
         DropReason::NeighborFailed,
         "in a replay neighbors answer or stay silent; forward/tests/drops.rs",

@@ -27,6 +27,28 @@ pub enum AdjacencyState {
     Unresolved,
     /// The kernel has given up on it.
     Failed,
+    /// Its link has no carrier, is set down or is gone: what is sent there is lost.
+    LinkDown,
+}
+
+impl AdjacencyState {
+    /// Whether packets are better sent to any other next hop.
+    #[inline]
+    #[must_use]
+    pub const fn is_lost(self) -> bool {
+        matches!(self, Self::Failed | Self::LinkDown)
+    }
+
+    /// The state in a word or two.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Resolved => "resolved",
+            Self::Unresolved => "unresolved",
+            Self::Failed => "failed",
+            Self::LinkDown => "link-down",
+        }
+    }
 }
 
 /// A resolved rewrite: where a frame leaves and what it starts with.

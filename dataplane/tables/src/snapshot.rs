@@ -59,6 +59,8 @@ pub struct Interface {
     pub role: Role,
     /// Whether the sources of packets that it receives are looked up.
     pub source_validation: SourceValidation,
+    /// Whether it carries packets: there, set up, and with a carrier.
+    pub is_up: bool,
     /// Its link-layer address.
     pub mac: MacAddress,
     /// Largest IP packet, in bytes.

@@ -84,6 +84,7 @@ pub(super) fn link(message: &[u8]) -> Decoded<Link> {
         mac: None,
         mtu: 0,
         up: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        is_set_up: flags.contains(LinkFlags::Up),
         loopback: flags.contains(LinkFlags::Loopback),
     };
     for attribute in attributes(message, LINK_HEADER_BYTES) {

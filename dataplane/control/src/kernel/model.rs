@@ -23,8 +23,11 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// Whether it carries packets: set up by the operator, and with a carrier.
+    /// Whether it carries packets: set up by the operator, and with a carrier (`IFF_LOWER_UP`, which links
+    /// that cannot tell always have).
     pub up: bool,
+    /// Whether the operator set it up.
+    pub is_set_up: bool,
     /// Whether it is the loopback.
     pub loopback: bool,
 }

@@ -101,6 +101,8 @@ metric_table! {
 
     Gauge INTERFACE "sluice_interface_info" ["interface", "role", "driver", "xdp_mode", "bind_mode"]
         "Always 1; the labels tell how the interface is attached."
+    Gauge LINK_UP "sluice_interface_up" ["interface"]
+        "1 while the interface can send: there, set up and with a carrier; else 0."
     Gauge QUEUES "sluice_interface_queues" ["interface"]
         "Queues of the interface, each with a socket."
     Gauge MTU "sluice_interface_mtu_bytes" ["interface"]

@@ -104,6 +104,7 @@ fn action(row: &ActionStatus) {
 fn interface(row: &InterfaceStatus) {
     let name = row.name.as_str();
     INTERFACE.set([name, &row.role, &row.driver, &row.xdp_mode, &row.bind_mode], 1.0);
+    LINK_UP.set([name], if row.link == "up" { 1.0 } else { 0.0 });
     QUEUES.set_count([name], row.queues.into());
     MTU.set_count([name], row.mtu.into());
     RX_PACKETS.set([name], row.rx_packets);

@@ -174,6 +174,7 @@ fn resolve_one(
         Some((AdjacencyState::Failed, _)) => (AdjacencyState::Failed, MacAddress::default()),
         _ => (AdjacencyState::Unresolved, MacAddress::default()),
     };
+    let state = if host.down.contains(&interface) { AdjacencyState::LinkDown } else { state };
     let link = host.interfaces.get(interface.index());
     Adjacency {
         state,

@@ -645,7 +645,8 @@ fn interfaces(config: &Checked, host: &HostView, peers: &[Peer]) -> Vec<Interfac
         .interfaces
         .iter()
         .zip(&host.interfaces)
-        .map(|(configured, link)| {
+        .zip((0..).map(InterfaceId))
+        .map(|((configured, link), id)| {
             let limit = tunnel_mtu.unwrap_or(u16::MAX).min(link.mtu);
             let (mss4, mss6) = match configured.mss_clamp {
                 MssClamp::Off => (0, 0),
@@ -668,6 +669,7 @@ fn interfaces(config: &Checked, host: &HostView, peers: &[Peer]) -> Vec<Interfac
                         tables::SourceValidation::LooseIgnoringDefault
                     }
                 },
+                is_up: !host.down.contains(&id),
                 mac: link.mac,
                 mtu: link.mtu,
                 address4: link.addresses.iter().find_map(|net| match net.addr() {

@@ -91,6 +91,9 @@ pub struct InterfaceStatus {
     pub name: String,
     /// `inside`, `outside` or `both`.
     pub role: String,
+    /// `up`; or, when nothing is sent there, `no-carrier`, `down`, or `gone`.
+    #[serde(default)]
+    pub link: String,
     /// Name of the device's driver.
     pub driver: String,
     /// How the classifier is attached: `native` or `generic`.

@@ -86,6 +86,7 @@ fn interfaces(report: &StatusReport) -> Table {
         &[
             ("name", Left),
             ("role", Left),
+            ("link", Left),
             ("driver", Left),
             ("xdp", Left),
             ("bind", Left),
@@ -98,6 +99,7 @@ fn interfaces(report: &StatusReport) -> Table {
         table.row([
             interface.name.clone(),
             interface.role.clone(),
+            interface.link.clone(),
             interface.driver.clone(),
             interface.xdp_mode.clone(),
             interface.bind_mode.clone(),

@@ -19,6 +19,7 @@ pub(crate) fn report() -> StatusReport {
             InterfaceStatus {
                 name: "ens5".into(),
                 role: "outside".into(),
+                link: "up".into(),
                 driver: "ena".into(),
                 xdp_mode: "native".into(),
                 bind_mode: "zero-copy".into(),

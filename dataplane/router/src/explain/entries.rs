@@ -183,19 +183,11 @@ pub(super) fn adjacency_json(adjacency: &Adjacency, names: Names<'_>) -> Value {
     json!({
         "address": adjacency.address.to_string(),
         "interface": interface_name(adjacency.interface, names),
-        "state": state_words(adjacency.state),
+        "state": adjacency.state.label(),
         "mac": (adjacency.state == AdjacencyState::Resolved)
             .then(|| adjacency.destination.to_string()),
         "mtu": adjacency.mtu,
     })
-}
-
-fn state_words(state: AdjacencyState) -> &'static str {
-    match state {
-        AdjacencyState::Resolved => "resolved",
-        AdjacencyState::Unresolved => "unresolved",
-        AdjacencyState::Failed => "failed",
-    }
 }
 
 /// Where the look-up sends a packet, as the end of a sentence.
@@ -209,7 +201,7 @@ pub(super) fn next_hop_words(
         Next::Send(id) | Next::Await(id) => match names.snapshot.adjacency(id) {
             Some(adjacency) => {
                 let interface = interface_name(adjacency.interface, names);
-                let (address, state) = (adjacency.address, state_words(adjacency.state));
+                let (address, state) = (adjacency.address, adjacency.state.label());
                 let mac = match adjacency.state {
                     AdjacencyState::Resolved => format!(" at {}", adjacency.destination),
                     _ => String::new(),
@@ -221,7 +213,9 @@ pub(super) fn next_hop_words(
         Next::Seek(interface) => {
             let peer = path.encapsulate.and_then(|id| names.snapshot.peer(id));
             let address = peer.map_or_else(|| ip(&descriptor.destination), |peer| peer.remote);
-            format!("; neighbor {address} on {} is not known yet", interface_name(interface, names))
+            let is_down = names.snapshot.interface(interface).is_some_and(|link| !link.is_up);
+            let state = if is_down { "link-down" } else { "not known yet" };
+            format!("; neighbor {address} on {} is {state}", interface_name(interface, names))
         }
         Next::Punt => String::new(),
     }

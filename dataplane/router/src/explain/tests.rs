@@ -220,6 +220,11 @@ fn changed_tables() -> Vec<(DropReason, &'static str, Change)> {
                 adjacency.state = AdjacencyState::Failed;
             }
         }),
+        (DropReason::LinkDown, "udp 198.51.100.7:53 > 192.0.2.1:2000", |snapshot| {
+            for adjacency in &mut snapshot.adjacencies {
+                adjacency.state = AdjacencyState::LinkDown;
+            }
+        }),
         (DropReason::HoldFull, "udp 198.51.100.7:53 > 192.0.2.1:2000", |snapshot| {
             snapshot.hold.frames_max_per_neighbor = 0;
         }),

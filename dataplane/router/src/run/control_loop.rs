@@ -181,7 +181,8 @@ impl ControlLoop {
     /// Takes news from the kernel in. The classifier learns of addresses at once.
     fn take(&mut self, event: &KernelEvent) -> Changes {
         let down = |host: &HostState| -> Vec<String> {
-            host.interfaces_down().into_iter().map(str::to_owned).collect()
+            let down = host.interfaces_down().into_iter();
+            down.map(|(name, state)| format!("{name} ({state})")).collect()
         };
         let down_before = matches!(event, KernelEvent::Links(_)).then(|| down(&self.host));
         let changes = self.host.apply(event);
@@ -196,10 +197,7 @@ impl ControlLoop {
             KernelEvent::Links(_) => {
                 let down = down(&self.host);
                 if !down.is_empty() && Some(&down) != down_before.as_ref() {
-                    warn!(
-                        ?down,
-                        "interfaces are down or gone; a new one under an old name needs a restart"
-                    );
+                    warn!(?down, "interfaces send nothing; one that is made anew needs a restart");
                 }
             }
             _ => {}

@@ -1,6 +1,6 @@
 //! The machine as the kernel mirror tells it, in the form that publication wants.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use control::kernel::{
@@ -9,6 +9,28 @@ use control::kernel::{
 use control::publication::{Changes, HostView, InterfaceView, NeighborView};
 use tables::AdjacencyState;
 use wire::{InterfaceId, MacAddress};
+
+/// What one of the router's interfaces can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    Up,
+    NoCarrier,
+    /// Set down by the operator.
+    Down,
+    /// The kernel has none of that name.
+    Gone,
+}
+
+impl LinkState {
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::NoCarrier => "no-carrier",
+            Self::Down => "down",
+            Self::Gone => "gone",
+        }
+    }
+}
 
 /// The kernel's state, and the view of it that is published. Routes are not part of it: publication takes
 /// them as they come, and keeps them once.
@@ -49,16 +71,29 @@ impl HostState {
         self.view.links.get(&ifindex).copied()
     }
 
-    /// Whether one of the router's interfaces is there and up.
-    pub(crate) fn is_up(&self, id: InterfaceId) -> bool {
-        let link = self.names.get(id.index()).and_then(|name| self.kernel.links.get(name));
-        link.is_some_and(|link| link.up)
+    /// What one of the router's interfaces can do now.
+    pub(crate) fn link_state(&self, id: InterfaceId) -> LinkState {
+        match self.names.get(id.index()).and_then(|name| self.kernel.links.get(name)) {
+            None => LinkState::Gone,
+            Some(link) if !link.is_set_up => LinkState::Down,
+            Some(link) if !link.up => LinkState::NoCarrier,
+            Some(_) => LinkState::Up,
+        }
     }
 
-    /// The router's interfaces that the kernel has no more, or that are down.
-    pub(crate) fn interfaces_down(&self) -> BTreeSet<&str> {
-        let is_up = |name: &&String| self.kernel.links.get(*name).is_some_and(|link| link.up);
-        self.names.iter().filter(|name| !is_up(name)).map(String::as_str).collect()
+    /// Whether one of the router's interfaces is there and up.
+    pub(crate) fn is_up(&self, id: InterfaceId) -> bool {
+        self.link_state(id) == LinkState::Up
+    }
+
+    /// The router's interfaces that send nothing, and why.
+    pub(crate) fn interfaces_down(&self) -> BTreeMap<&str, &'static str> {
+        let states = (0..).map(InterfaceId).map(|id| self.link_state(id));
+        let named = self.names.iter().map(String::as_str).zip(states);
+        named
+            .filter(|(_, state)| *state != LinkState::Up)
+            .map(|(name, state)| (name, state.label()))
+            .collect()
     }
 
     /// Every address that this machine answers for.
@@ -97,16 +132,11 @@ impl HostState {
         let before = std::mem::take(&mut self.view.links);
         self.view.down.clear();
         for (position, name) in (0_u8..).zip(&self.names) {
-            match self.kernel.links.get(name) {
-                Some(link) => {
-                    self.view.links.insert(link.ifindex, InterfaceId(position));
-                    if !link.up {
-                        self.view.down.insert(InterfaceId(position));
-                    }
-                }
-                None => {
-                    self.view.down.insert(InterfaceId(position));
-                }
+            if let Some(link) = self.kernel.links.get(name) {
+                self.view.links.insert(link.ifindex, InterfaceId(position));
+            }
+            if !self.is_up(InterfaceId(position)) {
+                self.view.down.insert(InterfaceId(position));
             }
         }
         self.take_addresses();

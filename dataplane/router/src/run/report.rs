@@ -16,6 +16,7 @@ use forward::{Counter, InterfaceCounters, Stage, WorkerCounters};
 use frame::DropReason;
 use tables::{AdjacencyState, NextHopGroup};
 use tracing::warn;
+use wire::InterfaceId;
 use xdp::AttachedMode;
 
 use crate::action_totals::action_totals;
@@ -222,55 +223,58 @@ impl ControlLoop {
     }
 
     fn interfaces(&self) -> Vec<InterfaceStatus> {
-        let rows = self.config.interfaces.iter().zip(&self.datapath.interfaces).enumerate();
-        rows.map(|(position, (interface, attached))| {
-            let total = |value: fn(&InterfaceCounters) -> &Counter| {
-                sum(&self.counters, position, |each| value(each).get())
-            };
-            let link = self.host.view().interfaces.get(position);
-            let mut drops = BTreeMap::new();
-            for reason in DropReason::ALL {
-                let dropped =
-                    sum(&self.counters, position, |each| each.drops[reason.index()].get());
-                drops.insert(reason.label().to_owned(), dropped);
-            }
-            let rates = self.rates.interface_rates.get(position).copied().unwrap_or_default();
-            InterfaceStatus {
-                name: interface.name.clone(),
-                role: role(interface.role).to_owned(),
-                driver: attached.facts.driver.clone(),
-                xdp_mode: attached.xdp_mode.label().to_owned(),
-                bind_mode: attached.bind_mode.label().to_owned(),
-                queues: u32::try_from(attached.statistics.len()).unwrap_or(u32::MAX),
-                mtu: link.map_or(attached.facts.mtu, |link| u32::from(link.mtu)),
-                mac: link.map(|link| link.mac.to_string()).unwrap_or_default(),
-                rx_packets: total(|each| &each.rx_packets),
-                rx_bytes: total(|each| &each.rx_bytes),
-                tx_packets: total(|each| &each.tx_packets),
-                tx_bytes: total(|each| &each.tx_bytes),
-                originated: total(|each| &each.originated),
-                originated_lost: total(|each| &each.originated_lost),
-                originated_to_kernel: total(|each| &each.originated_to_kernel),
-                fragmented: total(|each| &each.fragmented),
-                fragments_created: total(|each| &each.fragments_created),
-                handed_over: total(|each| &each.handed_over),
-                icmp_limited: total(|each| &each.icmp_limited),
-                delivered: total(|each| &each.delivered),
-                to_owner: total(|each| &each.to_owner),
-                decapsulated: total(|each| &each.decapsulated),
-                forwarded: total(|each| &each.forwarded),
-                to_kernel: total(|each| &each.to_kernel),
-                consumed: total(|each| &each.consumed),
-                // What is on the rings between workers waits too.
-                held: total(|each| &each.held)
-                    + total(|each| &each.handed_over)
-                        .saturating_sub(total(|each| &each.taken_over)),
-                drops,
-                rx_rate_pps: rates.0,
-                tx_rate_pps: rates.1,
-            }
-        })
-        .collect()
+        let rows = self.config.interfaces.iter().zip(&self.datapath.interfaces);
+        rows.zip((0..).map(InterfaceId))
+            .map(|((interface, attached), id)| {
+                let position = id.index();
+                let total = |value: fn(&InterfaceCounters) -> &Counter| {
+                    sum(&self.counters, position, |each| value(each).get())
+                };
+                let link = self.host.view().interfaces.get(position);
+                let mut drops = BTreeMap::new();
+                for reason in DropReason::ALL {
+                    let dropped =
+                        sum(&self.counters, position, |each| each.drops[reason.index()].get());
+                    drops.insert(reason.label().to_owned(), dropped);
+                }
+                let rates = self.rates.interface_rates.get(position).copied().unwrap_or_default();
+                InterfaceStatus {
+                    name: interface.name.clone(),
+                    role: role(interface.role).to_owned(),
+                    link: self.host.link_state(id).label().to_owned(),
+                    driver: attached.facts.driver.clone(),
+                    xdp_mode: attached.xdp_mode.label().to_owned(),
+                    bind_mode: attached.bind_mode.label().to_owned(),
+                    queues: u32::try_from(attached.statistics.len()).unwrap_or(u32::MAX),
+                    mtu: link.map_or(attached.facts.mtu, |link| u32::from(link.mtu)),
+                    mac: link.map(|link| link.mac.to_string()).unwrap_or_default(),
+                    rx_packets: total(|each| &each.rx_packets),
+                    rx_bytes: total(|each| &each.rx_bytes),
+                    tx_packets: total(|each| &each.tx_packets),
+                    tx_bytes: total(|each| &each.tx_bytes),
+                    originated: total(|each| &each.originated),
+                    originated_lost: total(|each| &each.originated_lost),
+                    originated_to_kernel: total(|each| &each.originated_to_kernel),
+                    fragmented: total(|each| &each.fragmented),
+                    fragments_created: total(|each| &each.fragments_created),
+                    handed_over: total(|each| &each.handed_over),
+                    icmp_limited: total(|each| &each.icmp_limited),
+                    delivered: total(|each| &each.delivered),
+                    to_owner: total(|each| &each.to_owner),
+                    decapsulated: total(|each| &each.decapsulated),
+                    forwarded: total(|each| &each.forwarded),
+                    to_kernel: total(|each| &each.to_kernel),
+                    consumed: total(|each| &each.consumed),
+                    // What is on the rings between workers waits too.
+                    held: total(|each| &each.held)
+                        + total(|each| &each.handed_over)
+                            .saturating_sub(total(|each| &each.taken_over)),
+                    drops,
+                    rx_rate_pps: rates.0,
+                    tx_rate_pps: rates.1,
+                }
+            })
+            .collect()
     }
 
     fn workers(&self) -> Vec<WorkerStatus> {
@@ -434,9 +438,8 @@ impl ControlLoop {
                                     .get(interface, peer.remote)
                                     .and_then(|id| snapshot.adjacency(id));
                                 match adjacency.map(|adjacency| adjacency.state) {
-                                    Some(AdjacencyState::Resolved) => "resolved",
-                                    Some(AdjacencyState::Failed) => "failed",
-                                    _ => "unresolved",
+                                    Some(state) => state.label(),
+                                    None => "unresolved",
                                 }
                             }
                             _ => "no route",

@@ -18,6 +18,7 @@ use tables::{
 use wire::InterfaceId;
 
 use crate::run::control_loop::ControlLoop;
+use crate::run::host_state::LinkState;
 
 /// Prefixes in one page at most.
 const PAGE_ROUTES_MAX: usize = 500;
@@ -173,6 +174,10 @@ impl ControlLoop {
         }
     }
 
+    fn link_state(&self, id: InterfaceId) -> LinkState {
+        self.host.link_state(id)
+    }
+
     fn interface_name(&self, id: InterfaceId) -> &str {
         self.config.interfaces.get(id.index()).map_or("?", |interface| interface.name.as_str())
     }
@@ -218,6 +223,7 @@ impl ControlLoop {
                 "kind": "on-link",
                 "group": route.0,
                 "interface": self.interface_name(interface),
+                "link": self.link_state(interface).label(),
                 // 0: as large as the link's.
                 "mtu": mtu,
                 "neighbor": snapshot
@@ -258,11 +264,8 @@ impl ControlLoop {
         json!({
             "address": adjacency.address.to_string(),
             "interface": self.interface_name(adjacency.interface),
-            "state": match adjacency.state {
-                AdjacencyState::Resolved => "resolved",
-                AdjacencyState::Unresolved => "unresolved",
-                AdjacencyState::Failed => "failed",
-            },
+            "state": adjacency.state.label(),
+            "link": self.link_state(adjacency.interface).label(),
             "mac": (adjacency.state == AdjacencyState::Resolved)
                 .then(|| adjacency.destination.to_string()),
             "mtu": adjacency.mtu,

@@ -97,7 +97,9 @@ impl Rib {
                 _ if is_fixed => false,
                 Some(AdjacencyState::Failed) => true,
                 Some(AdjacencyState::Resolved) => false,
-                Some(AdjacencyState::Unresolved) | None => self.detours.failed.contains(&key),
+                Some(AdjacencyState::Unresolved | AdjacencyState::LinkDown) | None => {
+                    self.detours.failed.contains(&key)
+                }
             };
             if is_failed {
                 failed.insert(key);
