@@ -202,7 +202,7 @@ pub struct Kernel {
     /// Whether routes are taken from the kernel.
     pub routes: bool,
     /// Numbers of the routing tables that they are taken from, none twice, at least one; 254 is `main`. For
-    /// a prefix that several have, the first counts.
+    /// a prefix that several have, the first counts, whatever the metrics.
     pub tables: Vec<u32>,
     /// Whether neighbors are taken from the kernel.
     pub neighbors: bool,

@@ -142,7 +142,8 @@ pub(crate) struct RawKernel {
     /// The kernel's routing table that they are taken from. Default: 254, which is `main`.
     pub(crate) table: Field<i64>,
     /// Several of them, instead of `table`: 1 to 16. They become one table: where two have a route for
-    /// one prefix, the one that stands first here wins. Rules (`ip rule`) are not followed.
+    /// one prefix, the one that stands first here wins, whatever the metrics (unless `routes.preference`
+    /// puts the protocol of one before that of the other). Rules (`ip rule`) are not followed.
     pub(crate) tables: Option<Vec<Spanned<i64>>>,
     /// Whether neighbors are taken from the kernel. Default: true.
     pub(crate) neighbors: Field<bool>,

@@ -415,17 +415,17 @@ fn egress(snapshot: &Snapshot, address: IpAddr) -> Option<EgressId> {
 /// Why a candidate is not in force.
 fn why_not(candidate: &CandidateView, best: &CandidateView) -> String {
     if candidate.place > best.place {
-        format!("{} is preferred", best.source)
-    } else if candidate.metric > best.metric {
-        format!("metric {} is above {}", candidate.metric, best.metric)
-    } else {
-        match (candidate.source, best.source) {
-            (RouteSource::Kernel { table, .. }, RouteSource::Kernel { table: first, .. })
-                if table != first =>
-            {
-                format!("table {first} comes first")
-            }
-            _ => "the kernel uses the other one of equal metric".to_owned(),
+        return format!("{} is preferred", best.source);
+    }
+    match (candidate.source, best.source) {
+        (RouteSource::Kernel { table, .. }, RouteSource::Kernel { table: first, .. })
+            if table != first =>
+        {
+            format!("table {first} comes first")
         }
+        _ if candidate.metric > best.metric => {
+            format!("metric {} is above {}", candidate.metric, best.metric)
+        }
+        _ => "the kernel uses the other one of equal metric".to_owned(),
     }
 }

@@ -63,7 +63,7 @@ struct Candidate {
     target: TargetId,
     metric: u32,
     class: Class,
-    /// Position in [`Rib::tables`].
+    /// Position in [`Rib::tables`], the first of which wins; 0 for what is in none.
     table: u8,
     protocol: u8,
 }
@@ -129,7 +129,7 @@ pub struct RibCounts {
 pub struct CandidateView {
     /// Who gave it.
     pub source: RouteSource,
-    /// Its metric; the lowest wins among those that are preferred alike.
+    /// Its metric; the lowest wins among those that are preferred alike and in one table.
     pub metric: u32,
     /// What the packet path does with it.
     pub route: RouteView,
@@ -437,7 +437,7 @@ impl Rib {
         // Stable: what the kernel prefers stays in front.
         candidates.sort_by_key(|candidate| {
             let place = self.preference.place(candidate.class, candidate.protocol);
-            (place, candidate.metric, candidate.class)
+            (place, candidate.table, candidate.metric, candidate.class)
         });
         let (old, old_class) = match self.entry(prefix) {
             Some(entry) => {

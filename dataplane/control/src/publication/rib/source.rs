@@ -91,8 +91,9 @@ impl Class {
 ///
 /// In this order: this machine's own addresses; broadcast addresses of its subnets; what
 /// `routes.preference` says, by default the configuration and then the kernel; routes that were withdrawn
-/// and are held. Within one place of that order the lowest metric wins, and of equal ones the one that the
-/// kernel uses itself.
+/// and are held. Within one place of that order the kernel's table that `kernel.tables` names first wins,
+/// whatever the metrics, as `ip rule` has it; in one table the lowest metric, and of equal ones the one that
+/// the kernel uses itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Preference {
     configuration: u8,

@@ -142,7 +142,7 @@ struct Model {
 
 impl Model {
     fn candidates(&self, prefix: IpNet) -> Vec<Known> {
-        let mut all = Vec::new();
+        let (mut all, mut second) = (Vec::new(), Vec::new());
         if self.own.iter().any(|address| IpNet::from(*address) == prefix) {
             all.push((0, 0, "own-address", RouteView::Kernel, None));
         }
@@ -153,15 +153,21 @@ impl Model {
             let why = (*view == RouteView::Kernel).then_some("described");
             all.push((self.places[2], 0, "machine", view.clone(), why));
         }
-        for (_, protocol, metric, kind) in self.kernel.get(&prefix).into_iter().flatten() {
+        let kernel = self.kernel.get(&prefix).into_iter().flatten();
+        // The main table first, whatever the metrics.
+        for (table, protocol, metric, kind) in kernel {
             let place = self.places[if *protocol == 12 { 1 } else { 2 }];
             let (view, why) = expected(kind, &self.links);
-            all.push((place, *metric, "kernel", view, why));
+            let known = (place, *metric, "kernel", view, why);
+            if *table == 254 { all.push(known) } else { second.push(known) }
         }
         if let Some((_, view)) = self.held.get(&prefix) {
             all.push((u16::MAX, 0, "withdrawn", view.clone(), None));
         }
         all.sort_by_key(|known| (known.0, known.1));
+        second.sort_by_key(|known| (known.0, known.1));
+        all.extend(second);
+        all.sort_by_key(|known| known.0);
         all
     }
 
@@ -579,6 +585,32 @@ fn after_every_change_the_rib_is_what_a_naive_model_says() {
 fn so_it_is_with_holds_and_another_preference() {
     for seed in 10..=12 {
         run(seed, 1500, 100, "\"kernel:bird\", \"static\", \"kernel\"", [3, 2, 4]);
+    }
+}
+
+/// As rules of the kernel would ask one table after the other.
+#[test]
+fn the_table_that_is_named_first_wins_whatever_the_metrics() {
+    for (tables, metrics, first) in
+        [("[254, 100]", [50, 10], 2), ("[100, 254]", [10, 50], 3), ("[254, 100]", [10, 50], 2)]
+    {
+        let config = config(&format!("[kernel]\ntables = {tables}\n"));
+        let mut rib = Rib::new(&config, &host()).expect("a RIB");
+        let route = |table, metric, last| Route {
+            table,
+            protocol: 4,
+            metric,
+            kind: Arc::new(hops(&[via(4, last)])),
+        };
+        let prefix = net("20.0.0.0/8");
+        let routes = [route(254, metrics[0], 2), route(100, metrics[1], 3)].into_iter().collect();
+        rib.kernel_changed(&RouteChange { prefix, routes });
+        let view = rib.exact(prefix).expect("the prefix");
+        let RouteView::NextHops(hops) = &view.candidates[0].route else {
+            panic!("{view:?}");
+        };
+        let expected = ip(&format!("10.1.0.{first}"));
+        assert_eq!(hops[0].via, Some(expected), "{tables}, metrics {metrics:?}");
     }
 }
 
