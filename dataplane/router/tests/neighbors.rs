@@ -351,7 +351,6 @@ fn a_link_goes_down_and_comes_back() {
     net.sluice.assert_conserved();
 }
 
-/// RFC 8950: an IPv4 prefix by an IPv6 next hop, resolved by neighbor discovery.
 /// The kernel keeps a permanent neighbor, and the routes to it, when a link has no carrier any more.
 #[test]
 fn nothing_is_sent_by_a_link_without_a_carrier() {
@@ -402,6 +401,32 @@ fn nothing_is_sent_by_a_link_without_a_carrier() {
     assert_eq!(link(&net).link, "up");
 }
 
+/// RFC 792: the kernel says that nobody listens, which it does for its own addresses only.
+#[test]
+fn prefixes_that_are_all_the_kernels_own_lead_to_it() {
+    let set_up = [
+        "address add 203.0.113.0/24 dev lo",
+        "route add local 50.25.0.0/16 dev lo",
+        "-6 route add local 2001:db8:50::/48 dev lo",
+        "route add default via 10.1.0.2",
+    ];
+    let Some(mut net) = Net::new("local prefixes", &set_up, "") else { return };
+    net.router.sysctl("ipv4/icmp_ratelimit", "0");
+    for destination in ["203.0.113.9", "50.25.0.1", "50.25.77.1"] {
+        net.send(destination, 0);
+        assert!(net.complained(3, 3, PATIENCE), "{destination}: {:?}", net.sluice.status());
+    }
+    net.send("2001:db8:50::9", 0);
+    assert!(net.complained(1, 4, PATIENCE), "{:?}", net.sluice.status());
+    let get = |address: &str| net.sluice.say(&["route", "get", address]);
+    assert!(get("50.25.0.1").starts_with("50.25.0.1: 50.25.0.0/16"), "{}", get("50.25.0.1"));
+    assert!(get("50.25.0.1").contains("own-address"), "{}", get("50.25.0.1"));
+    net.router.ip("route del local 50.25.0.0/16 dev lo");
+    wait_until("it is the world's again", PATIENCE, || get("50.25.0.1").contains("0.0.0.0/0"));
+    net.sluice.assert_conserved();
+}
+
+/// RFC 8950: an IPv4 prefix by an IPv6 next hop, resolved by neighbor discovery.
 #[test]
 fn an_ipv4_route_by_an_ipv6_next_hop() {
     let Some(mut net) = Net::new("RFC 8950", &[], "") else { return };

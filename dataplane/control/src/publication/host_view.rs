@@ -65,6 +65,9 @@ pub struct HostView {
     pub interfaces: Vec<InterfaceView>,
     /// Addresses of the machine itself on any interface, those of egress prefixes included.
     pub locals: HashSet<IpAddr>,
+    /// Prefixes of more than one address whose packets are all the machine's own: `local`
+    /// routes of its table 255, as an address with a prefix on the loopback makes one.
+    pub local_prefixes: HashSet<IpNet>,
     /// Broadcast addresses of its subnets, as far as it names them. Those that follow from an
     /// interface's prefix need not be here.
     pub broadcasts: HashSet<IpAddr>,

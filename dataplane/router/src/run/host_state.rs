@@ -1,12 +1,13 @@
 //! The machine as the kernel mirror tells it, in the form that publication wants.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use control::kernel::{
     KernelEvent, KernelState, Link, LocalKind, NeighborChange, NeighborState, Scope,
 };
 use control::publication::{Changes, HostView, InterfaceView, NeighborView};
+use ipnet::{IpNet, Ipv4Net};
 use tables::AdjacencyState;
 use wire::{InterfaceId, MacAddress};
 
@@ -163,7 +164,12 @@ impl HostState {
         let kernel = &self.kernel;
         self.view.interfaces =
             self.names.iter().map(|name| interface_view(kernel.links.get(name), kernel)).collect();
-        // Prefixes such as 127.0.0.0/8 never appear on a wire.
+        // No packet from or to the loopback's prefix is on a wire.
+        let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+        let is_on_wires = |net: &IpNet| !IpNet::V4(loopback).contains(net);
+        let prefixes = kernel.addresses.locals.keys();
+        let prefixes = prefixes.filter(|net| net.prefix_len() < net.max_prefix_len());
+        self.view.local_prefixes = prefixes.filter(|net| is_on_wires(net)).copied().collect();
         let single = |is_wanted: fn(LocalKind) -> bool| {
             kernel
                 .addresses

@@ -17,7 +17,7 @@ use super::targets::Said;
 /// form of a subnet's broadcast address too. RFC 3021 section 2.1: a /31 has neither, and so has a /32. A
 /// prefix that is not connected says nothing about its first and last address: what is behind its next hop
 /// may be divided in any way.
-pub(super) fn broadcasts(host: &HostView) -> impl Iterator<Item = IpAddr> + '_ {
+pub(super) fn broadcasts(host: &HostView) -> impl Iterator<Item = IpNet> + '_ {
     let subnets = host.interfaces.iter().flat_map(|interface| &interface.addresses);
     let of_subnets = subnets.filter_map(|subnet| match subnet {
         IpNet::V4(subnet) if subnet.prefix_len() <= 30 => {
@@ -25,17 +25,22 @@ pub(super) fn broadcasts(host: &HostView) -> impl Iterator<Item = IpAddr> + '_ {
         }
         _ => None,
     });
-    of_subnets.flatten().chain(host.broadcasts.iter().copied())
+    of_subnets.flatten().chain(host.broadcasts.iter().copied()).map(IpNet::from)
 }
 
-/// Addresses of the machine. An egress address belongs to its slices, wherever the kernel has it.
-pub(super) fn own_addresses<'a>(
+/// Addresses of the machine, and prefixes that are all its own. An egress address belongs to its slices,
+/// wherever the kernel has it.
+///
+/// The kernel asks its table of these before any other, whereas here they are prefixes among others: a route to
+/// a part of such a prefix wins.
+pub(super) fn own_prefixes<'a>(
     config: &'a Checked,
     host: &'a HostView,
-) -> impl Iterator<Item = IpAddr> + 'a {
+) -> impl Iterator<Item = IpNet> + 'a {
     let is_egress =
-        |address: &IpAddr| config.egress.iter().any(|egress| egress.prefix.contains(address));
-    host.locals.iter().copied().filter(move |address| !is_egress(address))
+        |prefix: &IpNet| config.egress.iter().any(|egress| egress.prefix.contains(prefix));
+    let single = host.locals.iter().copied().map(IpNet::from);
+    single.chain(host.local_prefixes.iter().copied()).filter(move |prefix| !is_egress(prefix))
 }
 
 /// Static routes: of each prefix and metric what it leads to. Next hops of one metric are one route.

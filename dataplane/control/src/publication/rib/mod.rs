@@ -174,8 +174,8 @@ pub(super) struct Rib {
     links: HashMap<u32, InterfaceId>,
     down: HashSet<InterfaceId>,
     /// What candidates were derived from.
-    own: HashSet<IpAddr>,
-    broadcasts: HashSet<IpAddr>,
+    own: HashSet<IpNet>,
+    broadcasts: HashSet<IpNet>,
     subnets: Vec<Vec<IpNet>>,
     statics: HashSet<IpNet>,
     machine: HashMap<IpNet, Arc<RouteView>>,
@@ -271,9 +271,9 @@ impl Rib {
     /// addresses are as they were.
     pub(super) fn follow_host(&mut self, config: &Checked, host: &HostView, statics: bool) {
         self.follow_links(host);
-        let own: HashSet<IpAddr> = derive::own_addresses(config, host).collect();
+        let own: HashSet<IpNet> = derive::own_prefixes(config, host).collect();
         self.follow_addresses(Class::OwnAddress, own);
-        let broadcasts: HashSet<IpAddr> = derive::broadcasts(host).collect();
+        let broadcasts: HashSet<IpNet> = derive::broadcasts(host).collect();
         self.follow_addresses(Class::Broadcast, broadcasts);
         let subnets: Vec<Vec<IpNet>> =
             host.interfaces.iter().map(|interface| interface.addresses.clone()).collect();
@@ -307,18 +307,18 @@ impl Rib {
         }
     }
 
-    fn follow_addresses(&mut self, class: Class, now: HashSet<IpAddr>) {
+    fn follow_addresses(&mut self, class: Class, now: HashSet<IpNet>) {
         let known = match class {
             Class::OwnAddress => &mut self.own,
             _ => &mut self.broadcasts,
         };
         let before = std::mem::replace(known, now.clone());
-        for address in before.difference(&now) {
-            self.set(IpNet::from(*address), class, &[]);
+        for prefix in before.difference(&now) {
+            self.set(*prefix, class, &[]);
         }
         let said = if class == Class::OwnAddress { Said::Own } else { Said::Broadcast };
-        for address in now.difference(&before) {
-            self.set(IpNet::from(*address), class, &[(said.clone(), 0, 0, 0)]);
+        for prefix in now.difference(&before) {
+            self.set(*prefix, class, &[(said.clone(), 0, 0, 0)]);
         }
     }
 

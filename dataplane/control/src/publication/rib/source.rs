@@ -7,7 +7,7 @@ use config::{RoutesFrom, protocol_name};
 /// Who gave a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RouteSource {
-    /// An address of this machine.
+    /// An address of this machine, or a prefix that is all its own.
     OwnAddress,
     /// A broadcast address of a connected subnet.
     Broadcast,

@@ -248,7 +248,7 @@ fn run(seed: u64, steps: u64, hold_ms: u64, preference: &str, places: [u16; 3]) 
         ..Model::default()
     };
     // Of the connected prefixes; they are derived and compared elsewhere.
-    let broadcasts: BTreeSet<IpNet> = derive::broadcasts(&host).map(IpNet::from).collect();
+    let broadcasts: BTreeSet<IpNet> = derive::broadcasts(&host).collect();
     let (universe, kinds) = (universe(), kinds());
     let mut time_ms = 0;
     for step in 0..steps {
