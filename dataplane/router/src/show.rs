@@ -206,6 +206,9 @@ fn neighbor_text(neighbor: &Value) -> String {
 fn link_text(value: &Value) -> String {
     match value["link"].as_str() {
         None | Some("up") => String::new(),
+        Some("made-anew") => {
+            " (the interface was made anew: nothing is sent there before a restart)".to_owned()
+        }
         Some(state) => format!(" (link {state})"),
     }
 }

@@ -351,6 +351,33 @@ fn a_link_goes_down_and_comes_back() {
     net.sluice.assert_conserved();
 }
 
+/// The sockets of an interface that was taken away are of no use to the next one of its name.
+#[test]
+fn an_interface_that_is_made_anew_is_told_as_such() {
+    let Some(mut net) = Net::new("an interface made anew", &[], "") else { return };
+    net.assert_reached("10.1.0.2");
+    net.router.ip("link del wan0");
+    let state = |net: &Net| net.sluice.status().interfaces[1].link.clone();
+    wait_until("the loss is known", PATIENCE, || state(&net) == "gone");
+    let mac = ROUTER_MAC[1].map(|byte| format!("{byte:02x}")).join(":");
+    net::link((&net.router, "wan0", &mac), (&net.neighbor, "eth0", NEIGHBOR_MAC), 1500);
+    net.router.ip("address add 10.1.0.1/16 dev wan0");
+    net.router.ip("neighbor add 10.1.0.2 lladdr 02:00:00:00:00:b0 dev wan0");
+    wait_until("the new one is known", PATIENCE, || state(&net) == "made-anew");
+    let get = |net: &Net| net.sluice.say(&["route", "get", "10.1.0.2"]);
+    wait_until("its route is known", PATIENCE, || get(&net).contains("link-down"));
+    assert!(get(&net).contains("before a restart"), "{}", get(&net));
+    let dropped = net.sluice.drops("link-down");
+    (0..20).for_each(|number| net.send("10.1.0.2", number));
+    wait_until("they are dropped", PATIENCE, || net.sluice.drops("link-down") == dropped + 20);
+    assert_eq!(net.sluice.drops("transmit-full"), 0);
+    let packet = ["explain", "--in", "lan0", "udp 10.0.0.2:1 > 10.1.0.2:2"];
+    let words = net.sluice.say(&packet);
+    assert!(words.contains("link-down"), "{words}");
+    assert!(net.sluice.say(&["status"]).contains("wan0 was taken away and made anew"));
+    net.sluice.assert_conserved();
+}
+
 /// The kernel keeps a permanent neighbor, and the routes to it, when a link has no carrier any more.
 #[test]
 fn nothing_is_sent_by_a_link_without_a_carrier() {

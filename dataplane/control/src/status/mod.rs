@@ -91,7 +91,8 @@ pub struct InterfaceStatus {
     pub name: String,
     /// `inside`, `outside` or `both`.
     pub role: String,
-    /// `up`; or, when nothing is sent there, `no-carrier`, `down`, or `gone`.
+    /// `up`; or, when nothing is sent there, `no-carrier`, `down`, `gone`, or `made-anew`: another interface
+    /// has the name now, and only a restart binds sockets to it.
     #[serde(default)]
     pub link: String,
     /// Name of the device's driver.

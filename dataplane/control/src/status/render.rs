@@ -47,6 +47,13 @@ pub fn render(report: &StatusReport) -> String {
     ] {
         table.render(&mut out);
     }
+    for interface in report.interfaces.iter().filter(|interface| interface.link == "made-anew") {
+        let _ = writeln!(
+            out,
+            "{} was taken away and made anew: nothing is received or sent there before a restart\n",
+            interface.name,
+        );
+    }
     super::plugins::render(report, &mut out);
     let _ = writeln!(
         out,

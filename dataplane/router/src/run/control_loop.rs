@@ -197,7 +197,7 @@ impl ControlLoop {
             KernelEvent::Links(_) => {
                 let down = down(&self.host);
                 if !down.is_empty() && Some(&down) != down_before.as_ref() {
-                    warn!(?down, "interfaces send nothing; one that is made anew needs a restart");
+                    warn!(?down, "interfaces send nothing; one that was made anew needs a restart");
                 }
             }
             _ => {}

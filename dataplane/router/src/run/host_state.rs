@@ -20,6 +20,8 @@ pub(crate) enum LinkState {
     Down,
     /// The kernel has none of that name.
     Gone,
+    /// It was taken away, and another one has its name: the sockets are still those of the old one.
+    MadeAnew,
 }
 
 impl LinkState {
@@ -29,6 +31,7 @@ impl LinkState {
             Self::NoCarrier => "no-carrier",
             Self::Down => "down",
             Self::Gone => "gone",
+            Self::MadeAnew => "made-anew",
         }
     }
 }
@@ -38,14 +41,17 @@ impl LinkState {
 #[derive(Debug)]
 pub(crate) struct HostState {
     names: Vec<String>,
+    /// The kernel's numbers of the interfaces that sockets are bound to.
+    bound: Vec<u32>,
     kernel: KernelState,
     view: HostView,
 }
 
 impl HostState {
     /// The state of a machine of which nothing is known yet but the names of the router's interfaces.
-    pub(crate) fn new(names: Vec<String>) -> Self {
-        Self { names, kernel: KernelState::default(), view: HostView::default() }
+    /// `bound` are the kernel's numbers of those that sockets are bound to.
+    pub(crate) fn new(names: Vec<String>, bound: Vec<u32>) -> Self {
+        Self { names, bound, kernel: KernelState::default(), view: HostView::default() }
     }
 
     pub(crate) fn view(&self) -> &HostView {
@@ -76,6 +82,7 @@ impl HostState {
     pub(crate) fn link_state(&self, id: InterfaceId) -> LinkState {
         match self.names.get(id.index()).and_then(|name| self.kernel.links.get(name)) {
             None => LinkState::Gone,
+            Some(link) if self.bound.get(id.index()) != Some(&link.ifindex) => LinkState::MadeAnew,
             Some(link) if !link.is_set_up => LinkState::Down,
             Some(link) if !link.up => LinkState::NoCarrier,
             Some(_) => LinkState::Up,

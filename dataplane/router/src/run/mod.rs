@@ -90,7 +90,8 @@ pub(crate) fn run(file: &Path) -> Result<()> {
 
     let (mirror, events) = privileges::limited(|| start_mirror(&config))?;
     let workers = u32::try_from(cores.len())?;
-    let (host, publication) = read_machine(&config, workers, &events)?;
+    let bound = facts.iter().map(|facts| facts.ifindex).collect();
+    let (host, publication) = read_machine(&config, bound, workers, &events)?;
     let (server, requests) = privileges::limited(|| {
         Ok(ControlServer::bind(&config.router.control_socket, SOCKET_MODE)?)
     })?;
@@ -250,11 +251,12 @@ fn start_mirror(config: &Checked) -> Result<(KernelMirror, Receiver<KernelEvent>
 /// they are told, so that a full table is nowhere twice.
 fn read_machine(
     config: &Arc<Checked>,
+    bound: Vec<u32>,
     workers: u32,
     events: &Receiver<KernelEvent>,
 ) -> Result<(HostState, Publication)> {
     let names = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
-    let mut host = HostState::new(names);
+    let mut host = HostState::new(names, bound);
     let mut publication = Publication::new(Arc::clone(config), host.view(), workers)?;
     let deadline = Instant::now() + SYNCHRONIZE_WITHIN;
     while !host.is_synchronized() {
