@@ -118,6 +118,7 @@ fn routes_of_every_kind_come_and_go() {
         ("10.9.0.0/16", "10.9.0.0/16 encap ip id 5 dst 10.9.9.9 via 10.1.0.2"),
         ("10.10.0.0/16", "10.10.0.0/16 via 10.1.0.2 tos 0x10"),
         ("10.11.0.0/16", "local 10.11.0.0/16 dev lo table main"),
+        ("232.0.0.0/8", "multicast 232.0.0.0/8 dev v0"),
         ("0.0.0.0/0", "default via 10.1.0.2 metric 50"),
         ("2001:db8:2::/48", "2001:db8:2::/48 via 2001:db8:1::2"),
         (
@@ -140,6 +141,7 @@ fn routes_of_every_kind_come_and_go() {
             ("10.9.0.0/16", inexpressible(Reason::Encapsulation)),
             ("10.10.0.0/16", inexpressible(Reason::DependsOnTos)),
             ("10.11.0.0/16", RouteKind::Local),
+            ("232.0.0.0/8", inexpressible(Reason::Multicast)),
             ("0.0.0.0/0", hops(&[("10.1.0.2", v0, 1)])),
             ("2001:db8:2::/48", hops(&[("2001:db8:1::2", v0, 1)])),
             ("2001:db8:3::/48", hops(&[("2001:db8:1::2", v0, 2), ("2001:db8:1::3", v0, 5)])),
@@ -161,7 +163,7 @@ fn routes_of_every_kind_come_and_go() {
         }
         assert_eq!(mirror.state.routes[&net("0.0.0.0/0")][0].metric, 50);
         let counts = mirror.mirror.counts();
-        assert_eq!(counts.routes_unexpressible, 4, "{counts:?}");
+        assert_eq!(counts.routes_unexpressible, 5, "{counts:?}");
         assert_eq!(
             counts.routes_v4 + counts.routes_v6,
             mirror.state.routes.len() as u64,

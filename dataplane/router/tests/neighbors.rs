@@ -362,7 +362,7 @@ fn an_interface_that_is_made_anew_is_told_as_such() {
     let mac = ROUTER_MAC[1].map(|byte| format!("{byte:02x}")).join(":");
     net::link((&net.router, "wan0", &mac), (&net.neighbor, "eth0", NEIGHBOR_MAC), 1500);
     net.router.ip("address add 10.1.0.1/16 dev wan0");
-    net.router.ip("neighbor add 10.1.0.2 lladdr 02:00:00:00:00:b0 dev wan0");
+    net.router.ip("neighbor replace 10.1.0.2 lladdr 02:00:00:00:00:b0 dev wan0");
     wait_until("the new one is known", PATIENCE, || state(&net) == "made-anew");
     let get = |net: &Net| net.sluice.say(&["route", "get", "10.1.0.2"]);
     wait_until("its route is known", PATIENCE, || get(&net).contains("link-down"));

@@ -254,9 +254,8 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
         RouteType::BlackHole => RouteKind::Blackhole,
         RouteType::Unreachable => RouteKind::Unreachable,
         RouteType::Prohibit => RouteKind::Prohibit,
-        RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast => {
-            RouteKind::Local
-        }
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast => RouteKind::Local,
+        RouteType::Multicast => RouteKind::NotExpressible(Reason::Multicast),
         RouteType::Throw => RouteKind::NotExpressible(Reason::Throw),
         other => RouteKind::NotExpressible(Reason::Type(other.into())),
     };

@@ -108,7 +108,7 @@ pub enum RouteKind {
     Unreachable,
     /// Drops it; the sender learns that it is prohibited.
     Prohibit,
-    /// Gives it to this machine (local, broadcast, anycast and multicast routes).
+    /// Gives it to this machine (local, broadcast and anycast routes).
     Local,
     /// Something that the router cannot do itself: such packets belong to the kernel.
     NotExpressible(Reason),
@@ -126,6 +126,8 @@ pub enum Reason {
     DependsOnSource,
     /// It continues in the table of the next rule (`throw`).
     Throw,
+    /// It is for packets to a multicast group, which are not routed here.
+    Multicast,
     /// It names a nexthop object that the kernel has not (yet) told of, or that has no live member.
     UnknownNexthop(u32),
     /// Its next hop's address is neither IPv4 nor IPv6.
@@ -145,6 +147,7 @@ impl Reason {
             Self::DependsOnTos => "depends-on-tos",
             Self::DependsOnSource => "depends-on-source",
             Self::Throw => "throw",
+            Self::Multicast => "multicast",
             Self::UnknownNexthop(_) => "unknown-nexthop",
             Self::NextHopFamily => "next-hop-family",
             Self::NoInterface => "no-interface",
@@ -160,6 +163,7 @@ impl fmt::Display for Reason {
             Self::DependsOnTos => f.write_str("it depends on the type of service"),
             Self::DependsOnSource => f.write_str("it depends on the source address"),
             Self::Throw => f.write_str("it continues in another table (throw)"),
+            Self::Multicast => f.write_str("it is for multicast, which is not routed here"),
             Self::UnknownNexthop(id) => write!(f, "nexthop object {id} is unknown or dead"),
             Self::NextHopFamily => f.write_str("its next hop is neither IPv4 nor IPv6"),
             Self::NoInterface => f.write_str("it names no interface"),

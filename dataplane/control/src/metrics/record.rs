@@ -12,12 +12,13 @@ const ROUTE_SOURCES: [&str; 6] =
     ["own-address", "broadcast", "static", "machine", "kernel", "withdrawn"];
 
 /// Why routes can be left to the kernel; all are set, so that a count can fall to 0.
-const ROUTE_REASONS: [&str; 13] = [
+const ROUTE_REASONS: [&str; 14] = [
     "depends-on-source",
     "depends-on-tos",
     "described",
     "encapsulation",
     "foreign-interface",
+    "multicast",
     "next-hop-family",
     "no-interface",
     "no-link",

@@ -90,7 +90,7 @@ pub(crate) fn run(file: &Path) -> Result<()> {
 
     let (mirror, events) = privileges::limited(|| start_mirror(&config))?;
     let workers = u32::try_from(cores.len())?;
-    let bound = facts.iter().map(|facts| facts.ifindex).collect();
+    let bound = facts.iter().map(|facts| facts.index).collect();
     let (host, publication) = read_machine(&config, bound, workers, &events)?;
     let (server, requests) = privileges::limited(|| {
         Ok(ControlServer::bind(&config.router.control_socket, SOCKET_MODE)?)
