@@ -61,7 +61,7 @@ mod worker;
 
 pub use account::{ActionCounters, TagTraffic, Traffic};
 pub use counters::{Counter, InterfaceCounters, WorkerCounters};
-pub use describe::describe;
+pub use describe::{describe, judge_destination};
 pub use detour::{Detour, is_usable};
 pub use filter::{FILTER_INSTRUCTIONS_MAX, Filter, FilterError, FilterInstruction};
 pub use handoff::{Handoff, Wake, handoff_mesh};

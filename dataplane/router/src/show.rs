@@ -216,6 +216,13 @@ fn link_text(value: &Value) -> String {
 /// What a look-up of an address gives.
 fn lookup_text(answer: &Value, indent: &str) -> String {
     let mut words = format!("{indent}{}: ", text(&answer["address"]));
+    if let Some(reason) = answer["next"]["reason"].as_str() {
+        let is_dropped = answer["next"]["kind"] == "drop";
+        let what = if is_dropped { "dropped" } else { "left to the kernel by the classifier" };
+        words += &format!("no route is asked: {what}, {reason}\n");
+        words += &format!("{indent}  {}\n", text(&answer["next"]["help"]));
+        return words;
+    }
     match &answer["route"] {
         Value::Null => words += "no route\n",
         route => {

@@ -285,6 +285,47 @@ fn route_get_says_what_the_kernel_says() {
     assert!(reasons.get("foreign-interface") >= Some(&4), "{reasons:?}");
 }
 
+/// Addresses that no route is asked for: what is told of them is what becomes of a packet.
+#[test]
+fn route_get_says_what_becomes_of_special_addresses() {
+    let Some(net) = Net::new("route get of special addresses", "") else { return };
+    net.router.ip("route add default via 10.1.0.3");
+    net.router.ip("-6 route add default via 2001:db8:1::3");
+    wait_until("the default is known", PATIENCE, || {
+        net.sluice.say(&["route", "get", "8.8.8.8"]).contains("0.0.0.0/0")
+            && net.sluice.say(&["route", "get", "2001:4860::8"]).contains("::/0")
+    });
+    for (address, kind, reason) in [
+        ("224.0.0.1", "kernel", "kernel-multicast"),
+        ("255.255.255.255", "kernel", "kernel-multicast"),
+        ("127.0.0.2", "drop", "martian-destination"),
+        ("169.254.1.1", "drop", "ipv4-link-local"),
+        ("240.0.0.1", "drop", "martian-destination"),
+        ("0.0.0.0", "drop", "martian-destination"),
+        ("ff02::1", "kernel", "kernel-multicast"),
+        ("fe80::1234", "kernel", "kernel-link-local"),
+        ("::ffff:1.2.3.4", "drop", "ipv6-mapped-address"),
+        ("::", "drop", "martian-destination"),
+    ] {
+        let answer = net.sluice.json(&["route", "get", address]);
+        assert_eq!(
+            (&answer["next"]["kind"], &answer["next"]["reason"]),
+            (&kind.into(), &reason.into()),
+            "{answer}"
+        );
+        assert!(answer["route"].is_null(), "{answer}");
+        let text = net.sluice.done(&["route", "get", address]);
+        assert!(text.contains("no route is asked") && text.contains(reason), "{text}");
+        // The same packet, all the way.
+        let source = if address.contains(':') { "[2001:db8::9]" } else { "10.0.0.9" };
+        let destination =
+            if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        let words = format!("udp {source}:1000 > {destination}:2000");
+        let explained = net.sluice.done(&["explain", "--in", "lan0", &words]);
+        assert!(explained.contains(reason), "{address}: {explained}");
+    }
+}
+
 #[test]
 fn route_get_says_what_the_kernel_says_of_the_whole_table() {
     const TEST: &str = "route get in the whole table";

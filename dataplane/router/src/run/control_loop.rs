@@ -288,7 +288,8 @@ impl ControlLoop {
                 reply(responder, page());
             }
             Request::RouteGet { address } => {
-                reply(responder, parsed(&address).and_then(|address| self.get_route(address)));
+                let address = parsed(&address);
+                reply(responder, address.and_then(|address| self.answer_route_get(address)));
             }
             Request::SliceShow { prefix, after } => {
                 let prefix = optional(prefix);

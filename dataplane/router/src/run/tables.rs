@@ -3,7 +3,7 @@
 //! A million routes are shown in pages, each of which looks at a bounded number of prefixes, so that no
 //! answer holds up the control loop. Between two pages the tables may change.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::{Context, Result, bail};
 use config::protocol_name;
@@ -15,7 +15,7 @@ use tables::{
     AdjacencyId, AdjacencyState, Delivery, EgressId, Encapsulation, NextHopGroup, Owner, PeerId,
     RouteId, Snapshot,
 };
-use wire::InterfaceId;
+use wire::{InterfaceId, MacAddress, ethernet, ipv4, ipv6, protocol, udp};
 
 use crate::run::control_loop::ControlLoop;
 use crate::run::host_state::LinkState;
@@ -180,6 +180,28 @@ impl ControlLoop {
 
     fn interface_name(&self, id: InterfaceId) -> &str {
         self.config.interfaces.get(id.index()).map_or("?", |interface| interface.name.as_str())
+    }
+
+    /// What a packet to `address` would meet that comes in by one of the router's interfaces.
+    pub(crate) fn answer_route_get(&mut self, address: IpAddr) -> Result<Value> {
+        let snapshot = self.publication.current();
+        let Err(reason) = forward::judge_destination(address, snapshot.rules) else {
+            return self.get_route(address);
+        };
+        // No route is asked. Some such packets are the kernel's, as those to a multicast group are.
+        let classified = self.datapath.classifier.probe(&frame_to(address))?;
+        let kernel = classified.filter(|reason| reason.label().starts_with("kernel"));
+        let next = match kernel {
+            Some(why) => json!({ "kind": "kernel", "reason": why.label(), "help": why.help() }),
+            None => json!({ "kind": "drop", "reason": reason.label(), "help": reason.help() }),
+        };
+        Ok(json!({
+            "address": address.to_string(),
+            "epoch": snapshot.epoch,
+            "route": null,
+            "next": next,
+            "shorter": [],
+        }))
     }
 
     /// What a packet to `address` would meet, as far as routes decide.
@@ -395,6 +417,49 @@ impl ControlLoop {
             "route": self.get_route(peer.remote)?,
         }))
     }
+}
+
+/// A frame with a UDP packet to an address, for the classifier.
+fn frame_to(address: IpAddr) -> Vec<u8> {
+    let mut frame = vec![0; ethernet::HEADER_LEN];
+    let (ethertype, packet) = match address {
+        IpAddr::V4(destination) => {
+            let mut packet = [0; ipv4::HEADER_LEN];
+            ipv4::Ipv4Repr {
+                source: [192, 0, 2, 1],
+                destination: destination.octets(),
+                protocol: protocol::UDP,
+                ttl: 64,
+                traffic_class: 0,
+                dont_fragment: false,
+                identification: 0,
+                payload_len: udp::HEADER_LEN as u16,
+            }
+            .emit(&mut packet);
+            (ethernet::ETHERTYPE_IPV4, packet.to_vec())
+        }
+        IpAddr::V6(destination) => {
+            let mut packet = [0; ipv6::HEADER_LEN];
+            ipv6::Ipv6Repr {
+                source: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).octets(),
+                destination: destination.octets(),
+                next_header: protocol::UDP,
+                hop_limit: 64,
+                traffic_class: 0,
+                flow_label: 0,
+                payload_len: udp::HEADER_LEN as u16,
+            }
+            .emit(&mut packet);
+            (ethernet::ETHERTYPE_IPV6, packet.to_vec())
+        }
+    };
+    if let Some(header) = frame.first_chunk_mut() {
+        ethernet::write_header(header, MacAddress::default(), MacAddress::default(), ethertype);
+    }
+    frame.extend(packet);
+    // Ports of nothing that the classifier looks for.
+    frame.extend([0; udp::HEADER_LEN]);
+    frame
 }
 
 /// The group that workers find for an address.
