@@ -20,6 +20,7 @@
 
 mod address;
 mod check;
+mod covered;
 mod diff;
 mod draft;
 mod error;

@@ -35,6 +35,7 @@ pub(crate) fn run(file: &Path, opens_plugins: bool) -> Result<()> {
     if opens_plugins && !config.plugins.is_empty() {
         found = plugin_findings(&config)?;
     }
+    found.warnings.extend(config.warnings());
     for warning in &found.warnings {
         eprintln!("{file}: warning: {warning}");
     }

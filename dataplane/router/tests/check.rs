@@ -31,6 +31,26 @@ fn good() -> Vec<u8> {
     module("", "i32.const 0", "")
 }
 
+/// It is allowed, and seldom meant.
+#[test]
+fn an_egress_prefix_that_holds_the_nodes_tunnel_address_is_warned_of() {
+    let folder = Folder::new();
+    for (prefix, is_warned) in [("10.3.0.0/24", true), ("10.4.0.0/24", false)] {
+        let text = format!(
+            "[router]\nnode = \"a\"\n[[interface]]\nname = \"nope0\"\nrole = \"both\"\n\
+             [[node]]\nname = \"a\"\naddress = \"10.3.0.7\"\n\
+             [[egress]]\nprefix = \"{prefix}\"\ndefault = {{ node = \"a\" }}\n"
+        );
+        folder.write("sluice.toml", text.as_bytes());
+        let file = folder.path("sluice.toml");
+        let output = Command::new(SLUICE).arg("check").arg(file).output().expect("sluice runs");
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let warning = "warning: egress prefix 10.3.0.0/24 holds 10.3.0.7";
+        assert_eq!(said.contains(warning), is_warned, "{said}");
+    }
+}
+
 /// A folder with a configuration and modules.
 struct Folder(tempfile::TempDir);
 

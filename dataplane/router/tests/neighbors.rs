@@ -35,6 +35,11 @@ struct Net {
 impl Net {
     /// The network with a running router. `set_up` are more words for `ip` in the router's namespace.
     fn new(test: &str, set_up: &[&str], config: &str) -> Option<Self> {
+        Self::with_keys(test, set_up, "", config)
+    }
+
+    /// The same with more keys in `[router]`.
+    fn with_keys(test: &str, set_up: &[&str], keys: &str, config: &str) -> Option<Self> {
         if !net::available(test) {
             return None;
         }
@@ -77,7 +82,8 @@ impl Net {
         neighbor.sysctl("ipv6/conf/eth0/ndisc_notify", "1");
         let sender = Tap::new(&world, &["eth0"]);
         let receiver = Tap::new(&neighbor, &["eth0"]);
-        let sluice = Router::start(&router, &[("lan0", "inside"), ("wan0", "outside")], config);
+        let interfaces = [("lan0", "inside"), ("wan0", "outside")];
+        let sluice = Router::start_with(&router, &interfaces, "\"off\"", keys, config);
         Some(Self { router, neighbor, sender, receiver, sluice, _world: world })
     }
 
@@ -349,6 +355,36 @@ fn a_link_goes_down_and_comes_back() {
         net.assert_reached(destination);
     }
     net.sluice.assert_conserved();
+}
+
+/// Own addresses are known while the router runs: at the start, after a reload, and when one is added.
+#[test]
+fn an_egress_prefix_that_holds_an_own_address_is_warned_of() {
+    let egress = |prefix: &str| {
+        format!(
+            "[[node]]\nname = \"a\"\naddress = \"10.3.0.7\"\n\
+             [[egress]]\nprefix = \"{prefix}\"\ndefault = {{ node = \"a\" }}\n"
+        )
+    };
+    let test = "a warning of own addresses";
+    let Some(net) = Net::with_keys(test, &[], "node = \"a\"", &egress("10.0.0.0/24")) else {
+        return;
+    };
+    let warns = |prefix: &str, address: &str| {
+        let log = net.sluice.log();
+        log.matches(&format!("egress prefix {prefix} holds {address}")).count()
+    };
+    wait_until("the warning", PATIENCE, || warns("10.0.0.0/24", "10.0.0.1") == 1);
+    assert_eq!(warns("10.0.0.0/24", "10.3.0.7") + warns("10.0.0.0/24", "10.1.0.1"), 0);
+    // An address of the tunnel, and one that an interface gets later.
+    let file = net.sluice.file("sluice.toml");
+    let text = std::fs::read_to_string(&file).expect("the configuration");
+    std::fs::write(&file, text.replace("10.0.0.0/24", "10.3.0.0/24")).expect("a file");
+    net.sluice.done(&["reload"]);
+    wait_until("the warning", PATIENCE, || warns("10.3.0.0/24", "10.3.0.7") == 1);
+    net.router.ip("address add 10.3.0.1/24 dev wan0");
+    wait_until("the warning", PATIENCE, || warns("10.3.0.0/24", "10.3.0.1") == 1);
+    assert_eq!(warns("10.3.0.0/24", "10.3.0.7"), 1, "each once");
 }
 
 /// The sockets of an interface that was taken away are of no use to the next one of its name.

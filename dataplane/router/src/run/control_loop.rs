@@ -86,6 +86,8 @@ pub(crate) struct ControlLoop {
     /// A reload by a signal is among those that wait.
     pub(crate) is_signal_waiting: bool,
     pub(crate) is_planning: bool,
+    /// What was warned of that is still so.
+    pub(crate) warned: Vec<String>,
 }
 
 impl ControlLoop {
@@ -105,6 +107,7 @@ impl ControlLoop {
         let resumes = self.resumes.1.clone();
         let mut scrapes = scrapes.clone();
         self.every_second(SECOND);
+        self.warn_of_own_addresses();
         loop {
             let tick = match gathered == Changes::default() {
                 true if self.publication.is_waiting() => WAITING_TICK,
@@ -190,7 +193,10 @@ impl ControlLoop {
             KernelEvent::Routes { changes, since } => {
                 self.publication.kernel_routes(changes, *since);
             }
-            KernelEvent::Addresses(_) => self.update_rules(),
+            KernelEvent::Addresses(_) => {
+                self.update_rules();
+                self.warn_of_own_addresses();
+            }
             KernelEvent::Neighbor(change) => {
                 self.neighbors.adopt(change, &self.host, &self.mirror);
             }
@@ -203,6 +209,16 @@ impl ControlLoop {
             _ => {}
         }
         changes
+    }
+
+    /// Warns of egress prefixes that hold this machine's own addresses, of each once.
+    pub(crate) fn warn_of_own_addresses(&mut self) {
+        let mut warnings = self.config.warnings();
+        warnings.extend(self.config.warnings_on(self.host.own_networks()));
+        for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+            warn!("{warning}");
+        }
+        self.warned = warnings;
     }
 
     pub(crate) fn update_rules(&mut self) {

@@ -104,6 +104,14 @@ impl HostState {
             .collect()
     }
 
+    /// The addresses of the router's interfaces, with the lengths of the prefixes on their links.
+    pub(crate) fn own_networks(&self) -> impl Iterator<Item = (&str, IpNet)> + '_ {
+        let interfaces = self.names.iter().zip(&self.view.interfaces);
+        interfaces.flat_map(|(name, interface)| {
+            interface.addresses.iter().map(move |network| (name.as_str(), *network))
+        })
+    }
+
     /// Every address that this machine answers for.
     pub(crate) fn locals(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.view.locals.iter().copied()

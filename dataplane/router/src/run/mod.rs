@@ -183,6 +183,7 @@ pub(crate) fn run(file: &Path) -> Result<()> {
         turns: turns::Turns::default(),
         is_signal_waiting: false,
         is_planning: false,
+        warned: Vec::new(),
     };
     let outcome = control.run(&events, &requests, &signals, &wanted, &scrapes);
 

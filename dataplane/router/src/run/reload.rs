@@ -217,6 +217,7 @@ impl ControlLoop {
         self.text = text;
         self.generation += 1;
         self.update_rules();
+        self.warn_of_own_addresses();
         self.neighbors.follow(&self.publication, &self.host, &self.mirror);
         Ok(actions.iter().map(name_of).collect())
     }
