@@ -11,14 +11,15 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use control::socket::{ControlClient, Request};
 use control::status::SliceStatus;
 use ipnet::IpNet;
 
 use crate::cli::WorkloadRunArgs;
-use crate::client;
 
 /// The range that the kernel takes ephemeral ports from.
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -42,7 +43,7 @@ struct Confines {
 pub(crate) fn run(args: &WorkloadRunArgs) -> Result<ExitCode> {
     let confines = match parse(&args.slice) {
         Some(confines) => confines,
-        None => find(&args.slice, &client::report(&args.socket.socket)?.slices)?,
+        None => find(&args.slice, &args.socket.socket)?,
     };
     check_address(confines.address)?;
     let _guard = Guard::set_up(confines)?;
@@ -69,11 +70,10 @@ fn parse(text: &str) -> Option<Confines> {
 }
 
 /// The slice of this name in a running router.
-fn find(name: &str, slices: &[SliceStatus]) -> Result<Confines> {
-    let Some(slice) = slices.iter().find(|slice| slice.name == name) else {
-        let names: Vec<&str> = slices.iter().map(|slice| slice.name.as_str()).collect();
-        bail!("there is no slice {name}; the router has: {}", names.join(", "));
-    };
+fn find(name: &str, socket: &Path) -> Result<Confines> {
+    let request = Request::SliceNamed { name: name.to_owned() };
+    let slice = ControlClient::connect(socket)?.call(&request)?;
+    let slice: SliceStatus = serde_json::from_value(slice)?;
     let net: IpNet = slice.egress.parse().context("the router's answer cannot be read")?;
     let (first, last) = slice.ports.split_once('-').unwrap_or((&slice.ports, &slice.ports));
     Ok(Confines {

@@ -199,7 +199,13 @@ metric_table! {
     Gauge NEIGHBORS "sluice_neighbors" ["interface", "state"]
         "Neighbors by the kernel's state of them."
     Gauge SLICES "sluice_slices" ["owner", "state"]
-        "Slices by owner and state: owned, draining or none."
+        "Slices by owner and state: owned, draining or none. Of many owners those with the most slices."
+    Gauge SLICES_LEFT_OUT "sluice_slices_left_out" []
+        "Slices that sluice_slices does not count, because more than 256 owners have some."
+    Gauge OWNERS_LEFT_OUT "sluice_slice_owners_left_out" []
+        "Owners without a series in sluice_slices, because there are more than 256 of them."
+    Gauge EGRESS "sluice_egress_prefixes" []
+        "Egress prefixes: the addresses that are shared."
 
     Counter ACTION_PACKETS "sluice_action_packets_total" ["kind", "name"]
         "Packets that left with a class, or by an egress tag or next hop, that plugins gave them."

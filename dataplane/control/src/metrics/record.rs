@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::names::*;
-use crate::status::{ActionStatus, InterfaceStatus, RouteCounts, StatusReport, WorkerStatus};
+use crate::status::{
+    ActionStatus, InterfaceStatus, RouteCounts, SHARED_ROWS_MAX, SharingStatus, StatusReport,
+    WorkerStatus,
+};
 
 /// Where routes can come from; all are set, so that a count can fall to 0.
 const ROUTE_SOURCES: [&str; 6] =
@@ -82,13 +85,25 @@ pub fn record(report: &StatusReport) {
     for ((interface, state), count) in tally(interfaces, &NEIGHBOR_STATES, neighbors) {
         NEIGHBORS.set_count([interface, state], count);
     }
-    let nodes = report.nodes.iter().map(|node| node.name.as_str());
-    let slices = report.slices.iter().map(|row| (row.owner.as_str(), row.state.as_str()));
-    for ((owner, state), count) in tally(nodes, &SLICE_STATES, slices) {
-        SLICES.set_count([owner, state], count);
-    }
+    slices(&report.sharing);
     report.actions.iter().for_each(action);
     report.plugins.iter().for_each(plugin);
+}
+
+/// Series of at most [`SHARED_ROWS_MAX`] owners, and what that leaves out.
+fn slices(sharing: &SharingStatus) {
+    let rows = sharing.owners.iter().take(SHARED_ROWS_MAX);
+    for row in rows.clone() {
+        for state in SLICE_STATES {
+            SLICES.set_count([&row.owner, state], 0);
+        }
+    }
+    for row in rows {
+        SLICES.set_count([&row.owner, &row.state], row.slices);
+    }
+    SLICES_LEFT_OUT.set_count([], sharing.slices_of_owners_left_out);
+    OWNERS_LEFT_OUT.set_count([], sharing.owners_left_out);
+    EGRESS.set_count([], sharing.egress);
 }
 
 fn action(row: &ActionStatus) {
@@ -286,7 +301,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::METRICS;
-    use crate::status::sample;
+    use crate::status::{OwnerStatus, sample};
 
     fn exported(reports: &[StatusReport]) -> String {
         let recorder = PrometheusBuilder::new().build_recorder();
@@ -330,6 +345,8 @@ mod tests {
             r#"sluice_neighbors{interface="ens5",state="reachable"} 0"#,
             r#"sluice_slices{owner="node-a",state="owned"} 1"#,
             r#"sluice_slices{owner="node-a",state="draining"} 0"#,
+            "sluice_slices_left_out 0",
+            "sluice_egress_prefixes 1",
             r#"sluice_plugin_cycles_per_packet{plugin="filter"} 11.25"#,
             r#"sluice_plugin_price_cycles_per_packet{plugin="filter"} 14.5"#,
             r#"sluice_plugin_price_cores{plugin="filter"} 0.25"#,
@@ -354,6 +371,25 @@ mod tests {
             "sluice_configurations_gone_back_total 1",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn owners_beyond_the_bound_have_no_series_and_are_counted() {
+        let mut report = sample::report();
+        let owner = |number: usize| OwnerStatus {
+            owner: format!("w{number}"),
+            is_here: true,
+            state: "owned".into(),
+            slices: 3,
+        };
+        let owners = (0..SHARED_ROWS_MAX + 1000).map(owner).collect();
+        report.sharing = SharingStatus::new(std::iter::empty(), 0, Vec::new(), owners).0;
+        let text = exported(&[report]);
+        let series = text.lines().filter(|line| line.starts_with("sluice_slices{"));
+        assert_eq!(series.count(), SHARED_ROWS_MAX * SLICE_STATES.len());
+        for line in ["\nsluice_slices_left_out 3000\n", "\nsluice_slice_owners_left_out 1000\n"] {
+            assert!(text.contains(line), "no {line} in\n{text}");
         }
     }
 

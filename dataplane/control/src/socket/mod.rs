@@ -158,6 +158,11 @@ pub enum Request {
         /// Whether the packets have ports at all.
         has_ports: bool,
     },
+    /// The slice of a name, as a [`SliceStatus`](crate::status::SliceStatus).
+    SliceNamed {
+        /// Its name.
+        name: String,
+    },
     /// Begin to copy live frames.
     TapOpen(TapRequest),
     /// Take what was copied since the last time. A tap that is not read for 10 seconds ends.

@@ -13,6 +13,7 @@ mod plugins;
 mod render;
 #[cfg(test)]
 pub(crate) mod sample;
+mod sharing;
 mod table;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use accounting::{AccountingError, accounting};
 pub use plugins::refusal_text;
 pub use render::render;
+pub use sharing::{OwnerStatus, SHARED_ROWS_MAX, SharingStatus};
 
 /// Everything that `sluice status` shows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,9 +38,13 @@ pub struct StatusReport {
     pub classifier: Vec<ClassifierCount>,
     /// `XDP_STATISTICS` of every socket: losses before the RX ring.
     pub xdp: Vec<XdpStatistics>,
-    /// The slices that are configured.
+    /// Slices and egress prefixes in numbers, and what the two lists behind it leave out.
+    #[serde(default)]
+    pub sharing: SharingStatus,
+    /// The slices that are configured: the first [`SHARED_ROWS_MAX`] of them.
     pub slices: Vec<SliceStatus>,
-    /// The egress addresses (prefixes) that are shared.
+    /// The egress addresses (prefixes) that are shared: of more than [`SHARED_ROWS_MAX`] those with the
+    /// most slices.
     pub egress: Vec<EgressStatus>,
     /// The nodes that own slices.
     pub nodes: Vec<NodeStatus>,

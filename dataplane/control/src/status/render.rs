@@ -4,10 +4,17 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::table::{Align, Table, count, duration, rate, size};
+use super::table::{Align, Table, count, counted, duration, rate, size};
 use super::{InterfaceStatus, RouteCounts, StatusReport, WorkerStatus};
 
 use Align::{Left, Right};
+
+/// Slices, and egress prefixes, that are listed one by one. Of more the report has a summary:
+/// `sluice slice show` lists them.
+const LISTED_ROWS_MAX: usize = 32;
+
+/// Rows of a summary.
+const MOST_ROWS: usize = 8;
 
 /// Renders `report` as aligned text tables. Subjects without rows, drop reasons without drops and
 /// sockets without losses are left out; the whole ends with a newline.
@@ -40,6 +47,7 @@ pub fn render(report: &StatusReport) -> String {
         losses(report),
         egress(report),
         slices(report),
+        owners(report),
         nodes(report),
         neighbors(report),
         actions(report),
@@ -55,6 +63,7 @@ pub fn render(report: &StatusReport) -> String {
         );
     }
     super::plugins::render(report, &mut out);
+    shared(&mut out, report);
     let _ = writeln!(
         out,
         "routes     {} IPv4, {} IPv6, {} left to the kernel",
@@ -313,8 +322,15 @@ fn losses(report: &StatusReport) -> Table {
 }
 
 fn egress(report: &StatusReport) -> Table {
-    let mut table = Table::new("egress", &[("prefix", Left), ("slices", Right), ("default", Left)]);
-    for egress in &report.egress {
+    let is_whole = lists_egress(report);
+    let title = if is_whole { "egress" } else { "egress, most slices first" };
+    let mut table = Table::new(title, &[("prefix", Left), ("slices", Right), ("default", Left)]);
+    let mut rows: Vec<_> = report.egress.iter().collect();
+    if !is_whole {
+        rows.sort_by_key(|row| std::cmp::Reverse(row.slices));
+        rows.truncate(MOST_ROWS);
+    }
+    for egress in rows {
         table.row([egress.prefix.clone(), count(egress.slices), egress.default.clone()]);
     }
     table
@@ -350,7 +366,7 @@ fn slices(report: &StatusReport) -> Table {
         "slices",
         &[("name", Left), ("egress", Left), ("ports", Left), ("owner", Left), ("state", Left)],
     );
-    for slice in &report.slices {
+    for slice in report.slices.iter().filter(|_| lists_slices(report)) {
         table.row([
             slice.name.clone(),
             slice.egress.clone(),
@@ -360,6 +376,65 @@ fn slices(report: &StatusReport) -> Table {
         ]);
     }
     table
+}
+
+/// Whether every egress prefix has a line.
+fn lists_egress(report: &StatusReport) -> bool {
+    report.egress.len() <= LISTED_ROWS_MAX && report.sharing.egress_left_out == 0
+}
+
+/// Whether every slice has a line.
+fn lists_slices(report: &StatusReport) -> bool {
+    report.slices.len() <= LISTED_ROWS_MAX && report.sharing.slices_left_out == 0
+}
+
+/// In place of the slices, where there are many.
+fn owners(report: &StatusReport) -> Table {
+    let mut table = Table::new(
+        "owners, most slices first",
+        &[("name", Left), ("state", Left), ("slices", Right)],
+    );
+    let rows = report.sharing.owners.iter().filter(|row| row.slices > 0 && !lists_slices(report));
+    for row in rows.take(MOST_ROWS) {
+        table.row([row.owner.clone(), row.state.clone(), count(row.slices)]);
+    }
+    table
+}
+
+/// Slices and egress prefixes in numbers, what became of their packets, and where all of them are listed.
+fn shared(out: &mut String, report: &StatusReport) {
+    let sharing = &report.sharing;
+    if sharing.egress == 0 {
+        return;
+    }
+    let sum =
+        |packets: fn(&InterfaceStatus) -> u64| count(report.interfaces.iter().map(packets).sum());
+    let _ = writeln!(
+        out,
+        "shared     {}, {}: {} here, {} elsewhere",
+        counted(sharing.egress, "prefix", "prefixes"),
+        counted(sharing.slices, "slice", "slices"),
+        count(sharing.slices_here),
+        count(sharing.slices.saturating_sub(sharing.slices_here)),
+    );
+    let _ = writeln!(
+        out,
+        "  packets: {} delivered here, {} sent on to owners elsewhere",
+        sum(|interface| interface.delivered),
+        sum(|interface| interface.to_owner),
+    );
+    let left_out: Vec<String> = [
+        (!lists_egress(report)).then(|| {
+            format!("{} prefixes", count(sharing.egress.saturating_sub(MOST_ROWS as u64)))
+        }),
+        (!lists_slices(report)).then(|| format!("{} slices", count(sharing.slices))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if !left_out.is_empty() {
+        let _ = writeln!(out, "  not listed: {} (sluice slice show)", left_out.join(" and "));
+    }
 }
 
 fn nodes(report: &StatusReport) -> Table {
@@ -494,6 +569,7 @@ fn routes(out: &mut String, routes: &RouteCounts) {
 mod tests {
     use super::*;
     use crate::status::sample::report;
+    use crate::status::{EgressStatus, OwnerStatus, SharingStatus};
 
     #[test]
     fn every_subject_is_there_and_fits_100_columns() {
@@ -510,6 +586,7 @@ mod tests {
             "nodes",
             "neighbors",
             "plugins",
+            "shared",
             "routes",
             "reloads",
             "confirm",
@@ -523,6 +600,47 @@ mod tests {
             assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
             assert_eq!(line, line.trim_end());
         }
+    }
+
+    #[test]
+    fn many_slices_and_prefixes_are_summed_up() {
+        let mut report = report();
+        let slice = report.slices[0].clone();
+        let egress = |number: u64| EgressStatus {
+            prefix: format!("192.0.{}.{}/32", number / 256, number % 256),
+            slices: u64::from(number == 40_000) + 30,
+            default: "drop".into(),
+        };
+        let owner = |number: u64| OwnerStatus {
+            owner: format!("w{number}"),
+            is_here: number < 10,
+            state: "owned".into(),
+            slices: 1,
+        };
+        (report.sharing, report.slices, report.egress) = SharingStatus::new(
+            std::iter::repeat(slice),
+            1_966_051,
+            (0..65_535).map(egress).collect(),
+            (0..1000).map(owner).collect(),
+        );
+        let few = render(&self::report()).lines().count();
+        let text = render(&report);
+        assert!(text.lines().count() < few + 40, "{text}");
+        for line in [
+            "shared     65,535 prefixes, 1,966,051 slices: 10 here, 1,966,041 elsewhere",
+            "  packets: 400 delivered here, 300 sent on to owners elsewhere",
+            "  not listed: 65,527 prefixes and 1,966,051 slices (sluice slice show)",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in:\n{text}");
+        }
+        let titled = |title: &str| {
+            let mut rows = text.lines().skip_while(|line| !line.starts_with(title));
+            rows.nth(2).map(str::to_owned).unwrap_or_default()
+        };
+        assert!(titled("egress, most").contains("192.0.156.64/32"), "{text}");
+        assert!(titled("owners, most").contains("w0"), "{text}");
+        let json = serde_json::to_string(&report).expect("serializes");
+        assert!(json.len() < 100_000, "{} bytes", json.len());
     }
 
     #[test]

@@ -91,6 +91,17 @@ pub(crate) fn report() -> StatusReport {
             tx_ring_empty_descs: 5,
             ..Default::default()
         }],
+        sharing: SharingStatus {
+            egress: 1,
+            slices: 1,
+            owners: vec![OwnerStatus {
+                owner: "node-a".into(),
+                is_here: false,
+                state: "owned".into(),
+                slices: 1,
+            }],
+            ..SharingStatus::default()
+        },
         slices: vec![SliceStatus {
             name: "web".into(),
             egress: "192.0.2.1".into(),

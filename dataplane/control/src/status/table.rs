@@ -71,6 +71,11 @@ pub(super) fn count(value: u64) -> String {
     text
 }
 
+/// A count with the noun that fits it.
+pub(super) fn counted(value: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(value), if value == 1 { one } else { many })
+}
+
 /// Bytes, as MiB or KiB.
 pub(super) fn size(bytes: u64) -> String {
     if bytes >= 1 << 20 {

@@ -29,6 +29,7 @@ use crate::run::prices::ReceivedRate;
 use crate::run::punt_thread::PuntThread;
 use crate::run::reload::Terms;
 use crate::run::report::Rates;
+use crate::run::sharing::Sharing;
 use crate::run::tables::RouteQuery;
 use crate::run::taps::Taps;
 use crate::run::turns::{Resume, Turns};
@@ -56,6 +57,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) struct ControlLoop {
     pub(crate) file: PathBuf,
     pub(crate) config: Arc<Checked>,
+    /// Of that configuration.
+    pub(crate) sharing: Sharing,
     pub(crate) host: HostState,
     pub(crate) publication: Publication,
     pub(crate) neighbors: Kept,
@@ -315,6 +318,7 @@ impl ControlLoop {
                 let address = parsed(&address);
                 reply(responder, address.and_then(|at| self.get_slice(at, port, has_ports)));
             }
+            Request::SliceNamed { name } => reply(responder, self.slice_named(&name)),
             Request::TapOpen(request) => self.open_tap(request, responder),
             Request::TapRead { tap, frames_max, explain } => {
                 self.read_tap(tap, frames_max, explain, responder);

@@ -22,6 +22,7 @@ mod privileges;
 mod punt_thread;
 mod reload;
 mod report;
+mod sharing;
 mod source;
 mod tables;
 mod taps;
@@ -161,6 +162,7 @@ pub(crate) fn run(file: &Path) -> Result<()> {
     let mut control = ControlLoop {
         taps,
         file: file.to_path_buf(),
+        sharing: sharing::Sharing::new(&config),
         config,
         host,
         publication,

@@ -14,6 +14,7 @@ use crate::plugins;
 use crate::run::control_loop::{ControlLoop, reply};
 use crate::run::datapath;
 use crate::run::plugin_thread::{Prepared, PreparedPlugins, Wanted};
+use crate::run::sharing::Sharing;
 use crate::run::source::Source;
 use crate::run::turns::Turn;
 
@@ -213,6 +214,7 @@ impl ControlLoop {
             return Err(error);
         }
         self.publication.config_changed(tables, self.host.view());
+        self.sharing = Sharing::new(&new);
         self.config = new;
         self.text = text;
         self.generation += 1;

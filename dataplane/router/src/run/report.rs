@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use config::{Checked, Delivery, Owner, Poll};
+use config::{Checked, Poll};
 use control::publication::RibCounts;
 use control::status::{
-    ActionStatus, ClassifierCount, EgressStatus, FrameCounts, InterfaceStatus, LongTurns,
-    MirrorStatus, NeighborStatus, NodeStatus, PuntStatus, ReasonCount, RouteCounts, RouterStatus,
-    SliceStatus, SourceCount, StageClocks, StatusReport, WorkerStatus, XdpStatistics,
+    ActionStatus, ClassifierCount, FrameCounts, InterfaceStatus, LongTurns, MirrorStatus,
+    NeighborStatus, NodeStatus, PuntStatus, ReasonCount, RouteCounts, RouterStatus, SourceCount,
+    StageClocks, StatusReport, WorkerStatus, XdpStatistics,
 };
 use forward::{Counter, InterfaceCounters, Stage, WorkerCounters};
 use frame::DropReason;
@@ -166,8 +166,9 @@ impl ControlLoop {
             workers: self.workers(),
             classifier: self.classifier(),
             xdp: self.xdp_statistics(),
-            slices: self.slices(),
-            egress: self.egress(),
+            sharing: self.sharing.counts.clone(),
+            slices: self.sharing.slices.clone(),
+            egress: self.sharing.egress.clone(),
             nodes: self.nodes(),
             neighbors: self.neighbor_rows(),
             routes: self.routes(&counts),
@@ -363,51 +364,6 @@ impl ControlLoop {
             }
         }
         rows
-    }
-
-    fn slices(&self) -> Vec<SliceStatus> {
-        self.config
-            .slices
-            .iter()
-            .map(|slice| SliceStatus {
-                name: slice.name.clone(),
-                egress: slice.address.to_string(),
-                ports: slice.ports.to_string(),
-                owner: match slice.owner {
-                    Owner::Local(owner) => {
-                        let owner = &self.config.owners[usize::from(owner.0)];
-                        match owner.delivery {
-                            Delivery::Kernel => format!("{} (here)", owner.name),
-                            Delivery::NextHop { address, .. } => {
-                                format!("{} (here, {address})", owner.name)
-                            }
-                        }
-                    }
-                    _ => self.config.nodes[usize::from(slice.node.0)].name.clone(),
-                },
-                state: "owned".to_owned(),
-            })
-            .collect()
-    }
-
-    fn egress(&self) -> Vec<EgressStatus> {
-        self.config
-            .egress
-            .iter()
-            .enumerate()
-            .map(|(position, egress)| EgressStatus {
-                prefix: egress.prefix.to_string(),
-                slices: self.config.slices.iter().filter(|slice| slice.egress == position).count()
-                    as u64,
-                default: match egress.rest {
-                    Owner::Unowned => "none".to_owned(),
-                    Owner::DropByDefault => "drop".to_owned(),
-                    Owner::Local(owner) => self.config.owners[usize::from(owner.0)].name.clone(),
-                    Owner::Node(node) => self.config.nodes[usize::from(node.0)].name.clone(),
-                    Owner::Site(site) => self.config.sites[usize::from(site.0)].name.clone(),
-                },
-            })
-            .collect()
     }
 
     fn nodes(&self) -> Vec<NodeStatus> {

@@ -19,6 +19,7 @@ use wire::{InterfaceId, MacAddress, ethernet, ipv4, ipv6, protocol, udp};
 
 use crate::run::control_loop::ControlLoop;
 use crate::run::host_state::LinkState;
+use crate::run::sharing::slice_row;
 
 /// Prefixes in one page at most.
 const PAGE_ROUTES_MAX: usize = 500;
@@ -31,6 +32,9 @@ const SHORTER_MAX: usize = 8;
 
 /// Ranges of ports in one page.
 const PAGE_RANGES_MAX: usize = 1000;
+
+/// Slices that are named where one is not found.
+const NAMES_MAX: usize = 16;
 
 /// Which routes are wanted.
 pub(crate) struct RouteQuery {
@@ -323,6 +327,21 @@ impl ControlLoop {
             .collect();
         let next = all.next().map(|_| after + PAGE_RANGES_MAX);
         Ok(json!({ "ranges": ranges, "next": next }))
+    }
+
+    /// The slice of this name.
+    pub(crate) fn slice_named(&self, name: &str) -> Result<Value> {
+        let slices = &self.config.slices;
+        let Some(slice) = slices.iter().find(|slice| slice.name == name) else {
+            let names: Vec<&str> =
+                slices.iter().take(NAMES_MAX).map(|slice| slice.name.as_str()).collect();
+            let more = match slices.len() - names.len() {
+                0 => String::new(),
+                more => format!(" and {more} more (sluice slice show)"),
+            };
+            bail!("there is no slice {name}; the router has: {}{more}", names.join(", "));
+        };
+        Ok(json!(slice_row(&self.config, slice)))
     }
 
     fn slice_name(&self, position: u32) -> Option<&str> {
