@@ -416,7 +416,10 @@ pub(crate) struct RawEgress {
 
 /// Exactly one of the keys.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "\"drop\", or a table with one of `node`, `owner` and `site`"
+)]
 pub(crate) struct RawHolder {
     /// A `[[node]]`: its kernel.
     pub(crate) node: Field<String>,
@@ -457,7 +460,10 @@ pub(crate) struct RawSlice {
 
 /// A port set by RFC 7597: the ports whose upper `psid_len` bits are `psid`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a string such as \"80\" or \"1024-2047\", or a table with `psid` and `psid_len`"
+)]
 pub(crate) struct RawPsid {
     /// Must be there.
     pub(crate) psid: Field<i64>,

@@ -35,7 +35,13 @@ pub(crate) fn read(text: &str, lines: &Lines) -> Reading {
     for error in syntax.iter().take(ERRORS_MAX) {
         let line = error.span().map(|span| lines.line(span.start));
         let place = Place { key: String::new(), line };
-        reading.errors.push((place, Reason::Toml(one_line(error.message()))));
+        let mut message = one_line(error.message());
+        // The parser knows where the key is, and does not say which.
+        let key = error.span().and_then(|span| text.get(span));
+        if let (true, Some(key)) = (message == "duplicate key", key) {
+            message = format!("{message} `{key}`");
+        }
+        reading.errors.push((place, Reason::Toml(message)));
     }
     if !reading.errors.is_empty() {
         return reading;

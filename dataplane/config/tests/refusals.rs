@@ -86,7 +86,8 @@ fn the_base_is_accepted() {
 #[test]
 fn a_text_that_is_not_toml() {
     refused("[router\nname = \"a\"\n", &["f:1: unclosed table, expected `]`"]);
-    refused("[router]\nname = \"a\"\nname = \"b\"", &["f:3: duplicate key"]);
+    refused("[router]\n[workers]\n[router]\n", &["f:3: duplicate key `router`"]);
+    refused("[router]\nname = \"a\"\nname = \"b\"", &["f:3: duplicate key `name`"]);
 }
 
 #[test]
@@ -144,7 +145,25 @@ fn unknown_keys_and_other_types() {
     );
     refused_after_base(
         "[[egress]]\nprefix = \"192.0.2.1\"\ndefault = 5\n",
-        &[(3, "egress[0].default: invalid type: integer `5`, expected a table")],
+        &[(
+            3,
+            "egress[0].default: invalid type: integer `5`, expected \"drop\", or a table with one of \
+             `node`, `owner` and `site`",
+        )],
+    );
+    // Ports, or an address, that cannot be read are not all of them: nothing overlaps, and nothing is missing.
+    refused_after_base(
+        "[[egress]]\nprefix = \"192.0.2.1\"\n[[egress.slice]]\nports = 80\nnode = \"a\"\n\
+         [[egress.slice]]\nports = \"0-65535\"\naddress = 7\nnode = \"b\"\n\
+         [[egress.slice]]\nports = \"1024-2047\"\nnode = \"b\"\n",
+        &[
+            (
+                4,
+                "egress[0].slice[0].ports: invalid type: integer `80`, expected a string such as \"80\" \
+                 or \"1024-2047\", or a table with `psid` and `psid_len`",
+            ),
+            (8, "egress[0].slice[1].address: invalid type: integer `7`, expected a string"),
+        ],
     );
 }
 

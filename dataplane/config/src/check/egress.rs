@@ -137,7 +137,7 @@ impl Checker<'_> {
         let rest = match default {
             Some(owner) => owner,
             // A gap would only follow from what has been refused already.
-            None if self.errors.len() > errors => Owner::Unowned,
+            None if self.errors.len() > errors || slices.len() < raw.slice.len() => Owner::Unowned,
             None => {
                 let elsewhere = sites.iter().filter(|(range, _)| Some(range.site) != own_site);
                 let covered = elsewhere.map(|(range, _)| range.ports).collect();
@@ -217,6 +217,8 @@ impl Checker<'_> {
                 let at = self.key(at, "ports", &raw.ports);
                 self.ports(&at, ports.get_ref())
             }
+            // Not all of them: other slices would be told to overlap with ports that nobody wrote.
+            None if self.is_spoiled(at, "ports") => None,
             None => Some(PortRange::ALL),
         };
         let holder = self.node_and_owner(at, (&raw.node, &raw.owner), topology);
@@ -243,6 +245,9 @@ impl Checker<'_> {
     ) -> Option<IpNet> {
         let at = self.key(at, "address", &raw.address);
         let Some(text) = &raw.address else {
+            if self.spoiled.contains(&at.key) {
+                return None;
+            }
             let prefix = prefix?;
             if prefix.prefix_len() < prefix.max_prefix_len() {
                 let meaning = format!("which address of {prefix}, or which prefix within it");

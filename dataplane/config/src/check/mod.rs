@@ -114,6 +114,11 @@ impl Checker<'_> {
         }
     }
 
+    /// Whether the reader took this key of a table out, and has reported it.
+    fn is_spoiled(&self, table: &Place, name: &str) -> bool {
+        self.spoiled.contains(&format!("{}.{name}", table.key))
+    }
+
     /// The value, or nothing and an error.
     fn accept<T>(&mut self, at: &Place, result: Result<T, Reason>) -> Option<T> {
         result.map_err(|reason| self.refuse(at, reason)).ok()
