@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use config::{Checked, Poll, XdpMode};
@@ -70,7 +71,7 @@ pub(crate) fn run(config: &Checked) -> Result<()> {
     }
     match findings.iter().filter(|finding| finding.gravity == Gravity::Fault).count() {
         0 => Ok(()),
-        faults => bail!("{faults} faults would stop the router from starting"),
+        faults => bail!("{} would stop the router from starting", counted(faults, "fault")),
     }
 }
 
@@ -170,11 +171,43 @@ fn bpffs(config: &Checked) -> Finding {
     if host::is_bpffs(path) {
         Finding::fine(format!("BPF file system at {}", path.display()))
     } else {
+        let fix = match named_namespace() {
+            // `ip netns exec` mounts /sys anew in a mount namespace that ends with its command, and so would
+            // what is mounted there.
+            Some(name) => format!(
+                "nsenter --net=/run/netns/{name} in place of 'ip netns exec {name}', which hides what is \
+                 mounted under /sys; outside of it, if need be: mount -t bpf bpf {}",
+                path.display()
+            ),
+            None => format!("mount -t bpf bpf {}", path.display()),
+        };
         Finding::fault(
             format!("router.bpffs: no BPF file system is mounted at {}", path.display()),
-            format!("mount -t bpf bpf {}", path.display()),
+            fix,
         )
     }
+}
+
+/// The network namespace that `ip netns exec` put this process into: it mounts /sys anew, under the name of
+/// the namespace.
+fn named_namespace() -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    sysfs_source(&mounts)
+        .filter(|name| Path::new("/run/netns").join(name).exists())
+        .map(str::to_owned)
+}
+
+/// What the file system at /sys was mounted as.
+/// Source: proc_pid_mountinfo(5); the mount point is the fifth field, and the last mount is on top.
+fn sysfs_source(mounts: &str) -> Option<&str> {
+    let at_sys = mounts.lines().filter(|line| line.split(' ').nth(4) == Some("/sys"));
+    let (_, mount) = at_sys.last()?.split_once(" - ")?;
+    mount.strip_prefix("sysfs ")?.split(' ').next()
+}
+
+/// `1 queue`, `2 queues`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn reverse_path_filter() -> Finding {
@@ -279,14 +312,19 @@ fn queue_findings(config: &Checked, facts: &[InterfaceFacts]) -> Vec<Finding> {
         let name = &facts.name;
         if queues.len() > 1 && rx != least {
             findings.push(Finding::fault(
-                format!("{name}: has {rx} queues, another interface has {least}"),
+                format!(
+                    "{name}: has {}, another interface has {least}",
+                    counted(rx as usize, "queue")
+                ),
                 format!("ethtool -L {name} combined {least}"),
             ));
         } else if rx as usize != workers {
             findings.push(Finding::fault(
                 format!(
-                    "{name}: has {rx} receive queues for {workers} workers; what arrives on a \
-                     queue without a worker would pass the router by"
+                    "{name}: has {} for {}; what arrives on a \
+                     queue without a worker would pass the router by",
+                    counted(rx as usize, "receive queue"),
+                    counted(workers, "worker"),
                 ),
                 format!(
                     "ethtool -L {name} combined {workers} (for a veth: rx {workers} tx {workers})"
@@ -294,11 +332,16 @@ fn queue_findings(config: &Checked, facts: &[InterfaceFacts]) -> Vec<Finding> {
             ));
         } else if (tx as usize) < workers {
             findings.push(Finding::fault(
-                format!("{name}: has {tx} transmit queues for {workers} workers"),
+                format!(
+                    "{name}: has {} for {}",
+                    counted(tx as usize, "transmit queue"),
+                    counted(workers, "worker"),
+                ),
                 format!("ethtool -L {name} tx {workers}"),
             ));
         } else {
-            findings.push(Finding::fine(format!("{name}: {rx} queues, a worker for each")));
+            let queues = counted(rx as usize, "queue");
+            findings.push(Finding::fine(format!("{name}: {queues}, a worker for each")));
         }
     }
     findings
@@ -337,4 +380,27 @@ fn core_findings(config: &Checked, facts: &[InterfaceFacts]) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_on_top_tells_the_namespace() {
+        let host = "24 30 0:22 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n\
+                    27 24 0:23 / /sys/fs/bpf rw shared:8 - bpf bpf rw\n";
+        assert_eq!(sysfs_source(host), Some("sysfs"));
+        let within = format!("{host}99 30 0:80 / /sys rw,relatime - sysfs blue rw\n");
+        assert_eq!(sysfs_source(&within), Some("blue"));
+        assert_eq!(sysfs_source("1 0 0:1 / / rw - ext4 /dev/sda rw\n"), None);
+    }
+
+    #[test]
+    fn one_queue_is_no_plural() {
+        assert_eq!(
+            (counted(1, "queue"), counted(2, "queue")),
+            ("1 queue".into(), "2 queues".into())
+        );
+    }
 }

@@ -177,7 +177,7 @@ fn a_driver_without_native_xdp() {
 fn queues_without_a_worker() {
     let Some(host) = Host::new() else { return };
     let said = host.refusal(&host.config("", "[0]", INTERFACES));
-    assert_says(&said, &["lan0", "2 receive queues for 1 workers", "ethtool -L lan0"]);
+    assert_says(&said, &["lan0", "2 receive queues for 1 worker;", "ethtool -L lan0"]);
 }
 
 #[test]
@@ -323,4 +323,22 @@ fn an_interface_that_disappears_stops_nothing_else() {
     assert!(running.0.try_wait().expect("a process").is_none(), "the router has ended");
     let status = status(&host);
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+}
+
+#[test]
+fn within_ip_netns_exec_the_advice_is_what_works() {
+    let Some(host) = Host::new() else { return };
+    let config = host.config("", CORES, INTERFACES);
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &host.name, SLUICE, "preflight", "--config"]).arg(&config);
+    let output = command.output().expect("ip runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let advice = format!("nsenter --net=/run/netns/{} in place of", host.name);
+    assert!(!output.status.success() && text.contains(&advice), "{text}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("1 fault would stop"), "{text}{said}");
+    // And it does work: the same in the way that is advised.
+    let output = host.within(SLUICE).args(["preflight", "--config"]).arg(&config).output();
+    let text = String::from_utf8(output.expect("it runs").stdout).expect("UTF-8");
+    assert!(text.contains("BPF file system at"), "{text}");
 }

@@ -20,6 +20,7 @@ use wire::InterfaceId;
 use xdp::AttachedMode;
 
 use crate::action_totals::action_totals;
+use crate::preflight::counted;
 use crate::run::control_loop::ControlLoop;
 use crate::run::datapath::Datapath;
 
@@ -28,12 +29,12 @@ pub(crate) fn print_start(config: &Checked, datapath: &Datapath) {
     for (interface, attached) in config.interfaces.iter().zip(&datapath.interfaces) {
         let facts = &attached.facts;
         println!(
-            "{}: driver {}, XDP {}, {}, {} queues, MTU {}, role {}",
+            "{}: driver {}, XDP {}, {}, {}, MTU {}, role {}",
             interface.name,
             facts.driver,
             attached.xdp_mode.label(),
             attached.bind_mode,
-            attached.statistics.len(),
+            counted(attached.statistics.len(), "queue"),
             facts.mtu,
             role(interface.role),
         );
