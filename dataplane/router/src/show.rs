@@ -16,7 +16,7 @@ pub(crate) fn route(command: &RouteCommand) -> Result<()> {
         RouteCommand::Show { prefix, longer, source, unexpressible, json, socket } => {
             let mut client = ControlClient::connect(&socket.socket)?;
             let mut after = None;
-            let mut out = BufWriter::new(io::stdout().lock());
+            let mut out = output();
             let mut count = 0_usize;
             loop {
                 let answer = client.call(&Request::RouteShow {
@@ -29,7 +29,7 @@ pub(crate) fn route(command: &RouteCommand) -> Result<()> {
                 for route in rows(&answer["routes"]) {
                     count += 1;
                     let written = if *json {
-                        writeln!(out, "{route}")
+                        json_line(&mut out, route)
                     } else {
                         write!(out, "{}", prefix_text(route))
                     };
@@ -65,14 +65,14 @@ pub(crate) fn slice(command: &SliceCommand) -> Result<()> {
     match command {
         SliceCommand::Show { prefix, json, socket } => {
             let mut client = ControlClient::connect(&socket.socket)?;
-            let mut out = BufWriter::new(io::stdout().lock());
+            let mut out = output();
             let (mut after, mut egress) = (0, String::new());
             loop {
                 let prefix = prefix.map(|prefix| prefix.trunc().to_string());
                 let answer = client.call(&Request::SliceShow { prefix, after })?;
                 for range in rows(&answer["ranges"]) {
                     let written = if *json {
-                        writeln!(out, "{range}")
+                        json_line(&mut out, range)
                     } else {
                         range_text(&mut out, range, &mut egress)
                     };
@@ -81,7 +81,7 @@ pub(crate) fn slice(command: &SliceCommand) -> Result<()> {
                     }
                 }
                 match answer["next"].as_u64() {
-                    Some(next) => after = usize::try_from(next)?,
+                    Some(next) => after = next,
                     None => break,
                 }
             }
@@ -114,6 +114,17 @@ fn has_ports(name: &str) -> Result<bool> {
             Err(_) => bail!("no protocol \"{number}\": tcp, udp, sctp, dccp, icmp, or a number"),
         },
     })
+}
+
+/// Standard output for millions of lines. Behind it stands a buffer of the standard library that is emptied
+/// at the end of a line, whatever it is given.
+fn output() -> BufWriter<io::StdoutLock<'static>> {
+    BufWriter::with_capacity(64 * 1024, io::stdout().lock())
+}
+
+fn json_line(out: &mut impl Write, value: &Value) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
 }
 
 /// Whether the reader has gone, as `head` does.

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+/// Bytes that are read at once: a page of routes has a hundred thousand and more.
+const CHUNK_BYTES: usize = 64 * 1024;
+
 /// Why no line came.
 #[derive(Debug, Error)]
 pub(super) enum LineError {
@@ -60,7 +63,7 @@ impl LineReader {
                 return Err(LineError::Timeout(timeout));
             }
             self.stream.set_read_timeout(Some(remaining))?;
-            let mut chunk = [0; 4096];
+            let mut chunk = [0; CHUNK_BYTES];
             match self.stream.read(&mut chunk) {
                 Ok(0) if self.buffer.is_empty() => return Err(LineError::Closed),
                 Ok(0) => return Err(LineError::Truncated),

@@ -146,8 +146,8 @@ pub enum Request {
     SliceShow {
         /// Only shared prefixes that hold this one or lie in it.
         prefix: Option<String>,
-        /// How many ranges to pass over: what the page before gave as `next`.
-        after: usize,
+        /// Where to begin: 0, or what the page before gave as `next`.
+        after: u64,
     },
     /// What a port of a shared address would meet.
     SliceGet {

@@ -10,7 +10,7 @@ use config::Checked;
 use control::kernel::{KernelEvent, KernelMirror};
 use control::metrics::Scrape;
 use control::publication::{Changes, Publication};
-use control::socket::{Request, Responder};
+use control::socket::{Request, Responder, Response};
 use control::status::ReloadStatus;
 use crossbeam::channel::{Receiver, Sender, never, select};
 use forward::{Neighbor, SampleRing, WorkerCounters};
@@ -338,5 +338,9 @@ fn optional<T: FromStr>(text: Option<String>) -> Result<Option<T>> {
 }
 
 pub(crate) fn reply(responder: Responder, result: Result<Value>) {
-    responder.reply_with(result.map_err(|error| format!("{error:#}")));
+    // A page has thousands of values: it goes as it is, where `reply_with` would build it anew.
+    responder.reply(match result {
+        Ok(value) => Response::Ok(value),
+        Err(error) => Response::error(format!("{error:#}")),
+    });
 }

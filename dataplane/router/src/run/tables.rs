@@ -298,23 +298,29 @@ impl ControlLoop {
         })
     }
 
-    /// A page of the ranges that shared addresses are divided into, and the number of the next range.
-    pub(crate) fn show_slices(&self, prefix: Option<IpNet>, after: usize) -> Result<Value> {
+    /// A page of the ranges that shared addresses are divided into, and where the next one begins.
+    pub(crate) fn show_slices(&self, prefix: Option<IpNet>, after: u64) -> Result<Value> {
         let snapshot = self.publication.current();
         let slices = &snapshot.slices;
         let wanted = |egress: &EgressId| {
             let own = slices.prefix(*egress);
             prefix.is_none_or(|prefix| prefix.contains(&own) || own.contains(&prefix))
         };
-        let mut all = slices
-            .egresses()
-            .filter(wanted)
-            .flat_map(|egress| slices.ranges(egress).map(move |range| (egress, range)))
-            .skip(after);
+        // A page begins at a place (prefix and port) and not behind a number of ranges, which would be counted
+        // anew for each page.
+        let mut all = (0_u64..)
+            .zip(slices.egresses())
+            .skip(usize::try_from(after >> 16).unwrap_or(usize::MAX))
+            .filter(|(_, egress)| wanted(egress))
+            .flat_map(|(number, egress)| {
+                let place = move |port: u16| (number << 16) | u64::from(port);
+                slices.ranges(egress).map(move |range| (place(range.first_port), egress, range))
+            })
+            .skip_while(|(place, ..)| *place < after);
         let ranges: Vec<Value> = all
             .by_ref()
             .take(PAGE_RANGES_MAX)
-            .map(|(egress, range)| {
+            .map(|(_, egress, range)| {
                 let slice = range.hit.slice.and_then(|id| self.slice_name(id.0));
                 json!({
                     "egress": slices.prefix(egress).to_string(),
@@ -325,7 +331,7 @@ impl ControlLoop {
                 })
             })
             .collect();
-        let next = all.next().map(|_| after + PAGE_RANGES_MAX);
+        let next = all.next().map(|(place, ..)| place);
         Ok(json!({ "ranges": ranges, "next": next }))
     }
 
