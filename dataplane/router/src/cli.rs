@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -169,13 +168,14 @@ pub(crate) enum PluginCommand {
 pub(crate) enum RouteCommand {
     /// List routes, those in force and those that are not, in the order of their prefixes
     Show {
-        /// Only this prefix
+        /// Only this prefix; an address is one of /32 or /128
+        #[arg(value_parser = crate::show::prefix)]
         prefix: Option<IpNet>,
         /// Also all longer ones within it
         #[arg(long, requires = "prefix")]
         longer: bool,
-        /// Only prefixes for which this source has a route: own-address, broadcast, static, kernel,
-        /// kernel:PROTOCOL (as `ip route` names it) or withdrawn
+        /// Only prefixes for which this source has a route: own-address, broadcast, static,
+        /// machine, kernel, kernel:PROTOCOL (as `ip route` names it) or withdrawn
         #[arg(long, value_name = "SOURCE")]
         source: Option<String>,
         /// Only routes that are left to the kernel, because the router cannot express them
@@ -189,11 +189,15 @@ pub(crate) enum RouteCommand {
     },
     /// Tell what a packet to an address would meet: the route and its source, what was not chosen and
     /// why, the next hops and their neighbors
+    ///
+    /// Of several addresses there is a line each, with a tab between columns and - where there is nothing:
+    /// ADDRESS, PREFIX, what it leads to (next-hops, on-link, kernel, blackhole, unreachable, prohibit,
+    /// broadcast, no-route), NEXTHOP%INTERFACE with commas between several, and the route's source.
     Get {
-        /// The address
-        #[arg(value_parser = crate::show::address)]
-        address: IpAddr,
-        /// The answer as JSON
+        /// The address, several, or - for those that standard input has, one a line
+        #[arg(required = true, value_name = "ADDRESS")]
+        addresses: Vec<String>,
+        /// The answer as JSON, a line for each address
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -205,7 +209,8 @@ pub(crate) enum RouteCommand {
 pub(crate) enum SliceCommand {
     /// List the port ranges of shared addresses with their owners
     Show {
-        /// Only shared prefixes that hold this one or lie in it
+        /// Only shared prefixes that hold this one or lie in it; an address is one of /32 or /128
+        #[arg(value_parser = crate::show::prefix)]
         prefix: Option<IpNet>,
         /// A line of JSON for each range
         #[arg(long)]
@@ -214,16 +219,18 @@ pub(crate) enum SliceCommand {
         socket: SocketArgs,
     },
     /// Tell what a packet to a shared address would meet: slice, owner, tunnel and route
+    ///
+    /// Of several there is a line each, with a tab between columns and - where there is nothing: ADDRESS, PORT,
+    /// PROTOCOL, slice, what becomes of it (kernel, workload, tunnel, drop, not-shared), where to or why, owner.
     Get {
-        /// The shared address
-        #[arg(value_parser = crate::show::address)]
-        address: IpAddr,
-        /// The destination port; of ICMP the identifier
-        port: u16,
-        /// tcp, udp, sctp, dccp, icmp, gre, esp, or a number
+        /// The shared address and the destination port (of ICMP the identifier), several such pairs, or - for
+        /// lines of standard input: ADDRESS PORT [PROTOCOL]
+        #[arg(required = true, value_names = ["ADDRESS", "PORT"], num_args = 1..)]
+        ports: Vec<String>,
+        /// tcp, udp, sctp, dccp, udplite, icmp, icmpv6, gre, esp, ah, ipip, or a number
         #[arg(long, default_value = "tcp")]
         protocol: String,
-        /// The answer as JSON
+        /// The answer as JSON, a line for each
         #[arg(long)]
         json: bool,
         #[command(flatten)]

@@ -11,6 +11,7 @@ mod client;
 mod explain;
 mod filter;
 mod init;
+mod lookups;
 mod plan;
 mod plugin_author;
 mod plugin_manager;

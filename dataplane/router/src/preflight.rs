@@ -200,8 +200,8 @@ fn named_namespace() -> Option<String> {
 /// What the file system at /sys was mounted as.
 /// Source: proc_pid_mountinfo(5); the mount point is the fifth field, and the last mount is on top.
 fn sysfs_source(mounts: &str) -> Option<&str> {
-    let at_sys = mounts.lines().filter(|line| line.split(' ').nth(4) == Some("/sys"));
-    let (_, mount) = at_sys.last()?.split_once(" - ")?;
+    let mut at_sys = mounts.lines().rev().filter(|line| line.split(' ').nth(4) == Some("/sys"));
+    let (_, mount) = at_sys.next()?.split_once(" - ")?;
     mount.strip_prefix("sysfs ")?.split(' ').next()
 }
 

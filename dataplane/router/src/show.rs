@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use anyhow::{Result, bail};
 use control::socket::{ControlClient, Request};
+use ipnet::IpNet;
 use serde_json::Value;
-use wire::protocol;
 
 use crate::cli::{RouteCommand, SliceCommand};
+use crate::lookups;
 
 /// Runs `sluice route`.
 pub(crate) fn route(command: &RouteCommand) -> Result<()> {
@@ -44,17 +45,19 @@ pub(crate) fn route(command: &RouteCommand) -> Result<()> {
             }
             ends(out.flush())?;
             if count == 0 {
-                bail!("no such route");
+                match prefix
+                    .filter(|prefix| !longer && prefix.prefix_len() == prefix.max_prefix_len())
+                {
+                    Some(host) => bail!(
+                        "no such route: none for {host} alone; sluice route get {} tells which one it takes",
+                        host.addr()
+                    ),
+                    None => bail!("no such route"),
+                }
             }
         }
-        RouteCommand::Get { address, json, socket } => {
-            let request = Request::RouteGet { address: address.to_string() };
-            let answer = ControlClient::connect(&socket.socket)?.call(&request)?;
-            if *json {
-                println!("{answer}");
-            } else {
-                print!("{}", lookup_text(&answer, ""));
-            }
+        RouteCommand::Get { addresses, json, socket } => {
+            lookups::routes(addresses, *json, socket)?;
         }
     }
     Ok(())
@@ -87,38 +90,16 @@ pub(crate) fn slice(command: &SliceCommand) -> Result<()> {
             }
             ends(out.flush())?;
         }
-        SliceCommand::Get { address, port, protocol, json, socket } => {
-            let answer = ControlClient::connect(&socket.socket)?.call(&Request::SliceGet {
-                address: address.to_string(),
-                port: *port,
-                has_ports: has_ports(protocol)?,
-            })?;
-            if *json {
-                println!("{answer}");
-            } else {
-                print!("{}", slice_text(&answer));
-            }
+        SliceCommand::Get { ports, protocol, json, socket } => {
+            lookups::slices(ports, protocol, *json, socket)?;
         }
     }
     Ok(())
 }
 
-/// Whether packets of a protocol are told apart by ports, or by an identifier in their place.
-fn has_ports(name: &str) -> Result<bool> {
-    Ok(match name {
-        "tcp" | "udp" | "sctp" | "dccp" | "udplite" | "icmp" | "icmpv6" => true,
-        "gre" | "esp" | "ah" | "ipip" => false,
-        number => match number.parse() {
-            Ok(protocol::ICMP | protocol::ICMPV6) => true,
-            Ok(number) => protocol::has_ports(number),
-            Err(_) => bail!("no protocol \"{number}\": tcp, udp, sctp, dccp, icmp, or a number"),
-        },
-    })
-}
-
 /// Standard output for millions of lines. Behind it stands a buffer of the standard library that is emptied
 /// at the end of a line, whatever it is given.
-fn output() -> BufWriter<io::StdoutLock<'static>> {
+pub(crate) fn output() -> BufWriter<io::StdoutLock<'static>> {
     BufWriter::with_capacity(64 * 1024, io::stdout().lock())
 }
 
@@ -128,7 +109,7 @@ fn json_line(out: &mut impl Write, value: &Value) -> io::Result<()> {
 }
 
 /// Whether the reader has gone, as `head` does.
-fn ends(written: io::Result<()>) -> Result<bool> {
+pub(crate) fn ends(written: io::Result<()>) -> Result<bool> {
     match written {
         Ok(()) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
@@ -136,7 +117,7 @@ fn ends(written: io::Result<()>) -> Result<bool> {
     }
 }
 
-fn rows(value: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn rows(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
@@ -225,7 +206,7 @@ fn link_text(value: &Value) -> String {
 }
 
 /// What a look-up of an address gives.
-fn lookup_text(answer: &Value, indent: &str) -> String {
+pub(crate) fn lookup_text(answer: &Value, indent: &str) -> String {
     let mut words = format!("{indent}{}: ", text(&answer["address"]));
     if let Some(reason) = answer["next"]["reason"].as_str() {
         let is_dropped = answer["next"]["kind"] == "drop";
@@ -304,7 +285,7 @@ fn range_text(out: &mut impl Write, range: &Value, egress: &mut String) -> io::R
     writeln!(out, "  {ports:<13} {slice:<32} {}", text(&range["owner"]))
 }
 
-fn slice_text(answer: &Value) -> String {
+pub(crate) fn slice_text(answer: &Value) -> String {
     let at = match answer["port"].as_u64() {
         Some(port) => format!("port {port} of {}", text(&answer["address"])),
         None => format!("{}, without a port", text(&answer["address"])),
@@ -347,7 +328,30 @@ fn slice_text(answer: &Value) -> String {
     words
 }
 
-/// An address, for the command line: the kernel's words for one.
-pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| "an IPv4 or IPv6 address".to_owned())
+/// A prefix, for the command line. An address stands for itself alone, as it does for `ip route`.
+pub(crate) fn prefix(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| address()).map_err(|_| {
+        "a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address, which is one of /32 or /128".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_the_prefix_of_itself_alone() {
+        for (text, expected) in [
+            ("91.50.88.0", Some("91.50.88.0/32")),
+            ("2001:db8::1", Some("2001:db8::1/128")),
+            ("91.50.88.0/24", Some("91.50.88.0/24")),
+            ("91.50.88.0/33", None),
+            ("91.50.88", None),
+        ] {
+            let found = prefix(text);
+            assert_eq!(found.as_ref().ok().map(ToString::to_string).as_deref(), expected, "{text}");
+            assert!(found.is_ok() || found.is_err_and(|error| error.contains("192.0.2.0/24")));
+        }
+    }
 }

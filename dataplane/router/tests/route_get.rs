@@ -15,6 +15,7 @@ mod packet;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -429,6 +430,53 @@ fn routes_are_shown_in_pages_and_by_source() {
     assert!(!done && text.contains("no such route"), "{text}");
     let (done, text) = sluice(&net, &["route", "show", "--source", "heaven"]);
     assert!(!done && text.contains("no source"), "{text}");
+    let (_, help) = sluice(&net, &["route", "show", "--help"]);
+    assert!(help.contains("machine") && text.contains("machine"), "{help}{text}");
+    // An address is the prefix of itself alone.
+    let (done, text) = sluice(&net, &["route", "show", "20.1.2.3"]);
+    assert!(done && text.starts_with("20.1.2.3/32") && text.lines().count() == 1, "{text}");
+    let (done, text) = sluice(&net, &["route", "show", "20.1.2.4"]);
+    assert!(!done && text.contains("sluice route get 20.1.2.4"), "{text}");
+
+    // Several addresses: a line each, on the command line as from standard input.
+    let addresses = ["20.1.0.1", "20.2.0.1", "20.3.0.1", "20.12.0.1", "2001:db8:20::1", "10.0.0.1"];
+    let several = net.sluice.done(&[&["route", "get"], &addresses[..]].concat());
+    let lines: Vec<Vec<&str>> = several.lines().map(|line| line.split('\t').collect()).collect();
+    let expected = [
+        ["20.1.0.1", "20.1.0.0/16", "next-hops", "10.1.0.3%wan0,10.1.0.4%wan0", "kernel"],
+        ["20.2.0.1", "20.2.0.0/16", "on-link", "%wan0", "kernel"],
+        ["20.3.0.1", "20.3.0.0/16", "blackhole", "-", "kernel"],
+        ["20.12.0.1", "20.12.0.0/16", "next-hops", "10.1.0.3%wan0", "kernel"],
+        ["2001:db8:20::1", "2001:db8:20::/48", "next-hops", "2001:db8:1::3%wan0", "kernel"],
+        ["10.0.0.1", "10.0.0.1/32", "kernel", "-", "own-address"],
+    ];
+    assert_eq!(lines, expected, "{several}");
+    let (done, piped) =
+        asked_by_input(&net, &["route", "get", "-"], &addresses.join("\n# none\n\n"));
+    assert!(done && piped == several, "{piped}");
+    let (_, json) = asked_by_input(&net, &["route", "get", "--json", "-"], "20.1.0.1\n20.2.0.1\n");
+    let kinds: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["next"]["kind"].clone())
+        .collect();
+    assert_eq!(kinds, ["next-hops", "on-link"], "{json}");
+    let (done, text) = asked_by_input(&net, &["route", "get", "-"], "20.3.0.1\n20.3.0\n");
+    assert!(
+        !done && text.starts_with("20.3.0.1\t") && text.contains("line 2: \"20.3.0\""),
+        "{text}"
+    );
+}
+
+/// What `sluice` says to what it reads.
+#[track_caller]
+fn asked_by_input(net: &Net, words: &[&str], input: &str) -> (bool, String) {
+    let mut command = net.sluice.command(words);
+    // A file, since a pipe that nobody empties would hold up both ends.
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(input.as_bytes()).and_then(|()| file.rewind()).expect("a file");
+    let output = command.stdin(file).output().expect("sluice runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.success(), text + &String::from_utf8_lossy(&output.stderr))
 }
 
 /// Two machines behind one IPv4 address, the second in two ranges, and an IPv6 prefix.
@@ -516,4 +564,41 @@ fn every_port_of_a_shared_address_has_an_owner_or_none() {
     assert_eq!(shown("2001:db8:5::/64"), [(0, 65_535, None)], "{lines}");
     let text = net.sluice.say(&["slice", "show", "192.0.2.1/32"]);
     assert!(text.contains("40000-65535") && !text.contains("2001:db8:5"), "{text}");
+    assert_eq!(net.sluice.say(&["slice", "show", "192.0.2.1"]), text, "an address is a /32");
+
+    // Every port at once: as one by one, in the same words.
+    let mut input = String::new();
+    for port in 0..=u16::MAX {
+        let _ = writeln!(input, "192.0.2.1 {port} udp");
+    }
+    input += "192.0.2.1 0 gre\n10.0.0.1 1\n";
+    let (done, text) = asked_by_input(&net, &["slice", "get", "-"], &input);
+    assert!(done, "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 65_538);
+    for (port, line) in lines[..65_536].iter().enumerate() {
+        let rest = match port {
+            1024..=3071 => "here\tkernel\t-\tkernel on this machine",
+            3072 => "there\ttunnel\t10.1.0.7\tnode b",
+            40_000.. => "there-too\ttunnel\t10.1.0.7\tnode b",
+            _ => "-\tdrop\tslice-default\tnobody, by the configured default",
+        };
+        assert_eq!(*line, format!("192.0.2.1\t{port}\tudp\t{rest}"));
+    }
+    assert_eq!(lines[65_536], "192.0.2.1\t0\tgre\t-\ttunnel\t10.1.0.7\tnode b");
+    assert_eq!(lines[65_537], "10.0.0.1\t1\ttcp\t-\tnot-shared\t-\t-");
+    let two = net.sluice.done(&["slice", "get", "192.0.2.1", "80", "192.0.2.1", "3072"]);
+    assert_eq!(two.lines().count(), 2, "{two}");
+    let refused = net.sluice.refused(&["slice", "get", "192.0.2.1", "80", "192.0.2.1"]);
+    assert!(refused.contains("ADDRESS PORT"), "{refused}");
+    let refused = net.sluice.refused(&["slice", "get", "192.0.2.1", "80", "--protocol", "foo"]);
+    assert!(refused.contains("gre, esp"), "{refused}");
+
+    // A status that is read by people and scripts names a slice of few.
+    let status = net.sluice.status();
+    assert_eq!((status.sharing.slices, status.sharing.slices_here), (3, 1), "{:?}", status.sharing);
+    let named = client.call(&Request::SliceNamed { name: "there".into() }).expect("an answer");
+    assert_eq!((&named["egress"], &named["ports"]), (&"192.0.2.1/32".into(), &"3072-3072".into()));
+    let error = client.call(&Request::SliceNamed { name: "web".into() }).expect_err("none");
+    assert!(error.to_string().contains("here, there, there-too"), "{error}");
 }

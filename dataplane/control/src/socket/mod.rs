@@ -33,6 +33,9 @@ pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Longest response that a client takes, in bytes: a status report with tens of thousands of rows.
 pub const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Look-ups in one request at most: what the control loop answers without delaying anything else.
+pub const LOOKUPS_MAX: usize = 200;
+
 /// What a client asks for. On the wire the variant's name stands in `request`, in kebab case, and
 /// its fields beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +145,11 @@ pub enum Request {
         /// The address.
         address: String,
     },
+    /// What each of several addresses would meet: an answer each, in their order.
+    RouteGets {
+        /// The addresses; at most [`LOOKUPS_MAX`].
+        addresses: Vec<String>,
+    },
     /// A page of the ranges of shared addresses.
     SliceShow {
         /// Only shared prefixes that hold this one or lie in it.
@@ -157,6 +165,11 @@ pub enum Request {
         port: u16,
         /// Whether the packets have ports at all.
         has_ports: bool,
+    },
+    /// What each of several ports of shared addresses would meet: an answer each, in their order.
+    SliceGets {
+        /// The addresses and ports; at most [`LOOKUPS_MAX`].
+        questions: Vec<SliceQuestion>,
     },
     /// The slice of a name, as a [`SliceStatus`](crate::status::SliceStatus).
     SliceNamed {
@@ -179,6 +192,18 @@ pub enum Request {
         /// The tap's number.
         tap: u64,
     },
+}
+
+/// A port of a shared address that is looked up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SliceQuestion {
+    /// The address.
+    pub address: String,
+    /// The port.
+    pub port: u16,
+    /// Whether the packets have ports at all.
+    pub has_ports: bool,
 }
 
 /// Which live frames are to be copied.

@@ -1,21 +1,22 @@
 //! The control loop: one event at a time.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use config::Checked;
 use control::kernel::{KernelEvent, KernelMirror};
 use control::metrics::Scrape;
 use control::publication::{Changes, Publication};
-use control::socket::{Request, Responder, Response};
+use control::socket::{LOOKUPS_MAX, Request, Responder, Response};
 use control::status::ReloadStatus;
 use crossbeam::channel::{Receiver, Sender, never, select};
 use forward::{Neighbor, SampleRing, WorkerCounters};
 use policy::PluginConfig;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
 use crate::run::Asked;
@@ -318,6 +319,22 @@ impl ControlLoop {
                 let address = parsed(&address);
                 reply(responder, address.and_then(|at| self.get_slice(at, port, has_ports)));
             }
+            Request::RouteGets { addresses } => {
+                let answers = get_each(&addresses, |address| {
+                    parsed(address).and_then(|at| self.get_route(at))
+                });
+                reply(responder, answers);
+            }
+            Request::SliceGets { questions } => {
+                let answers = get_each(&questions, |asked| {
+                    let address: IpAddr = parsed(&asked.address)?;
+                    if !self.is_shared(address) {
+                        return Ok(json!({ "address": asked.address, "error": "not-shared" }));
+                    }
+                    self.get_slice(address, asked.port, asked.has_ports)
+                });
+                reply(responder, answers);
+            }
             Request::SliceNamed { name } => reply(responder, self.slice_named(&name)),
             Request::TapOpen(request) => self.open_tap(request, responder),
             Request::TapRead { tap, frames_max, explain } => {
@@ -326,6 +343,13 @@ impl ControlLoop {
             Request::TapClose { tap } => reply(responder, self.close_tap(tap)),
         }
     }
+}
+
+/// The answers to several look-ups.
+fn get_each<T>(asked: &[T], get: impl Fn(&T) -> Result<Value>) -> Result<Value> {
+    ensure!(asked.len() <= LOOKUPS_MAX, "more than {LOOKUPS_MAX} look-ups in one request");
+    let answers: Vec<Value> = asked.iter().map(get).collect::<Result<_>>()?;
+    Ok(json!({ "answers": answers }))
 }
 
 /// A prefix or an address from a request.

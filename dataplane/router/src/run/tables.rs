@@ -421,6 +421,11 @@ impl ControlLoop {
         }))
     }
 
+    /// Whether an address is shared.
+    pub(crate) fn is_shared(&self, address: IpAddr) -> bool {
+        egress(&self.publication.current(), address).is_some()
+    }
+
     fn tunnel_json(&self, id: Option<PeerId>, snapshot: &Snapshot) -> Result<Value> {
         let Some(peer) = id.and_then(|id| snapshot.peer(id)) else {
             return Ok(json!({ "kind": "drop", "reason": "no-route" }));
