@@ -49,14 +49,14 @@ pub(crate) fn run(batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
 /// TTL before the next hop's link-layer address is looked for.
 #[cold]
 fn wait(frame: &Frame, descriptor: &Descriptor, path: &mut Path, snapshot: &Snapshot) -> Verdict {
-    let (mtu, state) = match path.next {
-        Next::Await(id) => snapshot
-            .adjacency(id)
-            .map_or((0, AdjacencyState::Unresolved), |adjacency| (adjacency.mtu, adjacency.state)),
+    let (mtu, state, interface) = match path.next {
+        Next::Await(id) => match snapshot.adjacency(id) {
+            Some(adjacency) => (adjacency.mtu, adjacency.state, adjacency.interface),
+            None => return Verdict::Drop(DropReason::NoRoute),
+        },
         Next::Seek(interface) => {
             let mtu = snapshot.interface(interface).map_or(0, |interface| interface.mtu);
-            let is_up = is_up(interface, snapshot);
-            (mtu, if is_up { AdjacencyState::Unresolved } else { AdjacencyState::LinkDown })
+            (mtu, AdjacencyState::Unresolved, interface)
         }
         Next::Send(_) | Next::Punt => return Verdict::Hold,
     };
@@ -68,7 +68,9 @@ fn wait(frame: &Frame, descriptor: &Descriptor, path: &mut Path, snapshot: &Snap
         path.mtu = mtu;
         return Verdict::Drop(DropReason::MtuExceeded);
     }
+    // What is held ends by the state of the link, so that nothing may be held again for a link that is down.
     match state {
+        _ if !is_up(interface, snapshot) => Verdict::Drop(DropReason::LinkDown),
         AdjacencyState::LinkDown => Verdict::Drop(DropReason::LinkDown),
         AdjacencyState::Failed => Verdict::Drop(DropReason::NeighborFailed),
         AdjacencyState::Resolved | AdjacencyState::Unresolved => Verdict::Hold,

@@ -413,6 +413,7 @@ fn the_frames_reach_nearly_every_end() {
         DropReason::ReversePath,
         DropReason::SourceBlackhole,
         DropReason::NoRoute,
+        DropReason::LinkDown,
         DropReason::Blackhole,
         DropReason::Unreachable,
         DropReason::Prohibited,

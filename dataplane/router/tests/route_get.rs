@@ -290,8 +290,8 @@ fn route_get_says_what_the_kernel_says() {
 #[test]
 fn route_get_says_what_becomes_of_special_addresses() {
     let Some(net) = Net::new("route get of special addresses", "") else { return };
-    net.router.ip("route add default via 10.1.0.3");
-    net.router.ip("-6 route add default via 2001:db8:1::3");
+    net.router.ip("route replace default via 10.1.0.3");
+    net.router.ip("-6 route replace default via 2001:db8:1::3");
     wait_until("the default is known", PATIENCE, || {
         net.sluice.say(&["route", "get", "8.8.8.8"]).contains("0.0.0.0/0")
             && net.sluice.say(&["route", "get", "2001:4860::8"]).contains("::/0")
