@@ -56,8 +56,8 @@ pub(crate) fn is_up(interface: InterfaceId, snapshot: &Snapshot) -> bool {
 }
 
 /// Who takes a flow whose next hop does not answer or is on a link that is down: the owner of the next bucket
-/// that has one which is neither. Buckets that follow each other are drawn independently, so the flows of the one that
-/// failed spread over all others, and come back to it when it answers. If all have failed it stays.
+/// that has one which is neither. Buckets that follow each other are drawn independently, so the flows of the
+/// one that is lost spread over all others, and come back to it when it answers. If all are lost it stays.
 ///
 /// Linux does the same where `net.ipv4.fib_multipath_use_neigh` is set.
 #[cold]

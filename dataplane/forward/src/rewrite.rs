@@ -44,9 +44,9 @@ pub(crate) fn run(batch: &mut Batch, paths: &mut [Path], snapshot: &Snapshot) {
     }
 }
 
-/// What becomes of a packet whose next hop is not resolved, or is on a link that is down. A packet that could not go on anyhow is
-/// dropped at once, and nobody is asked for the sake of it: RFC 1812 section 5.2.1.2 decrements the
-/// TTL before the next hop's link-layer address is looked for.
+/// What becomes of a packet whose next hop is not resolved, or is on a link that is down. A packet that
+/// could not go on anyhow is dropped at once, and nobody is asked for the sake of it: RFC 1812 section
+/// 5.2.1.2 decrements the TTL before the next hop's link-layer address is looked for.
 #[cold]
 fn wait(frame: &Frame, descriptor: &Descriptor, path: &mut Path, snapshot: &Snapshot) -> Verdict {
     let (mtu, state, interface) = match path.next {

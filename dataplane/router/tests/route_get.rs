@@ -296,7 +296,7 @@ fn route_get_says_what_becomes_of_special_addresses() {
         net.sluice.say(&["route", "get", "8.8.8.8"]).contains("0.0.0.0/0")
             && net.sluice.say(&["route", "get", "2001:4860::8"]).contains("::/0")
     });
-    for (address, kind, reason) in [
+    let special = [
         ("224.0.0.1", "kernel", "kernel-multicast"),
         ("255.255.255.255", "kernel", "kernel-multicast"),
         ("127.0.0.2", "drop", "martian-destination"),
@@ -307,7 +307,8 @@ fn route_get_says_what_becomes_of_special_addresses() {
         ("fe80::1234", "kernel", "kernel-link-local"),
         ("::ffff:1.2.3.4", "drop", "ipv6-mapped-address"),
         ("::", "drop", "martian-destination"),
-    ] {
+    ];
+    for (address, kind, reason) in special {
         let answer = net.sluice.json(&["route", "get", address]);
         assert_eq!(
             (&answer["next"]["kind"], &answer["next"]["reason"]),
@@ -325,6 +326,16 @@ fn route_get_says_what_becomes_of_special_addresses() {
         let explained = net.sluice.done(&["explain", "--in", "lan0", &words]);
         assert!(explained.contains(reason), "{address}: {explained}");
     }
+    // Asked together they are answered alike.
+    let words = ["route", "get", "--json"].into_iter();
+    let words: Vec<_> = words.chain(special.map(|(address, ..)| address)).collect();
+    let answers = net.sluice.done(&words);
+    let reasons: Vec<_> = answers
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+        .map(|answer| answer["next"]["reason"].as_str().unwrap_or("none").to_owned())
+        .collect();
+    assert_eq!(reasons, special.map(|(.., reason)| reason));
 }
 
 #[test]

@@ -96,13 +96,14 @@ pub(super) fn meter_batch(
         .and_then(|range| memory.get(range))
         .ok_or_else(|| outside(NAME, "the keys"))?;
     meter.table.hash_each(keys.as_chunks().0.iter().copied(), hashes);
-    let mut prices = [0; BATCH_MAX];
+    let mut prices;
     let costs = if costs == 0 {
         None
     } else {
         let costs = span(memory.len(), costs.cast_unsigned(), n * 4)
             .and_then(|range| memory.get(range))
             .ok_or_else(|| outside(NAME, "the costs"))?;
+        prices = [0; BATCH_MAX];
         for (price, cost) in prices.iter_mut().zip(costs.as_chunks::<4>().0) {
             *price = u32::from_le_bytes(*cost);
         }

@@ -56,9 +56,10 @@ fn threads_share_one_budget_exactly() {
 #[test]
 fn all_ways_to_charge_answer_alike() {
     let rate = Rate::new(1_000_000, 7).expect("a rate");
-    let ways = tables(1 << 16).map(|table| [(table.copy(), false), (table.copy(), true)]);
-    let ways = ways.as_flattened().iter().map(|(table, is_shared)| (table.copy(), *is_shared));
-    let ways: Vec<_> = ways.map(|(table, is_shared)| (Arc::new(table), is_shared)).collect();
+    let ways = tables(1 << 16)
+        .into_iter()
+        .flat_map(|table| [false, true].map(|is_shared| (Arc::new(table.copy()), is_shared)));
+    let ways: Vec<_> = ways.collect();
     let mut sums = [0, 0];
     for step in 0..5_000_u64 {
         let keys: [_; 20] =

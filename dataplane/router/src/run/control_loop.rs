@@ -321,7 +321,7 @@ impl ControlLoop {
             }
             Request::RouteGets { addresses } => {
                 let answers = get_each(&addresses, |address| {
-                    parsed(address).and_then(|at| self.get_route(at))
+                    parsed(address).and_then(|at| self.answer_route_get(at))
                 });
                 reply(responder, answers);
             }
@@ -346,7 +346,7 @@ impl ControlLoop {
 }
 
 /// The answers to several look-ups.
-fn get_each<T>(asked: &[T], get: impl Fn(&T) -> Result<Value>) -> Result<Value> {
+fn get_each<T>(asked: &[T], get: impl FnMut(&T) -> Result<Value>) -> Result<Value> {
     ensure!(asked.len() <= LOOKUPS_MAX, "more than {LOOKUPS_MAX} look-ups in one request");
     let answers: Vec<Value> = asked.iter().map(get).collect::<Result<_>>()?;
     Ok(json!({ "answers": answers }))

@@ -194,7 +194,7 @@ impl ControlLoop {
         };
         // No route is asked. Some such packets are the kernel's, as those to a multicast group are.
         let classified = self.datapath.classifier.probe(&frame_to(address))?;
-        let kernel = classified.filter(|reason| reason.label().starts_with("kernel"));
+        let kernel = classified.filter(|reason| reason.is_to_kernel());
         let next = match kernel {
             Some(why) => json!({ "kind": "kernel", "reason": why.label(), "help": why.help() }),
             None => json!({ "kind": "drop", "reason": reason.label(), "help": reason.help() }),
@@ -209,7 +209,7 @@ impl ControlLoop {
     }
 
     /// What a packet to `address` would meet, as far as routes decide.
-    pub(crate) fn get_route(&self, address: IpAddr) -> Result<Value> {
+    fn get_route(&self, address: IpAddr) -> Result<Value> {
         let snapshot = self.publication.current();
         let covering = self.publication.routes_covering(address);
         let route = lookup(&snapshot, address);

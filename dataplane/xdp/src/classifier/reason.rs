@@ -49,6 +49,30 @@ reasons! {
     DropTunnelNoSocket "drop-tunnel-no-socket" "Dropped: a tunnel packet while the router has no socket on the queue."
 }
 
+impl Reason {
+    /// Whether the packet went to the kernel.
+    #[must_use]
+    pub const fn is_to_kernel(self) -> bool {
+        match self {
+            Self::KernelLocal
+            | Self::KernelArp
+            | Self::KernelNd
+            | Self::KernelMulticast
+            | Self::KernelLinkLocal
+            | Self::KernelVlan
+            | Self::KernelNonIp
+            | Self::KernelTruncated
+            | Self::KernelOnExit => true,
+            Self::ToXskForward
+            | Self::ToXskEgress
+            | Self::ToXskTunnel
+            | Self::DropOnExit
+            | Self::DropEgressNoSocket
+            | Self::DropTunnelNoSocket => false,
+        }
+    }
+}
+
 /// How often something was decided on one interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterValue {
