@@ -24,6 +24,7 @@ pub fn test(workspace: &Workspace, filter: Option<&str>) -> Result<bool> {
     let started = Instant::now();
     setup::require(setup::Need::Build)?;
     setup::offer(setup::Need::Lab);
+    setup::offer(setup::Need::Browser);
     match std::env::var_os(TEST_DATA) {
         Some(folder) => eprintln!("{TEST_DATA}={}", folder.display()),
         None => eprintln!("{TEST_DATA} is not set: tests that need its captures skip"),

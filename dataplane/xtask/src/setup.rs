@@ -60,6 +60,10 @@ const PEERS_PACKAGES: [Package; 4] = [
 /// DPDK with its AF_XDP driver and headers: 190 packages with what they need, hence asked for alone.
 const DPDK_PACKAGES: [Package; 1] = [Package { name: "dpdk-dev", reason: "a peer on AF_XDP" }];
 
+/// A browser without a window, for a test of what a report looks like. Ubuntu has it as a snap alone.
+const BROWSER_PACKAGES: [Package; 1] =
+    [Package { name: "chromium", reason: "looks at the page of a report" }];
+
 /// Where XDP links and maps are pinned.
 const BPF_FILE_SYSTEM: &str = "/sys/fs/bpf";
 
@@ -76,13 +80,16 @@ pub enum Need {
     Peers,
     /// DPDK, one of those routers.
     Dpdk,
-    /// All of it but DPDK.
+    /// A browser, for one test.
+    Browser,
+    /// All of it but DPDK and the browser.
     Everything,
 }
 
 impl Need {
     fn includes(self, other: Self) -> bool {
-        self == other || self == Self::Everything && other != Self::Dpdk
+        let optional = matches!(other, Self::Dpdk | Self::Browser);
+        self == other || self == Self::Everything && !optional
     }
 }
 
@@ -114,6 +121,9 @@ pub fn require(need: Need) -> Result<()> {
     }
     if need.includes(Need::Dpdk) {
         packages.extend(&DPDK_PACKAGES);
+    }
+    if need.includes(Need::Browser) {
+        packages.extend(&BROWSER_PACKAGES);
     }
     if need.includes(Need::Lab) || need.includes(Need::Peers) {
         // Before the packages, because some tests need only this.
