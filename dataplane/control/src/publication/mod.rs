@@ -496,10 +496,8 @@ fn assemble(
     let peers = peers(config, rib, sequences);
     let Peers { list: peers, kinds: tunnel_kinds, nodes, sites, .. } = peers;
     let (resolved, neighbors) = rib.adjacencies.resolve(config, host);
-    let egress =
-        |address: &IpAddr| config.egress.iter().any(|egress| egress.prefix.contains(address));
     let locals: OwnAddresses =
-        host.locals.iter().filter(|address| !egress(address)).copied().collect();
+        host.locals.iter().filter(|address| !rib.is_egress((**address).into())).copied().collect();
     Snapshot {
         epoch: 1,
         configuration,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use config::{Checked, RouteTarget};
 use ipnet::IpNet;
+use prefix_trie::joint::set::JointPrefixSet;
 use wire::InterfaceId;
 
 use super::super::host_view::{HostView, NextHopView, RouteView};
@@ -28,19 +29,19 @@ pub(super) fn broadcasts(host: &HostView) -> impl Iterator<Item = IpNet> + '_ {
     of_subnets.flatten().chain(host.broadcasts.iter().copied()).map(IpNet::from)
 }
 
-/// Addresses of the machine, and prefixes that are all its own. An egress address belongs to its slices,
-/// wherever the kernel has it.
+/// Addresses of the machine, and prefixes that are all its own, egress addresses that it has among them.
 ///
 /// The kernel asks its table of these before any other, whereas here they are prefixes among others: a route to
 /// a part of such a prefix wins.
-pub(super) fn own_prefixes<'a>(
-    config: &'a Checked,
-    host: &'a HostView,
-) -> impl Iterator<Item = IpNet> + 'a {
-    let is_egress =
-        |prefix: &IpNet| config.egress.iter().any(|egress| egress.prefix.contains(prefix));
+pub(super) fn own_prefixes(host: &HostView) -> impl Iterator<Item = IpNet> + '_ {
     let single = host.locals.iter().copied().map(IpNet::from);
-    single.chain(host.local_prefixes.iter().copied()).filter(move |prefix| !is_egress(prefix))
+    single.chain(host.local_prefixes.iter().copied())
+}
+
+/// The prefixes of all egress addresses. A machine may have tens of thousands, each of them an address of its
+/// own as well.
+pub(super) fn egress_prefixes(config: &Checked) -> JointPrefixSet<IpNet> {
+    config.egress.iter().map(|egress| egress.prefix).collect()
 }
 
 /// Static routes: of each prefix and metric what it leads to. Next hops of one metric are one route.

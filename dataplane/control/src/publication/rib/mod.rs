@@ -41,6 +41,7 @@ use std::time::{Duration, Instant};
 
 use config::Checked;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::joint::set::JointPrefixSet;
 use smallvec::SmallVec;
 use tables::{Fib6, Fib6Change, Grace, GroupsError, Publisher, RouteId};
 use wire::InterfaceId;
@@ -174,6 +175,7 @@ pub(super) struct Rib {
     links: HashMap<u32, InterfaceId>,
     down: HashSet<InterfaceId>,
     /// What candidates were derived from.
+    egress: Arc<JointPrefixSet<IpNet>>,
     own: HashSet<IpNet>,
     broadcasts: HashSet<IpNet>,
     subnets: Vec<Vec<IpNet>>,
@@ -206,6 +208,7 @@ impl Rib {
             now: Instant::now(),
             links: HashMap::new(),
             down: HashSet::new(),
+            egress: Arc::new(derive::egress_prefixes(config)),
             own: HashSet::new(),
             broadcasts: HashSet::new(),
             subnets: Vec::new(),
@@ -244,6 +247,7 @@ impl Rib {
             now: self.now,
             links: self.links.clone(),
             down: self.down.clone(),
+            egress: Arc::clone(&self.egress),
             own: self.own.clone(),
             broadcasts: self.broadcasts.clone(),
             subnets: self.subnets.clone(),
@@ -264,14 +268,22 @@ impl Rib {
             self.preference = preference;
             self.choose_anew(|_| true, &HashMap::new());
         }
+        self.egress = Arc::new(derive::egress_prefixes(config));
         self.follow_host(config, host, true);
+    }
+
+    /// Whether a prefix is, or lies in, one of the egress addresses. These belong to their slices, wherever the
+    /// kernel has them.
+    pub(super) fn is_egress(&self, prefix: IpNet) -> bool {
+        self.egress.get_spm(&prefix).is_some()
     }
 
     /// Takes over what follows from the machine. `statics`: derive static routes although the machine's
     /// addresses are as they were.
     pub(super) fn follow_host(&mut self, config: &Checked, host: &HostView, statics: bool) {
         self.follow_links(host);
-        let own: HashSet<IpNet> = derive::own_prefixes(config, host).collect();
+        let own: HashSet<IpNet> =
+            derive::own_prefixes(host).filter(|prefix| !self.is_egress(*prefix)).collect();
         self.follow_addresses(Class::OwnAddress, own);
         let broadcasts: HashSet<IpNet> = derive::broadcasts(host).collect();
         self.follow_addresses(Class::Broadcast, broadcasts);
