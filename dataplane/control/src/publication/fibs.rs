@@ -47,8 +47,7 @@ impl Fibs {
             patched_since: None,
             is_rebuild_due: false,
         };
-        rib.settle_all4();
-        rib.settle_all6();
+        rib.fibs_built();
         Ok(fibs)
     }
 

@@ -154,6 +154,52 @@ pub struct Publication {
     is_table_new: bool,
 }
 
+/// The routes that are there before the first publication: tables are made of them once, when all are known.
+#[derive(Debug)]
+pub struct RoutesAtStart {
+    config: Arc<Checked>,
+    rib: Rib,
+    workers: u32,
+    route_changes: u64,
+}
+
+impl RoutesAtStart {
+    /// For a router with this many workers.
+    ///
+    /// # Errors
+    /// [`PublicationError::Groups`] when there is no memory for the groups of next hops.
+    pub fn new(
+        config: Arc<Checked>,
+        host: &HostView,
+        workers: u32,
+    ) -> Result<Self, PublicationError> {
+        let rib = Rib::new(&config, host)?;
+        Ok(Self { config, rib, workers, route_changes: 0 })
+    }
+
+    /// Takes in what the kernel tells of its routes, on a machine that is known as far as `host`.
+    pub fn kernel_routes(&mut self, changes: &[RouteChange], host: &HostView) {
+        // A route over an interface that is not known yet would have to be looked at again.
+        self.rib.follow_links(host);
+        for change in changes {
+            self.rib.kernel_changed(change);
+        }
+        self.route_changes += changes.len() as u64;
+    }
+
+    /// The first publication.
+    ///
+    /// # Errors
+    /// [`PublicationError`] when the tables cannot be built.
+    pub fn publication(mut self, host: &HostView) -> Result<Publication, PublicationError> {
+        self.rib.follow_host(&self.config, host, true);
+        let Self { config, rib, workers, route_changes } = self;
+        let mut publication = Publication::with(rib, Numbers::default(), config, host, workers)?;
+        publication.timing.route_changes = route_changes;
+        Ok(publication)
+    }
+}
+
 /// A copy of all routes, of which publications are made that nobody forwards by.
 #[derive(Debug)]
 pub struct RoutesAside {
@@ -199,7 +245,7 @@ impl Publication {
         host: &HostView,
         workers: u32,
     ) -> Result<Self, PublicationError> {
-        Self::with(Rib::new(&config, host)?, Numbers::default(), config, host, workers)
+        RoutesAtStart::new(config, host, workers)?.publication(host)
     }
 
     /// The same with routes that are there.

@@ -39,7 +39,7 @@ use anyhow::{Context, Result, bail};
 use config::{Checked, Poll};
 use control::kernel::{KernelEvent, KernelMirror, MirrorOptions};
 use control::metrics::MetricsServer;
-use control::publication::{Changes, Publication};
+use control::publication::{Publication, RoutesAtStart};
 use control::socket::ControlServer;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, never, unbounded};
 use forward::{
@@ -260,15 +260,15 @@ fn read_machine(
 ) -> Result<(HostState, Publication)> {
     let names = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
     let mut host = HostState::new(names, bound);
-    let mut publication = Publication::new(Arc::clone(config), host.view(), workers)?;
+    let mut routes = RoutesAtStart::new(Arc::clone(config), host.view(), workers)?;
     let deadline = Instant::now() + SYNCHRONIZE_WITHIN;
     while !host.is_synchronized() {
         match events.recv_deadline(deadline) {
             Ok(KernelEvent::Failed(error)) => bail!("{error}"),
             Ok(event) => {
                 host.apply(&event);
-                if let KernelEvent::Routes { changes, since } = &event {
-                    publication.kernel_routes(changes, *since);
+                if let KernelEvent::Routes { changes, .. } = &event {
+                    routes.kernel_routes(changes, host.view());
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -277,7 +277,7 @@ fn read_machine(
             Err(RecvTimeoutError::Disconnected) => bail!("the kernel mirror has ended"),
         }
     }
-    publication.host_changed(host.view(), Changes { routes: true, neighbors: true })?;
+    let publication = routes.publication(host.view())?;
     Ok((host, publication))
 }
 

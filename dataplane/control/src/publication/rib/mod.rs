@@ -13,7 +13,8 @@
 //!
 //! Invariants:
 //! - A change of one prefix costs one prefix, whatever the size of the tables.
-//! - `changed4` and `changed6` hold every prefix whose group differs from what the FIB has, and that.
+//! - `changed4` and `changed6` hold every prefix whose group differs from what the FIB has, and that; nothing
+//!   as long as there is none.
 //! - A target counts its candidates, and of those the chosen ones; a group counts its targets. What nobody
 //!   counts any more is gone.
 //!
@@ -184,6 +185,8 @@ pub(super) struct Rib {
     /// Prefixes whose group may differ from what the FIB has for them, and that group.
     changed4: HashMap<Ipv4Net, RouteId>,
     changed6: HashMap<Ipv6Net, RouteId>,
+    /// Whether FIBs were made of these routes, which are to be told what changes.
+    has_fibs: bool,
     by_source: Tally<2>,
     by_reason: Tally<1>,
 }
@@ -216,6 +219,7 @@ impl Rib {
             machine: HashMap::new(),
             changed4: HashMap::new(),
             changed6: HashMap::new(),
+            has_fibs: false,
             by_source: HashMap::new(),
             by_reason: HashMap::new(),
         };
@@ -255,6 +259,7 @@ impl Rib {
             machine: self.machine.clone(),
             changed4: HashMap::new(),
             changed6: HashMap::new(),
+            has_fibs: false,
             by_source: self.by_source.clone(),
             by_reason: self.by_reason.clone(),
         })
@@ -297,7 +302,8 @@ impl Rib {
         self.follow_machine(host);
     }
 
-    fn follow_links(&mut self, host: &HostView) {
+    /// Takes over which interfaces the router has, and which are down.
+    pub(super) fn follow_links(&mut self, host: &HostView) {
         if host.links != self.links {
             self.links.clone_from(&host.links);
             let Self { targets, groups, adjacencies, links, .. } = self;
@@ -502,6 +508,9 @@ impl Rib {
 
     /// Notes that the FIB has to be told of a prefix, for which it has `known` unless it was noted before.
     fn note_change(&mut self, prefix: IpNet, known: RouteId) {
+        if !self.has_fibs {
+            return;
+        }
         match prefix {
             IpNet::V4(prefix) => self.changed4.entry(prefix).or_insert(known),
             IpNet::V6(prefix) => self.changed6.entry(prefix).or_insert(known),
@@ -664,6 +673,13 @@ impl Rib {
             // After a full table this is tens of megabytes.
             self.changed4.shrink_to(4096);
         }
+    }
+
+    /// FIBs were made of all routes.
+    pub(super) fn fibs_built(&mut self) {
+        self.settle_all4();
+        self.settle_all6();
+        self.has_fibs = true;
     }
 
     /// The IPv4 FIB has all routes.
