@@ -201,16 +201,7 @@ fn column(value: &Value) -> &str {
 fn route_line(answer: &Value) -> String {
     let route = &answer["route"];
     let next = &answer["next"];
-    let mut hops = String::new();
-    for member in rows(&next["members"]) {
-        let comma = if hops.is_empty() { "" } else { "," };
-        // A String takes writes without an error.
-        let _ =
-            write!(hops, "{comma}{}%{}", column(&member["address"]), column(&member["interface"]));
-    }
-    if let Some(interface) = next["interface"].as_str() {
-        hops = format!("%{interface}");
-    }
+    let hops = next_hops(next);
     let columns = [
         column(&answer["address"]),
         column(&route["prefix"]),
@@ -219,6 +210,21 @@ fn route_line(answer: &Value) -> String {
         column(&route["candidates"][0]["source"]),
     ];
     columns.join("\t")
+}
+
+/// `ADDRESS%INTERFACE` of all next hops, with commas between several.
+pub(crate) fn next_hops(next: &Value) -> String {
+    if let Some(interface) = next["interface"].as_str() {
+        return format!("%{interface}");
+    }
+    let mut hops = String::new();
+    for member in rows(&next["members"]) {
+        let comma = if hops.is_empty() { "" } else { "," };
+        // A String takes writes without an error.
+        let _ =
+            write!(hops, "{comma}{}%{}", column(&member["address"]), column(&member["interface"]));
+    }
+    hops
 }
 
 /// `ADDRESS PORT PROTOCOL SLICE KIND WHERE OWNER`: where is the tunnel's end, the neighbor, or why it is dropped.

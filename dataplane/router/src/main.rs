@@ -21,6 +21,7 @@ mod replay;
 mod run;
 mod show;
 mod tap;
+mod verify;
 mod workload;
 
 use std::io::IsTerminal;

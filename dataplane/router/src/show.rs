@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::cli::{RouteCommand, SliceCommand};
-use crate::lookups;
+use crate::{lookups, verify};
 
 /// Runs `sluice route`.
 pub(crate) fn route(command: &RouteCommand) -> Result<()> {
@@ -59,6 +59,7 @@ pub(crate) fn route(command: &RouteCommand) -> Result<()> {
         RouteCommand::Get { addresses, json, socket } => {
             lookups::routes(addresses, *json, socket)?;
         }
+        RouteCommand::Verify { json, socket } => verify::routes(*json, socket)?,
     }
     Ok(())
 }

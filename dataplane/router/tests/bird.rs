@@ -132,7 +132,7 @@ fn run(table: &Table, addresses: usize, patience: Duration) {
         rss_kib / 1024,
         known.rib_bytes / routes as u64
     );
-    traffic.settle(normal(), patience, &|address| bed.explain(&sluice, address));
+    bed.settle(&traffic, &sluice, normal(), patience);
     let all = sluice.status().routes;
 
     thousand_changes(&bed, &sluice);
@@ -150,10 +150,10 @@ fn run(table: &Table, addresses: usize, patience: Duration) {
     for _ in 0..2 {
         traffic.begin(normal(), moved);
         flap("disable");
-        traffic.settle(moved, patience, &|address| bed.explain(&sluice, address));
+        bed.settle(&traffic, &sluice, moved, patience);
         traffic.begin(moved, normal());
         flap("enable");
-        traffic.settle(normal(), patience, &|address| bed.explain(&sluice, address));
+        bed.settle(&traffic, &sluice, normal(), patience);
     }
 
     // Withdrawn, and learnt again.
@@ -166,7 +166,7 @@ fn run(table: &Table, addresses: usize, patience: Duration) {
     };
     traffic.begin(normal(), less);
     withdraw("disable");
-    traffic.settle(less, patience, &|address| bed.explain(&sluice, address));
+    bed.settle(&traffic, &sluice, less, patience);
     let gone = sluice.status().routes;
     assert!(gone.v4 < all.v4 && gone.v6 < all.v6, "{gone:?}");
 
@@ -183,7 +183,7 @@ fn run(table: &Table, addresses: usize, patience: Duration) {
     let restart = Instant::now();
     let sluice = bed.sluice();
     eprintln!("  restarted in {:?}", restart.elapsed());
-    traffic.settle(normal(), patience, &|address| bed.explain(&sluice, address));
+    bed.settle(&traffic, &sluice, normal(), patience);
     wait_until("the same routes as before", patience, || {
         let again = sluice.status().routes;
         (again.v4, again.v6) == (all.v4, all.v6)

@@ -163,7 +163,7 @@ fn run(table: &Table, addresses: usize, pace: &str, patience: Duration) {
     let traffic = bed.send_to(table, addresses);
     let bird = Bird::start(&bed.router, &[], ROUTER_BIRD);
     let settle = |groups: Groups| {
-        traffic.settle(groups, patience, &|address| bed.explain(&sluice, address));
+        bed.settle(&traffic, &sluice, groups, patience);
     };
     let wait_for_all = |what: &str, start: Instant| {
         bed.wait_for_all(&sluice, table, &before, patience, &|| {

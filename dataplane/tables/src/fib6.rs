@@ -260,6 +260,32 @@ impl Fib6 {
         }
     }
 
+    /// Tells of ranges of addresses, from the lowest to the highest, what look-ups give for all of a range: the
+    /// last address of each and the answer. Neighbours may have the same answer.
+    pub(crate) fn each_range(&self, mut tell: impl FnMut(u128, RouteId)) {
+        // Where answers can change: at both ends of what the tree was built of, and of what was patched.
+        let of_routes = self.routes.iter().map(|route| (route.first(), route.last()));
+        let of_patches = self.patch_list.keys();
+        let of_patches =
+            of_patches.map(|prefix| (prefix.network().to_bits(), prefix.broadcast().to_bits()));
+        let ends = of_routes.chain(of_patches);
+        let mut lasts: Vec<u128> =
+            ends.flat_map(|(first, last)| [first.saturating_sub(1), last]).collect();
+        lasts.push(u128::MAX);
+        lasts.sort_unstable();
+        lasts.dedup();
+        let mut first = 0;
+        for last in lasts {
+            let (at_first, at_last) = (self.lookup(first), self.lookup(last));
+            // A tree whose ends are others has an end in between.
+            if at_first != at_last {
+                tell(last - 1, at_first);
+            }
+            tell(last, at_last);
+            first = last.wrapping_add(1);
+        }
+    }
+
     /// Routes the tree was built from, each prefix once.
     #[must_use]
     pub fn routes(&self) -> usize {

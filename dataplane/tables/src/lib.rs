@@ -20,6 +20,7 @@ extern crate self as tables;
 
 mod actions;
 mod adjacency;
+mod audit;
 mod encapsulation;
 mod exact_index;
 mod fib;
@@ -45,6 +46,7 @@ mod sync;
 
 pub use actions::{Actions, CLASSES_MAX, Class, Detour, NUMBERS_MAX, Way};
 pub use adjacency::{Adjacency, AdjacencyId, AdjacencyState, Neighbors, NextHopGroup};
+pub use audit::{Audit, Difference};
 pub use encapsulation::{Encapsulation, Gre, Sequence, TunnelKinds};
 pub use fib::{FibError, RouteId};
 pub use fib4::{Fib4, Fib4Writer};

@@ -150,6 +150,8 @@ pub enum Request {
         /// The addresses; at most [`LOOKUPS_MAX`].
         addresses: Vec<String>,
     },
+    /// Whether look-ups give for every address what the routes in force do.
+    RouteVerify,
     /// A page of the ranges of shared addresses.
     SliceShow {
         /// Only shared prefixes that hold this one or lie in it.

@@ -311,6 +311,7 @@ impl ControlLoop {
                 let address = parsed(&address);
                 reply(responder, address.and_then(|address| self.answer_route_get(address)));
             }
+            Request::RouteVerify => reply(responder, Ok(self.verify_routes())),
             Request::SliceShow { prefix, after } => {
                 let prefix = optional(prefix);
                 reply(responder, prefix.and_then(|prefix| self.show_slices(prefix, after)));

@@ -4,6 +4,7 @@
 //! answer holds up the control loop. Between two pages the tables may change.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use config::protocol_name;
@@ -12,8 +13,8 @@ use control::publication::{CandidateView, PrefixView, RouteSource, RouteView, Un
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use tables::{
-    AdjacencyId, AdjacencyState, Delivery, EgressId, Encapsulation, NextHopGroup, Owner, PeerId,
-    RouteId, Snapshot,
+    AdjacencyId, AdjacencyState, Audit, Delivery, Difference, EgressId, Encapsulation,
+    NextHopGroup, Owner, PeerId, RouteId, Snapshot,
 };
 use wire::{InterfaceId, MacAddress, ethernet, ipv4, ipv6, protocol, udp};
 
@@ -233,6 +234,39 @@ impl ControlLoop {
             value["pending"] = json!(true);
         }
         Ok(value)
+    }
+
+    /// Whether the tables that workers read give for every address what the routes in force do; `pending` while
+    /// a change is on its way into them.
+    pub(crate) fn verify_routes(&self) -> Value {
+        let start = Instant::now();
+        let Some(audits) = self.publication.audit_routes() else {
+            return json!({ "pending": true });
+        };
+        let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let snapshot = self.publication.current();
+        let difference = |difference: &Difference| {
+            let (first, last) = difference.range;
+            json!({
+                "first": first.to_string(),
+                "last": last.to_string(),
+                "found": self.group_json(difference.found, first, &snapshot),
+                "expected": self.group_json(difference.expected, first, &snapshot),
+            })
+        };
+        let family = |audit: &Audit| {
+            json!({
+                "routes": audit.routes,
+                "ranges": audit.ranges,
+                "differences": audit.differences,
+                "first": audit.first.iter().map(difference).collect::<Vec<_>>(),
+            })
+        };
+        let [v4, v6] = &audits;
+        for difference in audits.iter().flat_map(|audit| &audit.first) {
+            tracing::error!(?difference, "the look-up table and the routes differ");
+        }
+        json!({ "pending": false, "took_ms": took_ms, "v4": family(v4), "v6": family(v6) })
     }
 
     /// What a route leads to: what workers read.

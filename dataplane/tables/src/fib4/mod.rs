@@ -217,6 +217,36 @@ impl Fib4 {
         INDEX * size_of::<u32>() + words * size_of::<u64>()
     }
 
+    /// Tells of ranges of addresses, from the lowest to the highest, what look-ups give for all of a range: the
+    /// last address of each and the answer. Neighbours may have the same answer.
+    pub(crate) fn each_range(&self, mut tell: impl FnMut(u32, RouteId)) {
+        const WHOLE: u32 = u32::MAX >> INDEX_BITS;
+        const OF_PLACE: u32 = WHOLE >> PLACE_BITS;
+        const OF_QUARTER: u32 = OF_PLACE >> QUARTER_BITS;
+        const OF_INNER_PLACE: u32 = OF_QUARTER >> INNER_BITS;
+        let cells = self.cells();
+        let (mut first, mut is_end) = (0_u32, false);
+        while !is_end {
+            // The largest range from `first` on that one entry or one place of a block speaks of.
+            let entry = cells.entry(first);
+            let (code, size) = if entry & BLOCK == 0 {
+                (entry as u16, WHOLE)
+            } else {
+                let code = cells.value(block_at(entry), place(first));
+                if code < FIRST_GROUP {
+                    (code, OF_PLACE)
+                } else {
+                    let inner = cells.inner_entry(block_at(entry), code, first);
+                    let size = if inner & BLOCK == 0 { OF_QUARTER } else { OF_INNER_PLACE };
+                    (cells.code(inner, inner_place(first)), size)
+                }
+            };
+            let last = first | size;
+            tell(last, decode(code));
+            (first, is_end) = last.overflowing_add(1);
+        }
+    }
+
     #[inline(always)]
     fn cells(&self) -> Cells<'_> {
         Cells { index: self.index.cells(), words: self.words.cells() }

@@ -786,5 +786,8 @@ fn routes_that_change_together_leave_nothing_of_those_that_went() {
             let found = snapshot.groups.copy(snapshot.fib4.lookup(address.to_bits()));
             assert_eq!(found, expected, "round {round}: {address}");
         }
+        let audits = publication.audit_routes().expect("no change is left");
+        assert!(audits[0].routes >= known.len() as u64, "round {round}: {audits:?}");
+        assert_eq!(audits.map(|audit| audit.first), [[], []], "round {round}");
     }
 }

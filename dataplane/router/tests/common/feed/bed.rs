@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use control::status::RouteCounts;
 
-use super::{BACKUP, GROUPS, STEADY, Table, Traffic, hop_mac, text_of};
+use super::{BACKUP, GROUPS, Groups, STEADY, Table, Traffic, hop_mac, text_of};
 use crate::net::{self, Namespace, Router, Tap};
 use crate::packet::{ROUTER_MAC, Random};
 
@@ -93,6 +93,20 @@ impl Bed {
 
     pub(crate) fn sluice(&self) -> Router {
         Router::start(&self.router, &[("lan0", "inside"), ("wan0", "outside")], SLUICE)
+    }
+
+    /// Waits until every address that has a route is reached by it, and then asks the router whether its look-up
+    /// tables have all routes, and none that went.
+    #[track_caller]
+    pub(crate) fn settle(
+        &self,
+        traffic: &Traffic,
+        sluice: &Router,
+        groups: Groups,
+        patience: Duration,
+    ) {
+        traffic.settle(groups, patience, &|address| self.explain(sluice, address));
+        sluice.done(&["route", "verify"]);
     }
 
     /// Waits until the router knows the whole table beside what it knew `before`.
