@@ -260,6 +260,20 @@ fn nexthop_objects_are_resolved() {
 }
 
 #[test]
+fn an_object_that_comes_and_goes_at_once_leaves_the_mirror_at_rest() {
+    let ns = namespace!();
+    ns.veth("v0", "v1");
+    ns.ip("addr add 10.1.0.1/24 dev v0");
+    let mut mirror = ns.mirror(MirrorOptions::default());
+    ns.ip_batch("nexthop add id 5 via 10.1.0.2 dev v0\nnexthop del id 5\n");
+    mirror.during(Duration::from_millis(300));
+    // A mirror that waits for something that never comes does not tell that it has read all.
+    mirror.mirror.resync();
+    let events = mirror.during(Duration::from_secs(1));
+    assert!(events.contains(&KernelEvent::Synchronized(SyncCause::Asked)), "{events:?}");
+}
+
+#[test]
 fn routes_that_go_silently_are_noticed() {
     let ns = namespace!();
     ns.veth("v0", "v1");

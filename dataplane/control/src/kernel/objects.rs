@@ -50,9 +50,6 @@ impl Objects {
 
     /// The objects whose [`kind`](Self::kind) the next settling changes.
     pub(super) fn changed(&self) -> HashSet<u32> {
-        if !self.dirty {
-            return HashSet::new();
-        }
         let gone = self.settled.keys().filter(|id| self.known.get(id).is_none()).copied();
         let different = self
             .known

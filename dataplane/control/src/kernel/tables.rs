@@ -497,13 +497,17 @@ impl Tables {
     /// Lets changes of nexthop objects come into force. Costs a pass over all routes if an object
     /// changed.
     pub(super) fn settle(&mut self) {
+        if !self.objects.is_dirty() {
+            return;
+        }
         let changed = self.objects.changed();
         if !changed.is_empty() {
             let with = With { tables: &self.tables, objects: &self.objects };
             self.v4.touch_objects(&changed, with);
             self.v6.touch_objects(&changed, with);
-            self.objects.settle();
         }
+        // Also when all changes cancelled out: else they would be waited for again and again.
+        self.objects.settle();
     }
 
     /// Whether [`take_changes`](Self::take_changes) may find some.

@@ -224,6 +224,16 @@ fn a_route_waits_for_its_object() {
     assert_eq!(*known[&prefix(1)].kind, unknown);
 }
 
+#[test]
+fn an_object_that_comes_and_goes_at_once_leaves_nothing_to_do() {
+    use super::super::decode::Nexthop;
+    let mut tables = Tables::new(vec![254]);
+    tables.objects().set(5, Nexthop::Blackhole, Origin::News);
+    tables.objects().remove(5);
+    tables.settle();
+    assert!(!tables.is_dirty());
+}
+
 /// The metric `mtu` is the route's, whatever object it names: two routes by one object may differ in it.
 #[test]
 fn the_mtu_of_a_route_holds_for_the_next_hops_of_its_object() {
