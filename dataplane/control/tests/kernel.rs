@@ -274,6 +274,32 @@ fn an_object_that_comes_and_goes_at_once_leaves_the_mirror_at_rest() {
 }
 
 #[test]
+fn a_route_that_drops_does_so_whatever_object_it_names() {
+    let ns = namespace!();
+    ns.veth("v0", "v1");
+    ns.ip("addr add 10.1.0.1/24 dev v0");
+    ns.ip("nexthop add id 1 via 10.1.0.2 dev v0");
+    ns.ip("route add unreachable 10.2.0.0/16 nhid 1");
+    let mut mirror = ns.mirror(MirrorOptions::default());
+    ns.ip("route add prohibit 10.3.0.0/16 nhid 1");
+    ns.ip("route add blackhole 10.4.0.0/16 nhid 1");
+    let of = |prefix| move |state: &KernelState| kind(state, prefix).cloned();
+    mirror.until("the routes", |state| of("10.4.0.0/16")(state).is_some());
+    for (prefix, kind) in [
+        ("10.2.0.0/16", RouteKind::Unreachable),
+        ("10.3.0.0/16", RouteKind::Prohibit),
+        ("10.4.0.0/16", RouteKind::Blackhole),
+    ] {
+        assert_eq!(of(prefix)(&mirror.state), Some(kind), "{prefix}");
+    }
+    // They go with it all the same.
+    ns.ip("nexthop del id 1");
+    mirror.until("the routes to go", |s| {
+        ["10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"].iter().all(|prefix| kind(s, prefix).is_none())
+    });
+}
+
+#[test]
 fn routes_that_go_silently_are_noticed() {
     let ns = namespace!();
     ns.veth("v0", "v1");

@@ -6,6 +6,7 @@
 //! being lost as a whole, and a route costs no allocation but its next hops.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
@@ -146,11 +147,23 @@ pub(super) struct Selector {
 }
 
 /// What a route message says the route does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Body {
-    Kind(RouteKind),
+    Kind(Arc<RouteKind>),
     /// What the nexthop object with this id does.
     Object(u32),
+    /// This, whatever the nexthop object with this id does: it only goes with it.
+    KindBesideObject(Arc<RouteKind>, u32),
+}
+
+impl Body {
+    /// The nexthop object that the route names.
+    pub(super) const fn object(&self) -> Option<u32> {
+        match self {
+            Self::Kind(_) => None,
+            Self::Object(id) | Self::KindBesideObject(_, id) => Some(*id),
+        }
+    }
 }
 
 /// A route message.
@@ -229,7 +242,6 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
 
     let mut dead = false;
     let kind = match header.kind {
-        RouteType::Unicast if object.is_some() => RouteKind::Local,
         RouteType::Unicast => match multipath {
             Some(value) => match next_hops(value, deleted)? {
                 Ok(mut hops) => {
@@ -259,6 +271,13 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
         RouteType::Throw => RouteKind::NotExpressible(Reason::Throw),
         other => RouteKind::NotExpressible(Reason::Type(other.into())),
     };
+    // Only a unicast route does what its object does: the type of another one comes first
+    // (fib_table_lookup, ip6_rt_init_dst).
+    let body = match (header.kind, object) {
+        (_, None) => Body::Kind(kind.into()),
+        (RouteType::Unicast, Some(id)) => Body::Object(id),
+        (_, Some(id)) => Body::KindBesideObject(kind.into(), id),
+    };
     let prefix = IpNet::new(destination, header.destination_prefix_length)
         .map_err(|_| Malformed("prefix length"))?
         .trunc();
@@ -269,7 +288,7 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
         metric,
         object_mtu: if object.is_some() { mtu } else { 0 },
         selector: Selector { tos: header.tos, source },
-        body: object.map_or(Body::Kind(kind), Body::Object),
+        body,
         ifindex,
         local: match header.kind {
             RouteType::Local => Some(LocalKind::Local),
@@ -277,7 +296,8 @@ pub(super) fn route(message: &[u8], deleted: bool) -> Decoded<RouteStatement> {
             RouteType::Anycast => Some(LocalKind::Anycast),
             _ => None,
         },
-        dead,
+        // An object tells of its own links.
+        dead: dead && object.is_none(),
         preferred_source,
     }))
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::neighbour::{
@@ -150,7 +151,9 @@ impl Requests {
             Some(Ok(Some(route))) => Ok(RouteLookup {
                 source: route.preferred_source,
                 kind: match route.body {
-                    Body::Kind(kind) => kind,
+                    Body::Kind(kind) | Body::KindBesideObject(kind, _) => {
+                        Arc::unwrap_or_clone(kind)
+                    }
                     Body::Object(id) => {
                         RouteKind::NotExpressible(super::Reason::UnknownNexthop(id))
                     }

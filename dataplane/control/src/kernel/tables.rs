@@ -38,18 +38,19 @@ struct Target {
     table: u32,
     protocol: u8,
     selector: Selector,
-    object: Option<u32>,
     /// The largest packet that it takes by the object's next hops, in bytes; 0: what the links do.
     object_mtu: u32,
-    /// What it does if it names no object.
-    kind: Arc<RouteKind>,
+    body: Body,
 }
 
 impl Target {
     fn hops(&self) -> &[NextHop] {
-        match (&self.object, self.kind.as_ref()) {
-            (None, RouteKind::NextHops(hops)) => hops,
-            _ => &[],
+        match &self.body {
+            Body::Kind(kind) => match kind.as_ref() {
+                RouteKind::NextHops(hops) => hops,
+                _ => &[],
+            },
+            Body::Object(_) | Body::KindBesideObject(..) => &[],
         }
     }
 }
@@ -279,8 +280,8 @@ impl<P: Prefix> Family<P> {
                 let old = &slot[at].target;
                 let rest: Vec<_> =
                     old.hops().iter().filter(|hop| !gone.contains(hop)).copied().collect();
-                let kind = Arc::new(RouteKind::NextHops(rest.into()));
-                slot[at].target = intern(Target { kind, ..Target::clone(old) });
+                let body = Body::Kind(Arc::new(RouteKind::NextHops(rest.into())));
+                slot[at].target = intern(Target { body, ..Target::clone(old) });
                 slot[at].stamp = stamp;
                 true
             }
@@ -323,7 +324,7 @@ impl<P: Prefix> Family<P> {
     /// Notes what was told of all prefixes that name one of `ids`.
     fn touch_objects(&mut self, ids: &HashSet<u32>, with: With<'_>) {
         let named = |candidate: &Candidate| {
-            candidate.target.object.is_some_and(|object| ids.contains(&object))
+            candidate.target.body.object().is_some_and(|object| ids.contains(&object))
         };
         let prefixes: Vec<P> = self
             .slots
@@ -355,15 +356,15 @@ fn in_order(slot: &Candidates, With { tables, objects }: With<'_>) -> Routes {
     let mut order: SmallVec<[&Candidate; 4]> = slot.iter().collect();
     order.sort_by_key(|candidate| (position(candidate), candidate.metric));
     let route = |candidate: &&Candidate| {
-        let Target { table, protocol, object, object_mtu, ref kind, .. } = *candidate.target;
-        let kind = match (selector(table), object) {
+        let Target { table, protocol, object_mtu, ref body, .. } = *candidate.target;
+        let kind = match (selector(table), body) {
             (Some(selector), _) => Arc::new(RouteKind::NotExpressible(if selector.tos != 0 {
                 Reason::DependsOnTos
             } else {
                 Reason::DependsOnSource
             })),
-            (None, Some(object)) => limited(objects.kind(object), object_mtu),
-            (None, None) => Arc::clone(kind),
+            (None, Body::Object(id)) => limited(objects.kind(*id), object_mtu),
+            (None, Body::Kind(kind) | Body::KindBesideObject(kind, _)) => Arc::clone(kind),
         };
         Route { table, protocol, metric: candidate.metric, kind }
     };
@@ -539,13 +540,8 @@ impl Tables {
 }
 
 fn target(route: RouteStatement) -> Target {
-    let (object, kind) = match route.body {
-        // One value for all, so that equal targets are equal.
-        Body::Object(id) => (Some(id), RouteKind::Local),
-        Body::Kind(kind) => (None, kind),
-    };
-    let RouteStatement { table, protocol, selector, object_mtu, .. } = route;
-    Target { table, protocol, selector, object, object_mtu, kind: Arc::new(kind) }
+    let RouteStatement { table, protocol, selector, object_mtu, body, .. } = route;
+    Target { table, protocol, selector, object_mtu, body }
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ fn prefix(number: u32) -> IpNet {
 
 fn via(last: u8) -> Body {
     let via = Some(std::net::Ipv4Addr::new(192, 0, 2, last).into());
-    Body::Kind(RouteKind::NextHops([NextHop { via, ifindex: 1, weight: 1, mtu: 0 }].into()))
+    let hop = NextHop { via, ifindex: 1, weight: 1, mtu: 0 };
+    Body::Kind(Arc::new(RouteKind::NextHops([hop].into())))
 }
 
 fn statement(prefix: IpNet, metric: u32, body: Body) -> RouteStatement {
@@ -137,7 +138,7 @@ fn news_and_dumps_in_any_order_give_the_kernels_table() {
                     table: 254,
                     protocol: 4,
                     metric: *metric,
-                    kind: Arc::new(kind.clone()),
+                    kind: Arc::clone(kind),
                 });
             }
             assert_eq!(known, expected, "seed {seed}");
@@ -260,7 +261,7 @@ fn targets_that_nobody_uses_are_dropped() {
         let kind = RouteKind::NextHops(
             [NextHop { via: None, ifindex: metric + 1, weight: 1, mtu: 0 }].into(),
         );
-        tables.added(statement(prefix(1), 0, Body::Kind(kind)), Placement::Replace);
+        tables.added(statement(prefix(1), 0, Body::Kind(kind.into())), Placement::Replace);
     }
     told(&mut tables, &mut known);
     assert!(tables.interner.targets.len() <= 2048, "{}", tables.interner.targets.len());
