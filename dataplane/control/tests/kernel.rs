@@ -299,6 +299,71 @@ fn a_route_that_drops_does_so_whatever_object_it_names() {
     });
 }
 
+/// Routing daemons delete an object for each path that is gone. Of the routes that name one, the kernel tells
+/// nothing (of IPv6 ones with `nexthop_compat_mode` alone); to read all tables each time would be the price of
+/// a full table for each.
+#[test]
+fn the_routes_of_an_object_go_with_it_and_nothing_is_read_again() {
+    for compat_mode in [0, 1] {
+        let ns = namespace!();
+        ns.veth("v0", "v1");
+        ns.ip("addr add 10.1.0.1/24 dev v0");
+        ns.ip("addr add 2001:db8:1::1/64 dev v0");
+        ns.run(&format!("sysctl -qw net.ipv4.nexthop_compat_mode={compat_mode}"));
+        for id in 1..=3 {
+            ns.ip(&format!("nexthop add id {id} via 10.1.0.{} dev v0", id + 1));
+            ns.ip(&format!("nexthop add id 1{id} via 2001:db8:1::{} dev v0", id + 1));
+        }
+        ns.ip("nexthop add id 20 group 1/2");
+        ns.ip("nexthop add id 21 group 2");
+        ns.ip("route add 10.2.0.0/16 nhid 1");
+        ns.ip("route add 10.2.0.0/16 via 10.1.0.9 metric 7");
+        ns.ip("route add 10.3.0.0/16 nhid 2");
+        ns.ip("route add 10.4.0.0/16 nhid 20");
+        ns.ip("route add 10.5.0.0/16 nhid 21");
+        ns.ip("-6 route add 2001:db8:2::/48 nhid 11");
+        // Two of one metric, of which one stays.
+        ns.ip("-6 route append 2001:db8:2::/48 nhid 12");
+        ns.ip("-6 route add 2001:db8:3::/48 nhid 13");
+        let mut mirror = ns.mirror(MirrorOptions::default());
+        // What the links' own changes cause.
+        mirror.during(Duration::from_millis(300));
+        let v0 = mirror.ifindex("v0");
+        let readings = mirror.mirror.counts().readings;
+        let by = |host: &str| Some(hops(&[(host, v0, 1)]));
+
+        ns.ip("nexthop add id 30 via 10.1.0.9 dev v0");
+        ns.ip("nexthop del id 30");
+        ns.ip("nexthop del id 1");
+        mirror.until("the other route", |s| kind(s, "10.2.0.0/16") == by("10.1.0.9").as_ref());
+        mirror.until("the member to go", |s| kind(s, "10.4.0.0/16") == by("10.1.0.3").as_ref());
+        ns.ip("nexthop del id 11");
+        mirror.until("the other route", |s| {
+            kind(s, "2001:db8:2::/48") == by("2001:db8:1::3").as_ref()
+        });
+        // The same number again is another object, of which no route is left; groups without members go.
+        ns.ip_batch("nexthop del id 2\nnexthop add id 2 via 10.1.0.8 dev v0\n");
+        ns.ip_batch("nexthop del id 13\nnexthop add id 13 via 2001:db8:1::8 dev v0\n");
+        mirror.until("the routes to go", |s| {
+            ["10.3.0.0/16", "10.4.0.0/16", "10.5.0.0/16", "2001:db8:3::/48"]
+                .iter()
+                .all(|prefix| kind(s, prefix).is_none())
+        });
+        ns.ip("route add 10.3.0.0/16 nhid 2");
+        mirror.until("the new route", |s| kind(s, "10.3.0.0/16") == by("10.1.0.8").as_ref());
+        mirror.during(Duration::from_millis(300));
+        assert_eq!(kind(&mirror.state, "2001:db8:2::/48"), by("2001:db8:1::3").as_ref());
+        assert_eq!(mirror.mirror.counts().readings, readings, "compat mode {compat_mode}");
+
+        // As the kernel has it.
+        let before = mirror.state.clone();
+        mirror.mirror.resync();
+        mirror.during(Duration::from_millis(300));
+        assert_eq!(mirror.state.routes, before.routes);
+        assert_eq!(mirror.mirror.counts().readings, readings + 1);
+    }
+}
+
 #[test]
 fn routes_that_go_silently_are_noticed() {
     let ns = namespace!();

@@ -294,7 +294,7 @@ impl<'a> Mirror<'a> {
         match dump {
             Dump::Links => self.links.begin(),
             Dump::Addresses => self.addresses.begin(),
-            Dump::Nexthops => self.tables.objects().begin(),
+            Dump::Nexthops => self.tables.begin_objects(),
             // Both families of the local table are in one map.
             Dump::Routes { v6, table: TABLE_LOCAL } => {
                 if !v6 {
@@ -367,7 +367,7 @@ impl<'a> Mirror<'a> {
                 self.refilter_neighbors();
             }
             Dump::Addresses => self.addresses_dirty |= !self.addresses.finish().is_empty(),
-            Dump::Nexthops => self.tables.objects().finish(),
+            Dump::Nexthops => self.tables.finish_objects(),
             Dump::Routes { v6, table: TABLE_LOCAL } => {
                 if v6 {
                     self.addresses_dirty |= !self.locals.finish().is_empty();
@@ -499,11 +499,9 @@ impl<'a> Mirror<'a> {
             && self.options.routes
         {
             if message.kind == netlink::RTM_DELNEXTHOP {
-                self.tables.objects().remove(id);
-                // The IPv4 routes that name it go with it, without a word.
+                self.tables.object_deleted(id);
+            } else if !self.tables.object_set(id, nexthop, origin) {
                 self.read_again(SILENT_CHANGE_PAUSE, SyncCause::SilentChange);
-            } else {
-                self.tables.objects().set(id, nexthop, origin);
             }
         }
         Ok(())

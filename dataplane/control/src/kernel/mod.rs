@@ -19,8 +19,9 @@
 //!   finds changes coalesced. Neighbors and links are told at once, routes and addresses at most
 //!   every [`COALESCE_MS`].
 //! - When the kernel loses news (ENOBUFS), all tables are read again. So they are when a
-//!   link changes its state or an address or a nexthop object goes, because the kernel then removes
-//!   IPv4 routes, and disables IPv6 ones, without telling.
+//!   link changes its state or an address goes, because the kernel then removes
+//!   IPv4 routes, and disables IPv6 ones, without telling. The routes of a nexthop object that goes
+//!   it removes without telling too, but they are those that name it: nothing is read for them.
 //!
 //! Deliberately absent: rules (`ip rule`). The tables that are mirrored become one; what a rule sends
 //! elsewhere the router does not see. Multicast routes and MPLS belong to the kernel.

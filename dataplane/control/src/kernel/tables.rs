@@ -18,7 +18,7 @@ use std::time::Instant;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use smallvec::SmallVec;
 
-use super::decode::{Body, RouteStatement, Selector};
+use super::decode::{Body, Nexthop, RouteStatement, Selector};
 use super::model::{NextHop, Reason, Route, RouteChange, RouteKind, Routes};
 use super::objects::Objects;
 use super::stamped::{Origin, Stamp};
@@ -52,6 +52,10 @@ impl Target {
             },
             Body::Object(_) | Body::KindBesideObject(..) => &[],
         }
+    }
+
+    fn names(&self, objects: &HashSet<u32>) -> bool {
+        self.body.object().is_some_and(|object| objects.contains(&object))
     }
 }
 
@@ -106,6 +110,8 @@ pub(super) struct Family<P> {
     generation: u32,
     /// Present while a dump runs: the candidates that news removed since its start.
     removed: Option<HashSet<(P, u32, u32, Selector)>>,
+    /// The nexthop objects that went since its start: it may still name routes that name them.
+    gone: HashSet<u32>,
     /// Prefixes that were told, and those of them that are not expressible.
     pub(super) told: u64,
     pub(super) unexpressible: u64,
@@ -118,6 +124,7 @@ impl<P> Default for Family<P> {
             dirty: HashMap::new(),
             generation: 0,
             removed: None,
+            gone: HashSet::new(),
             told: 0,
             unexpressible: 0,
         }
@@ -139,9 +146,14 @@ impl<P: Prefix> Family<P> {
     fn begin(&mut self) {
         self.generation = self.generation.wrapping_add(1) & (u32::MAX >> 1);
         self.removed = Some(HashSet::new());
+        self.gone.clear();
     }
 
     fn finish(&mut self, table: u32, with: With<'_>) {
+        let gone = std::mem::take(&mut self.gone);
+        if !gone.is_empty() {
+            self.drop_naming(&gone, with);
+        }
         let oldest = self.stamp(Origin::Dump);
         self.removed = None;
         // What is in another table this dump did not name.
@@ -286,12 +298,13 @@ impl<P: Prefix> Family<P> {
                 true
             }
             // Known with other next hops, some of which were dead then or are now.
-            (None, None, [at]) => {
+            (None, None, [at]) if slot[*at].target.body.object() == target.body.object() => {
                 slot.remove(*at);
                 true
             }
             (None, None, []) => true,
-            (None, None, _) => false,
+            // A route that names an object is known by it, or has gone with it.
+            (None, None, _) => target.body.object().is_some(),
         };
         if slot.is_empty() {
             self.slots.remove(&prefix);
@@ -321,19 +334,36 @@ impl<P: Prefix> Family<P> {
         }
     }
 
-    /// Notes what was told of all prefixes that name one of `ids`.
-    fn touch_objects(&mut self, ids: &HashSet<u32>, with: With<'_>) {
-        let named = |candidate: &Candidate| {
-            candidate.target.body.object().is_some_and(|object| ids.contains(&object))
-        };
+    /// Notes what was told of all prefixes with a route that names one of `objects`, and gives them.
+    fn touch_naming(&mut self, objects: &HashSet<u32>, with: With<'_>) -> Vec<P> {
         let prefixes: Vec<P> = self
             .slots
             .iter()
-            .filter(|(_, slot)| slot.iter().any(named))
+            .filter(|(_, slot)| slot.iter().any(|candidate| candidate.target.names(objects)))
             .map(|(prefix, _)| *prefix)
             .collect();
-        for prefix in prefixes {
+        for &prefix in &prefixes {
             self.touch(prefix, with);
+        }
+        prefixes
+    }
+
+    /// Removes all routes that name one of `objects`.
+    fn drop_naming(&mut self, objects: &HashSet<u32>, with: With<'_>) {
+        for prefix in self.touch_naming(objects, with) {
+            if let Some(slot) = self.slots.get_mut(&prefix) {
+                slot.retain(|candidate| !candidate.target.names(objects));
+                if slot.is_empty() {
+                    self.slots.remove(&prefix);
+                }
+            }
+        }
+    }
+
+    /// The kernel tells that a nexthop object has gone.
+    fn object_deleted(&mut self, id: u32) {
+        if self.removed.is_some() {
+            self.gone.insert(id);
         }
     }
 }
@@ -404,6 +434,12 @@ impl Interner {
         self.targets.insert(Arc::clone(&target));
         target
     }
+
+    /// Whether a route names one of `objects`: to ask the targets is cheap, there are far fewer than routes.
+    fn is_named(&self, objects: &HashSet<u32>) -> bool {
+        let is_used = |target: &&Arc<Target>| Arc::strong_count(target) > 1;
+        self.targets.iter().filter(is_used).any(|target| target.names(objects))
+    }
 }
 
 /// Which family a dump is of.
@@ -423,6 +459,8 @@ pub(super) struct Tables {
     pub(super) v4: Family<Ipv4Net>,
     pub(super) v6: Family<Ipv6Net>,
     objects: Objects,
+    /// Objects that have gone, whose routes are yet to be removed.
+    gone: HashSet<u32>,
     interner: Interner,
 }
 
@@ -490,22 +528,57 @@ impl Tables {
         }
     }
 
-    /// The nexthop objects. What they do changes with [`settle`](Self::settle).
-    pub(super) fn objects(&mut self) -> &mut Objects {
-        &mut self.objects
+    /// The nexthop objects are dumped from now on.
+    pub(super) fn begin_objects(&mut self) {
+        self.objects.begin();
     }
 
-    /// Lets changes of nexthop objects come into force. Costs a pass over all routes if an object
-    /// changed.
+    /// The dump of the nexthop objects has ended.
+    pub(super) fn finish_objects(&mut self) {
+        self.objects.finish();
+    }
+
+    /// Takes in what a nexthop object is. It comes into force with [`settle`](Self::settle). False if a dump
+    /// must tell which routes name this one, and which one that had its number and has gone.
+    pub(super) fn object_set(&mut self, id: u32, nexthop: Nexthop, origin: Origin) -> bool {
+        if self.gone.contains(&id) {
+            self.drop_orphans();
+        }
+        self.objects.set(id, nexthop, origin);
+        !(self.v4.gone.contains(&id) || self.v6.gone.contains(&id))
+    }
+
+    /// Takes in that a nexthop object has gone, and the routes that name it with it: of IPv4 ones the kernel does
+    /// not tell, of IPv6 ones it does with the sysctl `nexthop_compat_mode` alone.
+    pub(super) fn object_deleted(&mut self, id: u32) {
+        self.objects.remove(id);
+        self.gone.insert(id);
+        self.v4.object_deleted(id);
+        self.v6.object_deleted(id);
+    }
+
+    /// Removes the routes of all objects that have gone, together: it may cost a pass over all routes.
+    fn drop_orphans(&mut self) {
+        let gone = std::mem::take(&mut self.gone);
+        if self.interner.is_named(&gone) {
+            let with = With { tables: &self.tables, objects: &self.objects };
+            self.v4.drop_naming(&gone, with);
+            self.v6.drop_naming(&gone, with);
+        }
+    }
+
+    /// Lets changes of nexthop objects come into force. Costs a pass over all routes if an object changed
+    /// that a route names.
     pub(super) fn settle(&mut self) {
+        self.drop_orphans();
         if !self.objects.is_dirty() {
             return;
         }
         let changed = self.objects.changed();
-        if !changed.is_empty() {
+        if self.interner.is_named(&changed) {
             let with = With { tables: &self.tables, objects: &self.objects };
-            self.v4.touch_objects(&changed, with);
-            self.v6.touch_objects(&changed, with);
+            self.v4.touch_naming(&changed, with);
+            self.v6.touch_naming(&changed, with);
         }
         // Also when all changes cancelled out: else they would be waited for again and again.
         self.objects.settle();
@@ -513,7 +586,10 @@ impl Tables {
 
     /// Whether [`take_changes`](Self::take_changes) may find some.
     pub(super) fn is_dirty(&self) -> bool {
-        !self.v4.dirty.is_empty() || !self.v6.dirty.is_empty() || self.objects.is_dirty()
+        !self.v4.dirty.is_empty()
+            || !self.v6.dirty.is_empty()
+            || self.objects.is_dirty()
+            || !self.gone.is_empty()
     }
 
     /// Notes that something was heard of now, unless something older waits to be taken.

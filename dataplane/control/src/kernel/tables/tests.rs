@@ -204,7 +204,6 @@ fn of_two_equal_routes_an_unknown_one_cannot_be_removed() {
 
 #[test]
 fn a_route_waits_for_its_object() {
-    use super::super::decode::Nexthop;
     let (mut tables, mut known) = (Tables::new(vec![254]), BTreeMap::new());
     tables.added(statement(prefix(1), 0, Body::Object(5)), Placement::First);
     told(&mut tables, &mut known);
@@ -212,25 +211,49 @@ fn a_route_waits_for_its_object() {
     assert_eq!(*known[&prefix(1)].kind, unknown);
     assert_eq!(tables.v4.unexpressible, 1);
 
-    tables.objects().set(5, Nexthop::Blackhole, Origin::News);
+    tables.object_set(5, Nexthop::Blackhole, Origin::News);
     assert!(tables.is_dirty());
     assert_eq!(told(&mut tables, &mut known), 1);
     assert_eq!(*known[&prefix(1)].kind, RouteKind::Blackhole);
     assert_eq!(tables.v4.unexpressible, 0);
 
-    tables.objects().set(6, Nexthop::Blackhole, Origin::News);
+    tables.object_set(6, Nexthop::Blackhole, Origin::News);
     assert_eq!(told(&mut tables, &mut known), 0, "nobody names object 6");
-    tables.objects().remove(5);
+    tables.object_deleted(5);
     told(&mut tables, &mut known);
-    assert_eq!(*known[&prefix(1)].kind, unknown);
+    assert!(known.is_empty(), "it goes with its object");
+}
+
+#[test]
+fn the_routes_of_an_object_that_goes_while_they_are_read_are_not_kept() {
+    let (mut tables, mut known) = (Tables::new(vec![254]), BTreeMap::new());
+    tables.object_set(5, Nexthop::Blackhole, Origin::News);
+    tables.object_set(6, Nexthop::Blackhole, Origin::News);
+    let by_object = |number, id| statement(prefix(number), 0, Body::Object(id));
+    tables.added(by_object(1, 5), Placement::First);
+    tables.begin(Version::V4);
+    tables.object_deleted(5);
+    told(&mut tables, &mut known);
+    // What the kernel wrote before, of a route that was known and of one that was not.
+    tables.dumped(by_object(1, 5));
+    tables.dumped(by_object(2, 5));
+    tables.dumped(by_object(3, 6));
+    tables.finish(Version::V4, 254);
+    told(&mut tables, &mut known);
+    assert_eq!(known.keys().copied().collect::<Vec<_>>(), [prefix(3)]);
+
+    tables.begin(Version::V4);
+    tables.object_deleted(6);
+    assert!(!tables.object_set(6, Nexthop::Blackhole, Origin::News), "a dump must tell whose 3 is");
+    tables.finish(Version::V4, 254);
+    assert!(tables.object_set(6, Nexthop::Blackhole, Origin::News));
 }
 
 #[test]
 fn an_object_that_comes_and_goes_at_once_leaves_nothing_to_do() {
-    use super::super::decode::Nexthop;
     let mut tables = Tables::new(vec![254]);
-    tables.objects().set(5, Nexthop::Blackhole, Origin::News);
-    tables.objects().remove(5);
+    tables.object_set(5, Nexthop::Blackhole, Origin::News);
+    tables.object_deleted(5);
     tables.settle();
     assert!(!tables.is_dirty());
 }
@@ -238,7 +261,6 @@ fn an_object_that_comes_and_goes_at_once_leaves_nothing_to_do() {
 /// The metric `mtu` is the route's, whatever object it names: two routes by one object may differ in it.
 #[test]
 fn the_mtu_of_a_route_holds_for_the_next_hops_of_its_object() {
-    use super::super::decode::Nexthop;
     let (mut tables, mut known) = (Tables::default(), BTreeMap::new());
     let hop = |mtu| NextHop { via: None, ifindex: 3, weight: 1, mtu };
     let by_object = |number, object_mtu| RouteStatement {
@@ -247,7 +269,7 @@ fn the_mtu_of_a_route_holds_for_the_next_hops_of_its_object() {
     };
     tables.added(by_object(1, 1300), Placement::First);
     tables.added(by_object(2, 0), Placement::First);
-    tables.objects().set(5, Nexthop::Hop(hop(0)), Origin::News);
+    tables.object_set(5, Nexthop::Hop(hop(0)), Origin::News);
     told(&mut tables, &mut known);
     assert_eq!(*known[&prefix(1)].kind, RouteKind::NextHops([hop(1300)].into()));
     assert_eq!(*known[&prefix(2)].kind, RouteKind::NextHops([hop(0)].into()));
