@@ -180,10 +180,16 @@ impl<P: Prefix> Family<P> {
     /// that the best route does not change back and forth.
     fn dumped(&mut self, prefix: P, metric: u32, target: Arc<Target>, with: With<'_>) {
         let key = (prefix, metric, target.table, target.selector);
-        if self.removed.as_ref().is_none_or(|removed| removed.contains(&key)) {
+        let (news, stamp) = (self.stamp(Origin::News), self.stamp(Origin::Dump));
+        let Some(removed) = &self.removed else { return };
+        if removed.contains(&key) {
+            // What news removed is no longer in the slot; a peer of it that is, stays.
+            let slot = self.slots.get_mut(&prefix).into_iter().flatten();
+            for peer in slot.filter(|peer| peer.metric == metric && peer.target == target) {
+                peer.stamp = peer.stamp.max(stamp);
+            }
             return;
         }
-        let (news, stamp) = (self.stamp(Origin::News), self.stamp(Origin::Dump));
         if let Some(slot) = self.slots.get_mut(&prefix) {
             if let [only] = slot.as_mut_slice()
                 && only.metric == metric

@@ -250,6 +250,21 @@ fn the_routes_of_an_object_that_goes_while_they_are_read_are_not_kept() {
 }
 
 #[test]
+fn a_peer_of_a_route_that_goes_during_a_reading_stays() {
+    let (mut tables, mut known) = (Tables::new(vec![254]), BTreeMap::new());
+    tables.added(statement(prefix(1), 0, via(1)), Placement::First);
+    tables.added(statement(prefix(1), 0, via(2)), Placement::Last);
+    tables.begin(Version::V4);
+    tables.deleted(statement(prefix(1), 0, via(1)));
+    tables.dumped(statement(prefix(1), 0, via(1)));
+    tables.dumped(statement(prefix(1), 0, via(2)));
+    tables.finish(Version::V4, 254);
+    told(&mut tables, &mut known);
+    let Body::Kind(kind) = via(2) else { unreachable!("no object here") };
+    assert_eq!(known.get(&prefix(1)).map(|route| &route.kind), Some(&kind));
+}
+
+#[test]
 fn an_object_that_comes_and_goes_at_once_leaves_nothing_to_do() {
     let mut tables = Tables::new(vec![254]);
     tables.object_set(5, Nexthop::Blackhole, Origin::News);
