@@ -426,6 +426,7 @@ fn routes_are_shown_in_pages_and_by_source() {
     let longer = prefixes(&["route", "show", "30.0.0.0/8", "--longer", "--json"]);
     assert_eq!(longer.len(), 3000);
     assert_eq!(prefixes(&["route", "show", "--source", "kernel:bird", "--json"]).len(), 3001);
+    assert_eq!(prefixes(&["route", "show", "--source", "kernel:12", "--json"]).len(), 3001);
     let unexpressible = prefixes(&["route", "show", "--unexpressible", "--json"]);
     assert_eq!(unexpressible.len() as u64, status.unexpressible);
     assert!(unexpressible.contains(&"20.9.0.0/16".to_owned()));

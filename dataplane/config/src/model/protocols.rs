@@ -11,8 +11,9 @@ pub enum RoutesFrom {
     Kernel(Option<u8>),
 }
 
-/// Numbers and names of protocols: `linux/rtnetlink.h` and iproute2's `rt_protos`.
-const PROTOCOLS: [(u8, &str); 22] = [
+/// Numbers and names of protocols: `linux/rtnetlink.h`, iproute2's `rt_protos`, and from 186 on those that FRR
+/// has beside (`zebra/rt_netlink.h`). Its static routes are `zstatic`, since `static` are an administrator's.
+const PROTOCOLS: [(u8, &str); 32] = [
     (0, "unspec"),
     (1, "redirect"),
     (2, "kernel"),
@@ -27,14 +28,24 @@ const PROTOCOLS: [(u8, &str); 22] = [
     (14, "xorp"),
     (15, "ntk"),
     (16, "dhcp"),
+    (17, "mrouted"),
     (18, "keepalived"),
     (42, "babel"),
+    (84, "ovn"),
+    (99, "openr"),
     (186, "bgp"),
     (187, "isis"),
     (188, "ospf"),
     (189, "rip"),
+    (190, "ripng"),
+    (191, "nhrp"),
     (192, "eigrp"),
-    (193, "openr"),
+    (193, "ldp"),
+    (194, "sharp"),
+    (195, "pbr"),
+    (196, "zstatic"),
+    (197, "openfabric"),
+    (198, "srte"),
 ];
 
 /// The name of a protocol, or its number where it has none.
@@ -74,6 +85,8 @@ mod tests {
                 "{text}"
             );
         }
+        assert_eq!(protocol_name(196), "zstatic", "static routes of FRR");
+        assert_eq!(protocol_name(99), "openr");
         assert_eq!(RoutesFrom::parse("static"), Some(RoutesFrom::Configuration));
         assert_eq!(RoutesFrom::parse("kernel"), Some(RoutesFrom::Kernel(None)));
         for wrong in ["", "bird", "kernel:", "kernel:256", "kernel:nobody", "Static"] {

@@ -98,7 +98,9 @@ impl ControlLoop {
         let of_source = |candidate: &CandidateView| match (&query.source, candidate.source) {
             (None, _) => true,
             (Some(wanted), RouteSource::Kernel { protocol, .. }) => match wanted.split_once(':') {
-                Some(("kernel", name)) => *name == *protocol_name(protocol),
+                Some(("kernel", name)) => {
+                    *name == *protocol_name(protocol) || name.parse() == Ok(protocol)
+                }
                 _ => wanted == "kernel",
             },
             (Some(wanted), source) => wanted == source.label(),
