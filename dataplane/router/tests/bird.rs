@@ -20,57 +20,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use feed::{BACKUP, Bed, Bird, FLAPPING, GROUPS, ROUTER_BIRD, Table, WITHDRAWN, has_bird, normal};
-use ipnet::IpNet;
+use feed::{BACKUP, Bed, Bird, FLAPPING, Feeder, ROUTER_BIRD, Table, WITHDRAWN, has_bird, normal};
 use net::{Router, wait_until};
-
-fn feeder_config(table: &Table) -> (Vec<(String, String)>, String) {
-    let mut files = Vec::new();
-    let mut config = String::from("router id 10.9.0.2;\nprotocol device { scan time 3600; }\n");
-    let mut filters = [String::new(), String::new()];
-    for (family, name) in [(0, "ipv4"), (1, "ipv6")] {
-        let prefixes: Vec<(IpNet, usize)> = if family == 0 {
-            table.v4.iter().map(|(prefix, group)| (prefix.into(), *group)).collect()
-        } else {
-            table.v6.iter().map(|(prefix, group)| (prefix.into(), *group)).collect()
-        };
-        let mut protocol = |protocol: String, group: usize, hop: u8, preference: u32| {
-            let mut lines = String::new();
-            for (prefix, _) in prefixes.iter().filter(|(_, of)| *of == group) {
-                writeln!(lines, "route {prefix} blackhole;").expect("a string");
-            }
-            writeln!(
-                config,
-                "protocol static {protocol} {{ {name} {{ preference {preference}; }};\n\
-                 include \"{protocol}.conf\";\n}}"
-            )
-            .expect("a string");
-            let next_hop = if family == 0 {
-                format!("10.1.0.{}", 10 + hop)
-            } else {
-                format!("2001:db8:1::{:x}", 0x10 + u32::from(hop))
-            };
-            writeln!(filters[family], "if proto = \"{protocol}\" then bgp_next_hop = {next_hop};")
-                .expect("a string");
-            files.push((format!("{protocol}.conf"), lines));
-        };
-        for group in 0..GROUPS {
-            protocol(format!("p{family}g{group}"), group, group as u8, 200);
-        }
-        protocol(format!("p{family}backup"), FLAPPING, BACKUP, 100);
-    }
-    for (family, filter) in filters.iter().enumerate() {
-        writeln!(config, "filter out{family} {{ {filter} accept; }}").expect("a string");
-    }
-    config += "
-        protocol bgp to4 { local 10.9.0.2 as 64501; neighbor 10.9.0.1 as 64500; connect retry time 1;
-            connect delay time 1; error wait time 1, 2;
-            ipv4 { import none; export filter out0; next hop keep; }; }
-        protocol bgp to6 { local 2001:db8:9::2 as 64501; neighbor 2001:db8:9::1 as 64500;
-            connect retry time 1; connect delay time 1; error wait time 1, 2;
-            ipv6 { import none; export filter out1; next hop keep; }; }\n";
-    (files, config)
-}
 
 /// A thousand route changes a second for three seconds, beside all other routes: what they cost the router.
 fn thousand_changes(bed: &Bed, sluice: &Router) {
@@ -116,12 +67,11 @@ fn run(table: &Table, addresses: usize, patience: Duration) {
     let sluice = bed.sluice();
     let before = sluice.status().routes;
     let traffic = bed.send_to(table, addresses);
-    let (files, config) = feeder_config(table);
     let start = Instant::now();
-    let feeder = Bird::start(&bed.feeder, &files, &config);
+    let feeder = Feeder::start(&bed.feeder, table);
     let router_bird = Bird::start(&bed.router, &[], ROUTER_BIRD);
     let known = bed.wait_for_all(&sluice, table, &before, patience, &|| {
-        [&feeder, &router_bird].map(|bird| bird.control(&["show", "protocols", "all"])).join("\n")
+        [&feeder.0, &router_bird].map(|bird| bird.control(&["show", "protocols", "all"])).join("\n")
     });
     eprintln!("learnt by the feeder, BGP, BIRD, kernel and Sluice in {:?}", start.elapsed());
     eprintln!("  {known:?}");
@@ -140,32 +90,20 @@ fn run(table: &Table, addresses: usize, patience: Duration) {
     // A next hop that flaps.
     let mut moved = normal();
     moved[FLAPPING] = Some(BACKUP);
-    let flap = |verb: &str| {
-        for family in [0, 1] {
-            let protocol = format!("p{family}g{FLAPPING}");
-            let said = feeder.control(&[verb, &protocol]);
-            assert!(said.contains(&format!("{verb}d")), "{said}");
-        }
-    };
     for _ in 0..2 {
         traffic.begin(normal(), moved);
-        flap("disable");
+        feeder.disable(FLAPPING);
         bed.settle(&traffic, &sluice, moved, patience);
         traffic.begin(moved, normal());
-        flap("enable");
+        feeder.enable(FLAPPING);
         bed.settle(&traffic, &sluice, normal(), patience);
     }
 
     // Withdrawn, and learnt again.
     let mut less = normal();
     less[WITHDRAWN] = None;
-    let withdraw = |verb: &str| {
-        for family in [0, 1] {
-            feeder.control(&[verb, &format!("p{family}g{WITHDRAWN}")]);
-        }
-    };
     traffic.begin(normal(), less);
-    withdraw("disable");
+    feeder.disable(WITHDRAWN);
     bed.settle(&traffic, &sluice, less, patience);
     let gone = sluice.status().routes;
     assert!(gone.v4 < all.v4 && gone.v6 < all.v6, "{gone:?}");
@@ -178,7 +116,7 @@ fn run(table: &Table, addresses: usize, patience: Duration) {
         status.routes
     );
     traffic.begin(less, normal());
-    withdraw("enable");
+    feeder.enable(WITHDRAWN);
     sluice.stop();
     let restart = Instant::now();
     let sluice = bed.sluice();

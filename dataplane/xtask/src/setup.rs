@@ -37,7 +37,7 @@ const BUILD_PACKAGES: [Package; 11] = [
 ];
 
 /// What the lab and the tests in namespaces need.
-const LAB_PACKAGES: [Package; 9] = [
+const LAB_PACKAGES: [Package; 10] = [
     Package { name: "iproute2", reason: "namespaces, links and routes" },
     Package { name: "ethtool", reason: "switches offloads off" },
     Package { name: "iputils-ping", reason: "echo with a chosen identifier" },
@@ -45,6 +45,7 @@ const LAB_PACKAGES: [Package; 9] = [
     Package { name: "nftables", reason: "a device that drops above a known rate" },
     Package { name: "tshark", reason: "an independent judge of packets" },
     Package { name: "bird2", reason: "a routing daemon beside the router" },
+    Package { name: "frr", reason: "a routing daemon that installs nexthop objects" },
     Package { name: "exabgp", reason: "a feeder of routes that says what a test wants" },
     Package { name: "libfaketime", reason: "a wall clock that steps under a router" },
 ];
@@ -207,10 +208,12 @@ fn has_package_lists() -> bool {
     })
 }
 
-/// The packages of BIRD and ExaBGP start daemons on this machine, which nobody asked for. A failure to stop
+/// The packages of BIRD, FRR and ExaBGP start daemons on this machine, which nobody asked for. A failure to stop
 /// one is no reason to stop here: as they come, they touch no route.
 fn stop_installed_services(installed: &[&str]) {
-    for (package, service, name) in [("bird2", "bird", "BIRD"), ("exabgp", "exabgp", "ExaBGP")] {
+    let services =
+        [("bird2", "bird", "BIRD"), ("frr", "frr", "FRR"), ("exabgp", "exabgp", "ExaBGP")];
+    for (package, service, name) in services {
         if installed.contains(&package) && Path::new("/run/systemd/system").exists() {
             eprintln!("the lab starts {name} itself: switching off the service that came with it");
             let _ = command::status(Command::new("systemctl").args(["disable", "--now", service]));

@@ -1,5 +1,5 @@
-//! A router with a BIRD beside it that learns routes of the Internet over BGP and tells them to the kernel, and
-//! traffic that shows by which next hop each packet goes.
+//! A router with a BIRD or an FRR beside it that learns routes of the Internet over BGP and tells them to the
+//! kernel, and traffic that shows by which next hop each packet goes.
 //!
 //! ```text
 //!  sender ---- lan0 [ router: sluice, BIRD ] wan0 ---- hops (their link-layer addresses tell them apart)
@@ -19,11 +19,15 @@
 
 mod bed;
 mod bird;
+mod feeder;
+mod frr;
 mod table;
 mod traffic;
 
 pub(crate) use bed::Bed;
 pub(crate) use bird::{Bird, ROUTER_BIRD, has_bird};
+pub(crate) use feeder::Feeder;
+pub(crate) use frr::{Frr, has_frr};
 pub(crate) use table::Table;
 pub(crate) use traffic::Traffic;
 
