@@ -57,7 +57,7 @@ fn routes_of_frr_under_traffic() {
     let feeder = Feeder::start(&bed.feeder, &table);
     let mut frr = Frr::start(&bed.router, &[("zebra", ZEBRA), ("bgpd", BGPD)]);
     bed.wait_for_all(&sluice, &table, &before, PATIENCE, &|| frr.say("bgpd", "show bgp summary"));
-    traffic.settle(normal(), PATIENCE, &|address| bed.explain(&sluice, address));
+    bed.settle(&traffic, &sluice, normal(), PATIENCE);
     let all = sluice.status().routes;
     assert!(bed.router.ip("route").contains("nhid"), "FRR installs routes by objects");
 
@@ -66,14 +66,14 @@ fn routes_of_frr_under_traffic() {
     moved[FLAPPING] = Some(BACKUP);
     traffic.begin(normal(), moved);
     feeder.disable(FLAPPING);
-    traffic.settle(moved, PATIENCE, &|address| bed.explain(&sluice, address));
+    bed.settle(&traffic, &sluice, moved, PATIENCE);
     let flapping = format!("via 10.1.0.{} ", 10 + FLAPPING);
     wait_until("zebra to delete the object", PATIENCE, || {
         !bed.router.ip("nexthop").contains(&flapping)
     });
     traffic.begin(moved, normal());
     feeder.enable(FLAPPING);
-    traffic.settle(normal(), PATIENCE, &|address| bed.explain(&sluice, address));
+    bed.settle(&traffic, &sluice, normal(), PATIENCE);
     assert_eq!(sluice.status().routes.mirror.resyncs, all.mirror.resyncs);
 
     // FRR crashes. zebra finds its routes in the kernel when it starts again, and keeps them for the time that
@@ -87,10 +87,10 @@ fn routes_of_frr_under_traffic() {
     feeder.disable(WITHDRAWN);
     frr.start_daemon(&bed.router, "zebra", &["-K", "10"]);
     frr.start_daemon(&bed.router, "bgpd", &[]);
-    traffic.settle(less, PATIENCE, &|address| bed.explain(&sluice, address));
+    bed.settle(&traffic, &sluice, less, PATIENCE);
     traffic.begin(less, normal());
     feeder.enable(WITHDRAWN);
-    traffic.settle(normal(), PATIENCE, &|address| bed.explain(&sluice, address));
+    bed.settle(&traffic, &sluice, normal(), PATIENCE);
     wait_until("the same routes as before", PATIENCE, || {
         let again = sluice.status().routes;
         (again.v4, again.v6) == (all.v4, all.v6)
