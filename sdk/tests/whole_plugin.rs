@@ -245,6 +245,14 @@ fn meters_take_tokens_and_cannot_be_opened_while_packets_are_judged() {
         type Config = sluice_sdk::NoConfig;
         fn configure(_: Self::Config) -> Result<Self, String> {
             let mut meter = Meter::open(1000, 2, 16)?;
+            // With the 16 of before they would be more than a plugin may have.
+            Meter::open(1000, 2, 1 << 22)?;
+            let error = Meter::open(1000, 2, 1 << 22).expect_err("2^23 and 16");
+            assert!(error.contains("of all meters together at most 8388608"), "{error}");
+            Quota::open(1, 1 << 22, 1000)?;
+            Quota::open(1, 1 << 22, 1000)?;
+            let error = Quota::open(1, 1, 1000).expect_err("2^23 and 1");
+            assert!(error.contains("of all quotas together at most 8388608"), "{error}");
             let mut admitted = [9; 3];
             meter.take(&[[1; 16]; 3], SECOND, &mut admitted);
             assert_eq!(admitted, [1, 1, 0]);

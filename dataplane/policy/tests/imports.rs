@@ -258,6 +258,20 @@ fn code(call: &str) -> usize {
 }
 
 #[test]
+fn all_meters_and_quotas_of_a_plugin_have_a_bound_together() {
+    let meter =
+        |entries: u32| format!("(call $open (i64.const 1000) (i64.const 1) (i32.const {entries}))");
+    let quota = |members: u32| {
+        format!("(call $quota (i32.const 1) (i32.const {members}) (i64.const 1000))")
+    };
+    for (most, one, expected) in [(meter(1 << 22), meter(1), 4), (quota(1 << 22), quota(1), 3)] {
+        // Two of the largest are opened; the answer is that for the third.
+        let third = format!("(block (result i32) (drop {most}) (drop {most}) {one})");
+        assert_eq!(code(&third), expected, "{one}");
+    }
+}
+
+#[test]
 fn quotas_out_of_range_are_not_opened() {
     for (arguments, expected) in [
         ("(i32.const 0) (i32.const 64) (i64.const 1)", 2),

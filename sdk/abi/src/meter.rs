@@ -98,11 +98,15 @@ impl RateAt {
     }
 }
 
+/// The most entries of all meters of a plugin together: some 130 MB.
+pub const ENTRIES_IN_ALL_MAX: u32 = 1 << 23;
+
 /// What `meter_open` returns besides handles, and besides [`RateError`].
 pub mod open_error {
     /// It was not called by `sluice_configure`.
     pub const NOT_CONFIGURING: i32 = -1;
-    /// The number of entries is not from 1 to 2^22.
+    /// The number of entries is not from 1 to 2^22, or with those of the meters opened before it is more than
+    /// [`ENTRIES_IN_ALL_MAX`](super::ENTRIES_IN_ALL_MAX).
     pub const ENTRIES: i32 = -4;
     /// The plugin has opened all the meters that it may.
     pub const TOO_MANY: i32 = -5;

@@ -1,12 +1,16 @@
 //! What `quota_open`, `quota_batch` and `quota_leave` answer.
 
+/// The most members of all quotas of a plugin together: some 500 MB.
+pub const MEMBERS_IN_ALL_MAX: u32 = 1 << 23;
+
 /// What `quota_open` returns besides handles.
 pub mod open_error {
     /// It was not called by `sluice_configure`.
     pub const NOT_CONFIGURING: i32 = -1;
     /// The budget is not from 1 to 2^31 - 1.
     pub const BUDGET: i32 = -2;
-    /// The number of members is not from 1 to 2^22.
+    /// The number of members is not from 1 to 2^22, or with those of the quotas opened before it is more than
+    /// [`MEMBERS_IN_ALL_MAX`](super::MEMBERS_IN_ALL_MAX).
     pub const MEMBERS: i32 = -3;
     /// The lifetime is not from 1 ms to a day.
     pub const LIFETIME: i32 = -4;

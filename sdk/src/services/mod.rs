@@ -55,7 +55,7 @@ impl Meter {
             } else if code == RateError::Burst as i32 {
                 "the burst must be positive and filled within a year"
             } else if code == open_error::ENTRIES {
-                "the number of entries must be from 1 to 4194304"
+                "the number of entries must be from 1 to 4194304, and of all meters together at most 8388608"
             } else if code == open_error::TOO_MANY {
                 "a plugin may open 16 meters"
             } else {
@@ -198,7 +198,7 @@ impl Quota {
             let text = match code {
                 NOT_CONFIGURING => "a quota can be opened by `configure` only",
                 -2 => "the budget must be from 1 to 2147483647",
-                -3 => "the number of members must be from 1 to 4194304",
+                -3 => "the number of members must be from 1 to 4194304, and of all quotas together at most 8388608",
                 -4 => "the lifetime must be from 1 to 86400000 ms",
                 _ => "a plugin may open 16 quotas",
             };

@@ -10,7 +10,8 @@ use std::{
     vec::Vec,
 };
 
-use sluice_abi::meter::{Rate, open_error, units};
+use sluice_abi::meter::{ENTRIES_IN_ALL_MAX, Rate, open_error, units};
+use sluice_abi::quota::MEMBERS_IN_ALL_MAX;
 
 use crate::testing::Host;
 
@@ -38,6 +39,9 @@ struct State {
     quotas: Opened<(u32, u32, u64), Members>,
     meters_opened: usize,
     quotas_opened: usize,
+    /// Of the meters and quotas that are opened.
+    entries_in_all: u32,
+    members_in_all: u32,
     tables: HashMap<String, Rc<Lines>>,
 }
 
@@ -72,6 +76,8 @@ impl Services {
     pub(crate) fn configuring<R>(&mut self, run: impl FnOnce() -> R) -> R {
         self.0.meters_opened = 0;
         self.0.quotas_opened = 0;
+        self.0.entries_in_all = 0;
+        self.0.members_in_all = 0;
         self.0.is_judging = false;
         self.with(run)
     }
@@ -140,11 +146,13 @@ impl Meter {
                 return Err(open_error::NOT_CONFIGURING);
             }
             let rate = Rate::new(rate_milli, burst).map_err(|error| error as i32)?;
-            if entries == 0 || entries > ENTRIES_MAX {
+            let in_all = state.entries_in_all.saturating_add(entries);
+            if entries == 0 || entries > ENTRIES_MAX || in_all > ENTRIES_IN_ALL_MAX {
                 return Err(open_error::ENTRIES);
             }
             let meters = &mut *state.meters.borrow_mut();
             let buckets = reopened(meters, &mut state.meters_opened, entries)?;
+            state.entries_in_all = in_all;
             Ok(Self { rate, buckets })
         })
     }
@@ -231,7 +239,8 @@ impl Quota {
             if i32::try_from(budget).is_err() || budget == 0 {
                 return Err(-2);
             }
-            if members == 0 || members > ENTRIES_MAX {
+            let in_all = state.members_in_all.saturating_add(members);
+            if members == 0 || members > ENTRIES_MAX || in_all > MEMBERS_IN_ALL_MAX {
                 return Err(-3);
             }
             if lifetime_ms == 0 || lifetime_ms > LIFETIME_MS_MAX {
@@ -240,6 +249,7 @@ impl Quota {
             let size = (budget, members, lifetime_ms);
             let quotas = &mut *state.quotas.borrow_mut();
             let members_of = reopened(quotas, &mut state.quotas_opened, size)?;
+            state.members_in_all = in_all;
             Ok(Self {
                 budget,
                 members_max: members,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sluice_abi::{
     BATCH_MAX,
-    meter::{Rate, open_error, units},
+    meter::{ENTRIES_IN_ALL_MAX, Rate, open_error, units},
 };
 use wasmtime::{Caller, format_err};
 
@@ -19,6 +19,8 @@ pub(super) struct Meters {
     plugin: Arc<str>,
     registry: Arc<MeterRegistry>,
     opened: Vec<Meter>,
+    /// Of those that are opened.
+    entries_in_all: usize,
     is_shared: bool,
     /// Of the keys of a call.
     hashes: Box<[u64; BATCH_MAX]>,
@@ -34,7 +36,7 @@ impl Meters {
     /// For an instance of `plugin`; with `is_shared` several workers charge the same buckets.
     pub(super) fn new(plugin: Arc<str>, registry: Arc<MeterRegistry>, is_shared: bool) -> Self {
         let hashes = Box::new([0; BATCH_MAX]);
-        Self { plugin, registry, opened: Vec::new(), is_shared, hashes }
+        Self { plugin, registry, opened: Vec::new(), entries_in_all: 0, is_shared, hashes }
     }
 
     /// What a call about `n` packets needs of the meter `handle`.
@@ -53,7 +55,8 @@ impl Meters {
             Err(error) => return error as i32,
         };
         let entries = usize::try_from(entries).unwrap_or(0);
-        if entries == 0 || entries > ENTRIES_MAX {
+        let in_all = self.entries_in_all.saturating_add(entries);
+        if entries == 0 || entries > ENTRIES_MAX || in_all > ENTRIES_IN_ALL_MAX as usize {
             return open_error::ENTRIES;
         }
         let handle = self.opened.len();
@@ -61,6 +64,7 @@ impl Meters {
             return open_error::TOO_MANY;
         }
         let table = self.registry.open(&self.plugin, handle, entries);
+        self.entries_in_all = in_all;
         self.opened.push(Meter { table, rate, is_shared: self.is_shared });
         i32::try_from(handle).unwrap_or(open_error::TOO_MANY)
     }

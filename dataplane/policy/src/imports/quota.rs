@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use sluice_abi::{BATCH_MAX, quota::open_error};
+use sluice_abi::{
+    BATCH_MAX,
+    quota::{MEMBERS_IN_ALL_MAX, open_error},
+};
 use wasmtime::{Caller, format_err};
 
 use super::{HostState, count_of, memory_of};
@@ -16,11 +19,13 @@ pub(super) struct Quotas {
     plugin: Arc<str>,
     registry: Arc<QuotaRegistry>,
     opened: Vec<Quota>,
+    /// Of those that are opened.
+    members_in_all: usize,
 }
 
 impl Quotas {
     pub(super) fn new(plugin: Arc<str>, registry: Arc<QuotaRegistry>) -> Self {
-        Self { plugin, registry, opened: Vec::new() }
+        Self { plugin, registry, opened: Vec::new(), members_in_all: 0 }
     }
 
     fn open(&mut self, budget: i32, members: i32, lifetime_ms: i64) -> i32 {
@@ -28,7 +33,8 @@ impl Quotas {
             return open_error::BUDGET;
         };
         let members = usize::try_from(members).unwrap_or(0);
-        if members == 0 || members > MEMBERS_MAX {
+        let in_all = self.members_in_all.saturating_add(members);
+        if members == 0 || members > MEMBERS_MAX || in_all > MEMBERS_IN_ALL_MAX as usize {
             return open_error::MEMBERS;
         }
         let lifetime_ms = u64::try_from(lifetime_ms).unwrap_or(0);
@@ -41,6 +47,7 @@ impl Quotas {
         }
         let table = self.registry.open(&self.plugin, handle, members);
         let terms = Terms { budget, lifetime_ns: lifetime_ms * 1_000_000 };
+        self.members_in_all = in_all;
         self.opened.push(Quota { table, terms });
         i32::try_from(handle).unwrap_or(open_error::TOO_MANY)
     }
