@@ -5,7 +5,8 @@ use wasmtime::wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
 use crate::{
     Manifest, PluginFault,
-    module::{PAYLOAD_GRANT, hex, manifest_section, sha256},
+    foreign_text::printable_name,
+    module::{PAYLOAD_GRANT, hex, manifest_section, not_wasm, sha256},
 };
 
 /// What is in a module's file.
@@ -47,8 +48,6 @@ pub struct ModuleReport {
 /// [`PluginFault::NotWasm`], and those of the manifest. What else may be wrong with it, loading tells.
 pub fn inspect_module(bytes: &[u8]) -> Result<ModuleReport, PluginFault> {
     let manifest = Manifest::parse(manifest_section(bytes)?)?;
-    let fault =
-        |error: wasmtime::wasmparser::BinaryReaderError| PluginFault::NotWasm(error.to_string());
     let mut grants = manifest.imports.clone();
     grants.extend(manifest.actions.iter().map(|action| action.name().to_owned()));
     grants.extend(manifest.payload.map(|_| PAYLOAD_GRANT.to_owned()));
@@ -69,10 +68,10 @@ pub fn inspect_module(bytes: &[u8]) -> Result<ModuleReport, PluginFault> {
         exports: Vec::new(),
     };
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(fault)? {
+        match payload.map_err(not_wasm)? {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
-                    let import = import.map_err(fault)?;
+                    let import = import.map_err(not_wasm)?;
                     let kind = match import.ty {
                         TypeRef::Func(_) | TypeRef::FuncExact(_) => "",
                         TypeRef::Memory(_) => " (memory)",
@@ -80,18 +79,20 @@ pub fn inspect_module(bytes: &[u8]) -> Result<ModuleReport, PluginFault> {
                         TypeRef::Global(_) => " (global)",
                         TypeRef::Tag(_) => " (tag)",
                     };
-                    report.imports.push(format!("{}.{}{kind}", import.module, import.name));
+                    let [module, name] = [import.module, import.name].map(printable_name);
+                    report.imports.push(format!("{module}.{name}{kind}"));
                 }
             }
             Payload::MemorySection(section) => {
                 for memory in section {
-                    let pages = memory.map_err(fault)?.initial;
-                    report.memory_bytes += pages.saturating_mul(65_536);
+                    let pages = memory.map_err(not_wasm)?.initial;
+                    let bytes = pages.saturating_mul(65_536);
+                    report.memory_bytes = report.memory_bytes.saturating_add(bytes);
                 }
             }
             Payload::ExportSection(section) => {
                 for export in section {
-                    let export = export.map_err(fault)?;
+                    let export = export.map_err(not_wasm)?;
                     let kind = match export.kind {
                         ExternalKind::Func | ExternalKind::FuncExact => "function",
                         ExternalKind::Memory => "memory",
@@ -99,7 +100,7 @@ pub fn inspect_module(bytes: &[u8]) -> Result<ModuleReport, PluginFault> {
                         ExternalKind::Global => "global",
                         ExternalKind::Tag => "tag",
                     };
-                    report.exports.push(format!("{} ({kind})", export.name));
+                    report.exports.push(format!("{} ({kind})", printable_name(export.name)));
                 }
             }
             Payload::CodeSectionStart { size, .. } => {
@@ -109,4 +110,20 @@ pub fn inspect_module(bytes: &[u8]) -> Result<ModuleReport, PluginFault> {
         }
     }
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_a_module_cannot_steer_a_terminal_or_begin_a_line() {
+        let text = r#"(module
+            (@custom "sluice.manifest" "abi = \221.0\22\0aname = \22x\22\0ahooks = [\22ingress\22]\0a")
+            (import "sluice" "a\1b[2J" (func))
+            (memory (export "memory\0aname      trusted") 1))"#;
+        let report = inspect_module(&wat::parse_str(text).expect("a module")).expect("a report");
+        assert_eq!(report.imports, ["sluice.a\u{fffd}[2J"]);
+        assert_eq!(report.exports, ["memory\u{fffd}name      trusted (memory)"]);
+    }
 }

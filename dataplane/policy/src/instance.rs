@@ -30,7 +30,8 @@ use state::StateCalls;
 use crate::{
     LayoutNeeds, PayloadWindow, PluginFault,
     counters::Counter,
-    imports::{HostState, Names, Offers, printable},
+    foreign_text::{printable, printable_lines},
+    imports::{HostState, Names, Offers},
     judgement::CONTINUE,
     layout::Areas,
     module::{CheckedModule, TABLE_ELEMENTS_MAX, TABLES_MAX},
@@ -458,10 +459,7 @@ fn error_text(memory: &[u8], area: &Range<usize>, len: i32) -> String {
         .zip(memory.get(area.clone()))
         .and_then(|(len, area)| area.get(..len));
     match text {
-        // Lines stay lines, since a text may point at a place; those behind the first are set in.
-        Some(text) => {
-            text.split(|byte| *byte == b'\n').map(printable).collect::<Vec<_>>().join("\n    ")
-        }
+        Some(text) => printable_lines(text),
         None => format!("(the plugin gave no text: it returned {len})"),
     }
 }

@@ -41,6 +41,7 @@ mod counters;
 mod engine;
 mod error;
 mod flow_cache;
+mod foreign_text;
 mod generation;
 mod histogram;
 mod host;

@@ -4,7 +4,7 @@
 use frame::HookPoint;
 use sluice_manifest::ManifestError;
 
-use crate::{LayoutNeeds, Manifest, PluginFault};
+use crate::{LayoutNeeds, Manifest, PluginFault, foreign_text::printable_lines};
 
 /// The hook as manifests and configurations write it.
 pub(crate) const fn hook_name(point: HookPoint) -> &'static str {
@@ -30,7 +30,7 @@ impl LayoutNeeds {
 impl From<ManifestError> for PluginFault {
     fn from(error: ManifestError) -> Self {
         match error {
-            ManifestError::Invalid(text) => Self::Manifest(text),
+            ManifestError::Invalid(text) => Self::Manifest(printable_lines(text.as_bytes())),
             ManifestError::AbiVersion { found, spoken } => Self::AbiVersion { found, spoken },
         }
     }

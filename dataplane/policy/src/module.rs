@@ -7,11 +7,12 @@ use sluice_abi::{IMPORT_MODULE, MANIFEST_SECTION};
 use sluice_manifest::CAPABILITIES;
 use wasmtime::{
     Engine, ExternType, InstancePre, Linker, Module, ValType,
-    wasmparser::{Encoding, Parser, Payload},
+    wasmparser::{BinaryReaderError, Encoding, Parser, Payload},
 };
 
 use crate::{
     Action, Manifest, PayloadWindow, PluginFault, PluginSpec,
+    foreign_text::{printable_lines, printable_name},
     imports::{HostState, capability},
     manifest::hook_name,
 };
@@ -120,10 +121,15 @@ pub(crate) fn manifest_of(bytes: &[u8]) -> Result<Manifest, PluginFault> {
     Ok(Manifest::parse(manifest_section(bytes)?)?)
 }
 
+/// The fault that the parser found: its text may quote the module.
+pub(crate) fn not_wasm(error: BinaryReaderError) -> PluginFault {
+    PluginFault::NotWasm(printable_lines(error.to_string().as_bytes()))
+}
+
 pub(crate) fn manifest_section(bytes: &[u8]) -> Result<&[u8], PluginFault> {
     let mut manifest = None;
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|error| PluginFault::NotWasm(error.to_string()))? {
+        match payload.map_err(not_wasm)? {
             Payload::Version { encoding: Encoding::Component, .. } => {
                 return Err(PluginFault::NotWasm(
                     "it is a component, and plugins are core modules".to_owned(),
@@ -150,8 +156,9 @@ impl CheckedModule {
         inspected: ([u8; 32], Manifest, usize),
         spec: &PluginSpec,
     ) -> Result<Self, PluginFault> {
-        let module = Module::from_binary(engine, bytes)
-            .map_err(|error| PluginFault::Compile(format!("{error:#}")))?;
+        let module = Module::from_binary(engine, bytes).map_err(|error| {
+            PluginFault::Compile(printable_lines(format!("{error:#}").as_bytes()))
+        })?;
         Self::check(module, linker, bytes, inspected, spec)
     }
 
@@ -166,9 +173,9 @@ impl CheckedModule {
         check_imports(&module, &manifest, spec)?;
         check_exports(&module, &manifest)?;
         check_sizes(&module, memory_max_bytes)?;
-        let pre = linker
-            .instantiate_pre(&module)
-            .map_err(|error| PluginFault::ImportType(format!("{error:#}")))?;
+        let pre = linker.instantiate_pre(&module).map_err(|error| {
+            PluginFault::ImportType(printable_lines(format!("{error:#}").as_bytes()))
+        })?;
         Ok(Self { sha256, bytes: bytes.into(), manifest, pre, memory_max_bytes })
     }
 
@@ -187,11 +194,11 @@ fn check_imports(
     for import in module.imports() {
         let name = import.name().to_owned();
         if import.module() != IMPORT_MODULE {
-            let module = import.module().to_owned();
-            return Err(PluginFault::ImportForeign { module, name });
+            let module = printable_name(import.module());
+            return Err(PluginFault::ImportForeign { module, name: printable_name(&name) });
         }
         let Some(capability) = capability(&name) else {
-            return Err(PluginFault::ImportUnknown(name));
+            return Err(PluginFault::ImportUnknown(printable_name(&name)));
         };
         if !manifest.imports.iter().any(|declared| declared == capability) {
             return Err(PluginFault::ImportUndeclared { name, capability });

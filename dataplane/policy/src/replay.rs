@@ -12,8 +12,8 @@ use wasmtime::WasmBacktrace;
 use crate::{
     HostOptions, PluginConfig, PluginHost, PluginSpec, PolicyError, SavedBatch,
     engine::engine_that_traces,
+    foreign_text::printable,
     generation::{Files, Loaded, Numbers},
-    imports::printable,
     instance::{Packets, reason},
     manifest::hook_name,
     module::inspect,

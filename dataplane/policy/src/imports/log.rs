@@ -9,7 +9,7 @@ use crossbeam::queue::ArrayQueue;
 use wasmtime::{Caller, format_err};
 
 use super::{HostState, memory_of};
-use crate::layout::span;
+use crate::{foreign_text::printable, layout::span};
 
 /// Lines that one instance may log a second.
 const LOG_LINES_PER_S: u32 = 16;
@@ -32,12 +32,6 @@ impl LogLine {
     pub(crate) fn text(&self) -> String {
         printable(self.bytes.get(..self.len).unwrap_or_default())
     }
-}
-
-/// Bytes of a guest as one line of text.
-pub(crate) fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
 /// Where all instances log to.

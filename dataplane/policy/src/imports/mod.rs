@@ -20,7 +20,7 @@ use crate::{
     tables::Tables,
 };
 
-pub(crate) use log::{LogQueue, printable};
+pub(crate) use log::LogQueue;
 pub use names::Names;
 pub(crate) use random::{Generator, Seeds};
 use {log::Logger, meter::Meters, quota::Quotas, table::TableReader};

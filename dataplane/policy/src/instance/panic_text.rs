@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::{imports::printable, layout::Areas};
+use crate::{foreign_text::printable, layout::Areas};
 
 /// More of a text is not shown.
 const PANIC_TEXT_BYTES_MAX: usize = 1024;
