@@ -95,6 +95,8 @@ pub enum PluginFault {
     Name,
     #[error("{path}: {error}")]
     Read { path: PathBuf, error: io::Error },
+    #[error("{path} is no regular file")]
+    NoFile { path: PathBuf },
     #[error("{path} is larger than {bytes_max} bytes")]
     FileTooLarge { path: PathBuf, bytes_max: usize },
     #[error("the file's SHA-256 is {found}, the configuration pins {pinned}")]

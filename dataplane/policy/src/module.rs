@@ -1,7 +1,11 @@
 //! From a file to a compiled module whose every import and export is known to fit.
 
-use std::{fmt::Write as _, fs::File, io::Read as _, path::Path, sync::Arc};
+use std::{
+    fmt::Write as _, fs::File, io::Read as _, os::unix::fs::OpenOptionsExt as _, path::Path,
+    sync::Arc,
+};
 
+use nix::fcntl::OFlag;
 use sha2::{Digest as _, Sha256};
 use sluice_abi::{IMPORT_MODULE, MANIFEST_SECTION};
 use sluice_manifest::CAPABILITIES;
@@ -28,11 +32,19 @@ const MEMORY_BYTES_MAX: usize = 256 << 20;
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 65_536;
 pub(crate) const TABLES_MAX: u32 = 4;
 
-/// Reads a file of at most `bytes_max` bytes.
+/// Reads a regular file of at most `bytes_max` bytes. Others are refused: a pipe would hold up the thread that all
+/// plugins are loaded by until somebody writes into it.
 pub(crate) fn read_file(path: &Path, bytes_max: usize) -> Result<Vec<u8>, PluginFault> {
     let fault = |error| PluginFault::Read { path: path.to_owned(), error };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(fault)?;
+    // To open a pipe that nobody writes into would wait, too.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(fault)?;
+    let data = file.metadata().map_err(fault)?;
+    // To read a folder fails by itself.
+    if !(data.is_file() || data.is_dir()) {
+        return Err(PluginFault::NoFile { path: path.to_owned() });
+    }
     file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(fault)?;
     if bytes.len() > bytes_max {
         return Err(PluginFault::FileTooLarge { path: path.to_owned(), bytes_max });

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use common::{CONFIG, ERROR, Rig, Wat};
 use frame::HookPoint;
+use nix::sys::stat::Mode;
 use policy::{LayoutFault, PluginConfig, PluginFault, PluginSpec, PolicyError};
 
 /// Why the host refuses a module; `change` may alter what the operator says of it.
@@ -72,6 +73,24 @@ fn files_that_are_no_modules() {
     let twice = "(module (@custom \"sluice.manifest\" \"a\") (@custom \"sluice.manifest\" \"b\"))";
     std::fs::write(&path, wat::parse_str(twice).expect("text")).expect("written");
     refused(&mut rig, "more than one custom section");
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
+    let mut rig = Rig::new(1);
+    let path = rig.directory.path().join("pipe");
+    nix::unistd::mkfifo(&path, Mode::S_IRWXU).expect("a pipe");
+    let mut as_module = rig.spec("bad", &Wat::default());
+    let (mut as_config, mut as_table) = (as_module.clone(), as_module.clone());
+    as_module.path.clone_from(&path);
+    as_config.config = PluginConfig::File(path.clone());
+    let declares = changed(|wat| wat.manifest.push_str("tables = [\"t\"]\n"));
+    as_table.path = rig.spec("declares", &declares).path;
+    as_table.tables = [("t".to_owned(), path.clone())].into();
+    for spec in [as_module, as_config, as_table] {
+        let text = rig.host.prepare(&[spec]).err().expect("refused").to_string();
+        assert!(text.ends_with("pipe is no regular file"), "{text}");
+    }
 }
 
 #[test]
