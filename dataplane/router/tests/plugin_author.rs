@@ -82,7 +82,7 @@ fn a_new_project_in_rust_builds_tests_and_is_measured() {
         .collect();
     assert_eq!(lines.len(), 4096);
     for (number, line) in lines.iter().enumerate() {
-        assert_eq!(line["number"], number, "in the order in which they came");
+        assert_eq!(line["number"], number + 1, "in the order in which they came");
     }
     assert!((0..2).all(|worker| lines.iter().any(|line| line["worker"] == worker)));
     let blocked: Vec<_> = lines.iter().filter(|line| line["verdict"] == "drop").collect();
@@ -162,6 +162,12 @@ fn a_new_project_in_c_builds_tests_and_is_measured() {
         &["plugin", "bench", "block/target/block.wasm", "--config", "block/config.toml"],
     );
     assert!(text.contains("ns a packet, 64 a call"), "{text}");
+    // A table that is missing is asked for in the words of this command.
+    let manifest = at.join("block/manifest.toml");
+    let text = std::fs::read_to_string(&manifest).expect("a manifest");
+    std::fs::write(&manifest, format!("{text}tables = [\"countries\"]\n")).expect("written");
+    fails(at, &["plugin", "test", "block"], &["--table countries=FILE"]);
+    std::fs::write(&manifest, text).expect("written");
     // Without its configuration's key it is refused in its own words.
     std::fs::write(at.join("wrong.toml"), "sources = [\"x\"]\n").expect("written");
     let arguments = ["plugin", "test", "block", "--config", "wrong.toml"];

@@ -3,6 +3,7 @@
 //! Generated frames are made from a seed. Addresses come from small pools, in which those that the plugin's
 //! configuration mentions are, so that rules match and keys come again.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -21,7 +22,7 @@ const START_NS: u64 = 1_000_000_000_000;
 /// A packet with the frame that it came of.
 #[derive(Clone, Debug)]
 pub(crate) struct Trying {
-    /// Its number in the order in which all came.
+    /// Its number among all frames, from 1 on: in a capture, that of the frame.
     pub(crate) number: usize,
     /// What the plugin is shown.
     pub(crate) seen: Seen,
@@ -51,8 +52,8 @@ pub(crate) struct Packets {
     pub(super) tick_ns: Option<u64>,
     /// How many packets there are.
     pub(super) count: usize,
-    /// Frames that a router would not have shown to a plugin.
-    pub(crate) skipped: usize,
+    /// Frames that a router would not have shown to a plugin, by the reason for which it would drop them.
+    pub(crate) skipped: BTreeMap<&'static str, usize>,
 }
 
 impl Packets {
@@ -105,7 +106,7 @@ impl Packets {
 
     fn of(manifest: &Manifest) -> Self {
         let tick_ns = manifest.tick_ms.map(|ms| u64::from(ms) * 1_000_000);
-        Self { calls: Vec::new(), workers: 1, tick_ns, count: 0, skipped: 0 }
+        Self { calls: Vec::new(), workers: 1, tick_ns, count: 0, skipped: BTreeMap::new() }
     }
 
     /// For each call, whether a tick of all workers comes before it.
@@ -123,9 +124,12 @@ impl Packets {
 
     /// Adds a packet, if a router would show it to a plugin. Says whether it is one.
     fn push(&mut self, now_ns: u64, frame: Vec<u8>, manifest: &Manifest, batch_max: usize) -> bool {
-        let Ok(descriptor) = forward::describe(&frame) else {
-            self.skipped += 1;
-            return false;
+        let descriptor = match forward::describe(&frame) {
+            Ok(descriptor) => descriptor,
+            Err(reason) => {
+                *self.skipped.entry(reason.label()).or_default() += 1;
+                return false;
+            }
         };
         let payload = manifest.payload.map_or_else(Vec::new, |window| {
             let start = match window.from {
@@ -136,8 +140,9 @@ impl Packets {
             bytes[..bytes.len().min(window.bytes)].to_vec()
         });
         let seen = Seen { descriptor, payload, ..Seen::default() };
-        let trying = Trying { number: self.count, seen, frame };
         self.count += 1;
+        let number = self.count + self.skipped.values().sum::<usize>();
+        let trying = Trying { number, seen, frame };
         match self.calls.last_mut() {
             Some(call) if call.now_ns == now_ns && call.packets.len() < batch_max => {
                 call.packets.push(trying);
@@ -145,6 +150,15 @@ impl Packets {
             _ => self.calls.push(Call { now_ns, worker: 0, packets: vec![trying] }),
         }
         true
+    }
+
+    /// How many frames a router would not have shown to a plugin, and why.
+    pub(crate) fn skipped_words(&self) -> String {
+        let each: Vec<String> =
+            self.skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let total: usize = self.skipped.values().sum();
+        let why = if each.is_empty() { String::new() } else { format!(": {}", each.join(", ")) };
+        format!("{total} more would not reach a plugin{why}")
     }
 
     /// How many there are.
@@ -340,4 +354,32 @@ fn transport(dice: &mut Dice, protocol: u8) -> Vec<u8> {
         _ => header.extend([0, 0, 0x08, 0x00]),
     }
     header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_have_the_numbers_of_their_frames_and_others_are_counted_by_reason() {
+        let text = b"abi = \"1.0\"\nname = \"x\"\nhooks = [\"ingress\"]\n";
+        let manifest = Manifest::parse(text).expect("a manifest");
+        let mut dice = Dice(1);
+        let whole = Pool::new(&mut dice, b"").frame(&mut dice);
+        // As a capture with a snap length has it.
+        let cut = whole[..14 + 20 + 4].to_vec();
+        let other = [&whole[..12], &[0x08, 0x06]].concat();
+        let mut packets = Packets::of(&manifest);
+        assert_eq!(packets.skipped_words(), "0 more would not reach a plugin");
+        let frames = [&cut, &whole, &other, &cut, &whole];
+        let pushed = frames.map(|frame| packets.push(1, frame.clone(), &manifest, 64));
+        assert_eq!(pushed, [false, true, false, false, true]);
+        let numbers: Vec<usize> = packets.all().map(|packet| packet.number).collect();
+        assert_eq!((numbers, packets.len()), (vec![2, 5], 2));
+        let words = packets.skipped_words();
+        let of_cut = forward::describe(&cut).expect_err("it is cut").label();
+        assert!(words.starts_with("3 more would not reach a plugin: "), "{words}");
+        assert!(words.contains(&format!("2 {of_cut}")) && words.contains("1 not-ip"), "{words}");
+        assert_eq!(packets.spread(2).skipped_words(), words);
+    }
 }

@@ -10,7 +10,8 @@ use super::packets::{Call, Packets};
 impl Packets {
     /// The same packets with each call split among `workers` workers, the flows of which stay together.
     pub(crate) fn spread(&self, workers: usize) -> Self {
-        let Self { tick_ns, count, skipped, .. } = *self;
+        let Self { tick_ns, count, .. } = *self;
+        let skipped = self.skipped.clone();
         let mut spread = Self { calls: Vec::new(), workers, tick_ns, count, skipped };
         for call in &self.calls {
             let mut parts = vec![Vec::new(); workers];

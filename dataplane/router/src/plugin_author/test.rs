@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use policy::{Names, Rehearsal, RehearsalHost};
+use policy::{Names, PluginFault, Rehearsal, RehearsalHost};
 use sluice_sdk::testing::{Host, trial::Script};
 
 use super::cli::{HostArgs, TestArgs};
@@ -41,10 +41,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     // With `--json` the standard output is for programs.
     let say = |line: String| if args.json { eprintln!("{line}") } else { println!("{line}") };
     say(format!(
-        "packets  {} in {} calls ({whence}); {} more would not reach a plugin",
+        "packets  {} in {} calls ({whence}); {}",
         packets.len(),
         packets.calls.len(),
-        packets.skipped
+        packets.skipped_words()
     ));
     if workers > 1 {
         let counts: Vec<String> = packets.of_workers().iter().map(usize::to_string).collect();
@@ -151,6 +151,9 @@ pub(crate) fn rehearsal(
         let wants = |grant: &str| {
             policy::Examined::new(module).is_ok_and(|it| it.grants.iter().any(|it| it == grant))
         };
+        if let Some(PluginFault::TableMissing(name)) = error.fault() {
+            return anyhow::anyhow!("the plugin reads the table `{name}`: give it by --table {name}=FILE");
+        }
         match !has_names && wants("names") {
             true => anyhow::Error::from(error).context(
                 "the plugin asks for names, and none is given: --class NAME, --tag, --next-hop, --interface",
