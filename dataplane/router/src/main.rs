@@ -35,6 +35,7 @@ use frame::DropReason;
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command, PluginCommand, WorkloadCommand};
+use plugin_author::AuthorCommand;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -43,6 +44,13 @@ fn main() -> ExitCode {
         cli.command,
         Command::Status { .. }
             | Command::Plugin(PluginCommand::List { .. } | PluginCommand::Manage(_))
+            | Command::Plugin(PluginCommand::Author(
+                AuthorCommand::New(_) | AuthorCommand::Build(_) | AuthorCommand::Bench(_)
+            ))
+            | Command::Check { .. }
+            | Command::Preflight(_)
+            | Command::Init
+            | Command::Plan(_)
             | Command::Route(_)
             | Command::Slice(_)
             | Command::Explain(_)

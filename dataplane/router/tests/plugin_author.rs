@@ -1,7 +1,7 @@
 //! What authors of plugins run, on projects made from nothing: they build, test and measure as they stand.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -35,6 +35,18 @@ fn fails(folder: &Path, arguments: &[&str], expected: &[&str]) {
     for expected in expected {
         assert!(text.contains(expected), "expected {expected:?} of {arguments:?}, got:\n{text}");
     }
+}
+
+/// As with `| head`, whose end is no fault of the command's.
+#[track_caller]
+fn ends_when_nobody_reads(folder: &Path, arguments: &[&str]) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut sluice = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    let sluice = sluice.current_dir(folder).args(arguments).stdout(writer).stderr(Stdio::piped());
+    let output = sluice.spawn().and_then(Child::wait_with_output).expect("sluice runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!text.contains("panicked") && !output.status.success(), "{arguments:?}: {text}");
 }
 
 fn has_wasm_target() -> bool {
@@ -168,6 +180,9 @@ fn a_new_project_in_c_builds_tests_and_is_measured() {
     std::fs::write(&manifest, format!("{text}tables = [\"countries\"]\n")).expect("written");
     fails(at, &["plugin", "test", "block"], &["--table countries=FILE"]);
     std::fs::write(&manifest, text).expect("written");
+    for arguments in [&["build", "block"][..], &["test", "block"], &["new", "other"]] {
+        ends_when_nobody_reads(at, &[&["plugin"], arguments].concat());
+    }
     // Without its configuration's key it is refused in its own words.
     std::fs::write(at.join("wrong.toml"), "sources = [\"x\"]\n").expect("written");
     let arguments = ["plugin", "test", "block", "--config", "wrong.toml"];

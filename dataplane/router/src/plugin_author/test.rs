@@ -1,5 +1,6 @@
 //! `sluice plugin test`: the plugin natively and as a module, on the same packets, to the same verdicts.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     };
     let packets = if workers > 1 { single.spread(workers) } else { single.clone() };
     // With `--json` the standard output is for programs.
-    let say = |line: String| if args.json { eprintln!("{line}") } else { println!("{line}") };
+    let say = |line: String| write_or_end(line + "\n", args.json);
     say(format!(
         "packets  {} in {} calls ({whence}); {}",
         packets.len(),
@@ -61,7 +62,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     }
     if args.verdicts {
         let lines = verdicts::lines(&rehearsal, &given.names, &packets, &module_run, args.json);
-        print!("{}", lines.iter().fold(String::new(), |text, line| text + line + "\n"));
+        write_or_end(lines.iter().fold(String::new(), |text, line| text + line + "\n"), false);
     }
     if let Err(difference) = compare::void(&rehearsal, &packets, &module_run) {
         return differs(difference);
@@ -138,6 +139,18 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     }
     say("native and module agree on every verdict, edit and counter".to_owned());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a text to the standard output, or error. When its reader has gone (`| head`) there is nobody to tell of
+/// the rest. The signal that ends other commands then would also end this one when the native runner fails.
+fn write_or_end(text: String, to_error: bool) {
+    let written = match to_error {
+        true => std::io::stderr().write_all(text.as_bytes()),
+        false => std::io::stdout().write_all(text.as_bytes()),
+    };
+    if written.is_err() {
+        std::process::exit(1);
+    }
 }
 
 /// The module, configured.
