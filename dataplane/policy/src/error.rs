@@ -61,6 +61,19 @@ pub enum PolicyError {
     /// A worker has not taken the last updates.
     #[error("worker {0} takes no updates: it has not turned for a while")]
     WorkerStalled(usize),
+    /// More plugins change at once than a worker can give back.
+    #[error(
+        "too many plugins change at once: worker {worker} could give back {room} more instances, and {needed} are \
+         needed; change some of them at a time"
+    )]
+    TooManyAtOnce {
+        /// The worker.
+        worker: usize,
+        /// Sets and instances that there is room for.
+        room: usize,
+        /// Those that the change takes.
+        needed: usize,
+    },
     /// A saved batch cannot be used.
     #[error("the saved batch is not sound: {0}")]
     Saved(String),

@@ -81,6 +81,16 @@ impl Mailbox {
         !self.updates.is_full() && out.saturating_add(handed_out) <= RETIRED_MAX
     }
 
+    /// How many more things could come back when `out` are out already.
+    pub(crate) const fn room(out: usize) -> usize {
+        RETIRED_MAX.saturating_sub(out)
+    }
+
+    /// Whether the worker has taken all updates.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.updates.is_empty()
+    }
+
     /// Control: puts an update in. False, and it is freed here, when there was no room.
     pub(crate) fn send(&self, update: Update) -> bool {
         let sent = self.updates.push(update).is_ok();

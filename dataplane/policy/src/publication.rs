@@ -11,7 +11,7 @@ use crate::{
     generation::{Instances, LiveCounters, Loaded},
     host::Prepared,
     last_good::LastGood,
-    mailbox::{Retired, Update},
+    mailbox::{Mailbox, Retired, Update},
     rollback::{Held, KeptPlugin},
     watch::Stamp,
 };
@@ -22,7 +22,7 @@ impl PluginHost {
     ///
     /// # Errors
     /// [`PolicyError::Stale`] when the set keeps a plugin that is no longer there, and
-    /// [`PolicyError::WorkerStalled`]. Nothing is changed then.
+    /// [`PolicyError::WorkerStalled`] and [`PolicyError::TooManyAtOnce`]. Nothing is changed then.
     pub fn publish(&mut self, prepared: PreparedSet) -> Result<(), PolicyError> {
         self.publish_for(prepared, 0)
     }
@@ -131,7 +131,15 @@ impl PluginHost {
     pub(crate) fn check_room(&self, handed_out: usize) -> Result<(), PolicyError> {
         for (worker, (mailbox, out)) in self.mailboxes.iter().zip(&self.out).enumerate() {
             if !mailbox.has_room(*out, handed_out) {
-                return Err(PolicyError::WorkerStalled(worker));
+                // A worker that has taken everything turns: it is the change that is too large.
+                return Err(match mailbox.is_empty() {
+                    true => PolicyError::TooManyAtOnce {
+                        worker,
+                        room: Mailbox::room(*out),
+                        needed: handed_out,
+                    },
+                    false => PolicyError::WorkerStalled(worker),
+                });
             }
         }
         Ok(())

@@ -301,6 +301,27 @@ fn a_worker_that_does_not_turn_makes_publishing_fail_and_nothing_else() {
     rig.host.reload("plugin").expect("the worker turns again");
 }
 
+#[test]
+fn a_change_of_too_many_plugins_is_called_that() {
+    let mut rig = Rig::new(1);
+    let spec = rig.spec("plugin-0", &Wat::default());
+    let mut specs = Vec::new();
+    for number in 0..400 {
+        specs.push(PluginSpec { name: format!("plugin-{number}"), ..spec.clone() });
+    }
+    let set = rig.host.prepare(&specs).expect("each of them is good");
+    let error = rig.host.publish(set).expect_err("400 at once");
+    assert!(error.to_string().starts_with("too many plugins change at once: worker 0"), "{error}");
+    // Some at a time, they run.
+    for some in [200, 400] {
+        let set = rig.host.prepare(&specs[..some]).expect("good");
+        rig.host.publish(set).expect("200 are new");
+        rig.begin(Nanos(1));
+        rig.host.maintain();
+    }
+    assert_eq!(rig.host.status().len(), 400);
+}
+
 trait BeginTurn {
     fn begin_turn_for_test(&mut self);
 }
