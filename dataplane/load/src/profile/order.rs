@@ -30,12 +30,22 @@ pub(super) struct Packet {
 /// Deals out flows of one family: all of a shuffled deck before it starts again, or drawn by Zipf.
 struct Deck {
     flows: Vec<usize>,
-    next: usize,
+    dealt: usize,
+    /// After so many flows, a whole number of turns of the deck, one is left out.
+    period: usize,
     zipf: Option<Zipf<f64>>,
 }
 
 impl Deck {
-    fn new(count: usize, popularity: Popularity, random: &mut impl Rng) -> Result<Self, LoadError> {
+    /// A deck of `count` flows of which `draws` at a time belong together: one for a burst, and those
+    /// of its tail. If that divided the deck evenly, the same flows would have all the bursts, hence
+    /// the flow that is left out now and then.
+    fn new(
+        count: usize,
+        draws: usize,
+        popularity: Popularity,
+        random: &mut impl Rng,
+    ) -> Result<Self, LoadError> {
         let mut flows: Vec<usize> = (0..count).collect();
         flows.shuffle(random);
         #[expect(clippy::cast_precision_loss, reason = "a few million flows")]
@@ -47,7 +57,9 @@ impl Deck {
             }
             _ => None,
         };
-        Ok(Self { flows, next: 0, zipf })
+        let period =
+            if draws > 1 { count / common_divisor(count, draws) * draws } else { usize::MAX };
+        Ok(Self { flows, dealt: 0, period: period.max(1), zipf })
     }
 
     fn deal(&mut self, random: &mut impl Rng) -> usize {
@@ -60,9 +72,9 @@ impl Deck {
             let rank = zipf.sample(random) as usize;
             return self.flows[(rank - 1).min(self.flows.len() - 1)];
         }
-        let flow = self.flows[self.next];
-        self.next = (self.next + 1) % self.flows.len();
-        flow
+        let place = self.dealt + self.dealt / self.period;
+        self.dealt += 1;
+        self.flows[place % self.flows.len()]
     }
 }
 
@@ -73,9 +85,10 @@ pub(super) fn order(
     flows: [usize; 2],
     random: &mut impl Rng,
 ) -> Result<Vec<Packet>, LoadError> {
+    let draws = profile.bursts.map_or(1, |bursts| 1 + usize::from(bursts.tail));
     let mut decks = [
-        Deck::new(flows[0], profile.popularity, random)?,
-        Deck::new(flows[1], profile.popularity, random)?,
+        Deck::new(flows[0], draws, profile.popularity, random)?,
+        Deck::new(flows[1], draws, profile.popularity, random)?,
     ];
     let positions = positions(profile, ipv6_share);
     let mut mix: Vec<u16> = profile
@@ -86,7 +99,8 @@ pub(super) fn order(
         .collect();
 
     let mut order = Vec::with_capacity(positions);
-    // The families take turns by Bresenham's rule, so that their share holds from the start.
+    // The families take turns by Bresenham's rule, so that their share holds from the start. It is one
+    // of packets: a burst takes what its family is owed, and more of the other one follows.
     let mut owed = 0.0;
     let mut burst: Option<(bool, usize)> = None;
     while order.len() < positions {
@@ -97,21 +111,19 @@ pub(super) fn order(
         let place = profile
             .bursts
             .map(|bursts| position % (usize::from(bursts.packets) + usize::from(bursts.tail)));
-        let in_burst = place
-            .zip(profile.bursts)
-            .is_some_and(|(place, bursts)| place > 0 && place < usize::from(bursts.packets));
-        let (is_ipv6, flow) = match burst {
-            Some(flow) if in_burst => flow,
+        let packets = profile.bursts.map_or(1, |bursts| usize::from(bursts.packets));
+        owed += ipv6_share;
+        let (is_ipv6, flow) = match (place.unwrap_or(0), burst) {
+            (1.., Some(burst)) if place < Some(packets) => burst,
             _ => {
-                owed += ipv6_share;
                 let is_ipv6 = owed >= 1.0 - 1e-9;
-                if is_ipv6 {
-                    owed -= 1.0;
-                }
                 (is_ipv6, decks[usize::from(is_ipv6)].deal(random))
             }
         };
         burst = Some((is_ipv6, flow));
+        if is_ipv6 {
+            owed -= 1.0;
+        }
         order.push(Packet { is_ipv6, flow, frame_bytes: mix[position % mix.len()] });
     }
     Ok(order)
@@ -123,15 +135,31 @@ fn positions(profile: &Profile, ipv6_share: f64) -> usize {
     if matches!(profile.popularity, Popularity::Zipf(_)) {
         positions = positions.max(DRAWN_POSITIONS);
     }
+    let is_mixed = profile.sizes.one().is_none() || (ipv6_share > 0.0 && ipv6_share < 1.0);
     if let Some(Bursts { packets, tail }) = profile.bursts {
         let group = usize::from(packets) + usize::from(tail);
-        positions = positions.saturating_mul(group).min(POSITIONS_MAX / group * group).max(group);
-        return positions;
+        positions = positions.saturating_mul(group);
+        let mut whole = group;
+        if is_mixed {
+            // A family is ahead by a burst at most, which has to vanish in the whole.
+            positions = positions.max(DRAWN_POSITIONS);
+            let even = group / common_divisor(group, MIX) * MIX;
+            whole = if even <= POSITIONS_MAX { even } else { group };
+        }
+        return positions
+            .min(POSITIONS_MAX)
+            .next_multiple_of(whole)
+            .min(POSITIONS_MAX / whole * whole);
     }
-    if profile.sizes.one().is_none() || (ipv6_share > 0.0 && ipv6_share < 1.0) {
+    if is_mixed {
         // All combinations of a flow and a place in the mix, if that is not too long.
         let whole = positions.saturating_mul(MIX);
         positions = if whole <= DRAWN_POSITIONS { whole } else { positions.next_multiple_of(MIX) };
     }
     positions
+}
+
+/// The greatest common divisor of two numbers above 0 (Euclid).
+fn common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }

@@ -220,6 +220,50 @@ fn bursts_are_of_one_flow() {
     }
 }
 
+/// As many draws lie between two bursts as there are flows, so that a deck for both would give bursts
+/// to one flow alone.
+#[test]
+fn every_flow_has_its_burst() {
+    for flows in [1, 2, 9, 90] {
+        let bursts = Some(Bursts { packets: 64, tail: 8 });
+        let traffic = Profile { bursts, flows, ..profile() }.build(Stations::default());
+        let traffic = traffic.expect("a profile");
+        let heads: HashSet<_> = traffic.order.chunks_exact(72).map(|group| group[0]).collect();
+        assert_eq!(heads.len(), flows, "a burst of each");
+        for count in counts(&traffic) {
+            assert_eq!(count, 72, "packets of one of {flows} flows");
+        }
+    }
+}
+
+#[test]
+fn bursts_keep_the_mix_of_sizes_and_families() {
+    for (flows, packets, tail) in [(2, 64, 8), (2, 3, 8), (10, 1000, 7)] {
+        let traffic = both(Profile {
+            bursts: Some(Bursts { packets, tail }),
+            flows,
+            sizes: Sizes::imix(),
+            ipv6_share: Some(0.36),
+            ..profile()
+        })
+        .build(Stations::default())
+        .expect("a profile");
+        let share = |is: fn(&Image) -> bool| {
+            let count =
+                traffic.order.iter().filter(|&&number| is(&traffic.images[number as usize]));
+            count.count() as f64 / traffic.order.len() as f64
+        };
+        for (what, is, expected) in [
+            ("IPv6", share(|image| image.bytes[12..14] != [8, 0]), 0.36),
+            ("60 or 80 B", share(|image| image.frame_len <= 80), 0.58),
+            ("590 B", share(|image| image.frame_len == 590), 0.33),
+            ("1514 B", share(|image| image.frame_len == 1514), 0.09),
+        ] {
+            assert!((is - expected).abs() < 0.002, "{flows}, {packets}: {is} of {what}");
+        }
+    }
+}
+
 #[test]
 fn return_traffic_reaches_every_slice() {
     let slices: Vec<SliceRange> = (0..50_u16)
