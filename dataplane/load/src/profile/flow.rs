@@ -49,6 +49,10 @@ impl Destinations {
     }
 }
 
+/// So many draws in a row that give no new flow say that there is none left. Where half of the flows
+/// are still to be had, they all fail once in 2^1000 times.
+const DRAWS_IN_VAIN_MAX: u32 = 1000;
+
 /// Draws `count` different flows of one family.
 ///
 /// # Errors
@@ -70,6 +74,7 @@ pub(super) fn draw_flows(
              five-tuples, of which half can be drawn; widen --src or --dst"
         )));
     }
+    let mut in_vain = 0;
     let slices: Vec<SliceRange> = match destinations {
         Destinations::Slices(slices) => {
             slices.iter().filter(|slice| slice.address.is_ipv6() == is_ipv6).copied().collect()
@@ -93,6 +98,17 @@ pub(super) fn draw_flows(
         let flow = Flow { source, destination: destination.into() };
         if seen.insert(flow) {
             flows.push(flow);
+            in_vain = 0;
+            continue;
+        }
+        in_vain += 1;
+        if in_vain == DRAWS_IN_VAIN_MAX {
+            // Prefixes or slices overlap, or one slice has fewer ports than its part of the flows.
+            return Err(LoadError::Plan(format!(
+                "{count} {family} flows are too many: after {} of them there is no other for the next \
+                 place; widen --src, or --dst or the smallest slice, and name nothing twice",
+                flows.len()
+            )));
         }
     }
     Ok(flows)

@@ -309,3 +309,18 @@ fn contradictions_are_refused() {
     };
     refused(one, "too many");
 }
+
+/// Counted one by one there are enough of them, but they are the same ones.
+#[test]
+fn flows_that_overlap_are_refused_in_time() {
+    let refused = |sources: &[&str], destinations: Destinations| {
+        let profile =
+            Profile { flows: 150_000, sources: prefixes(sources), destinations, ..profile() };
+        let error = profile.build(Stations::default()).err().expect("there are not so many");
+        assert!(error.to_string().contains("name nothing twice"), "{error}");
+    };
+    refused(&["10.1.0.1/32"; 5], Destinations::Addresses(prefixes(&["10.2.0.1/32"]), 80..=80));
+    let slices =
+        ["192.0.2.1:5-5", "192.0.2.1:1024-2047"].map(|text| text.parse().expect("a slice"));
+    refused(&["10.1.0.1/32"], Destinations::Slices(slices.to_vec()));
+}
