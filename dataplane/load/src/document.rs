@@ -90,7 +90,8 @@ pub struct Trial {
     pub reordered: u64,
     /// Copies beyond the first.
     pub duplicated: u64,
-    /// Packets with a tag that is not of this run, or a forged one.
+    /// Packets with a forged tag, or one that is not of this run: those of a run before that the
+    /// device under test held back are among them.
     pub refused: u64,
     /// Packets without a tag.
     pub foreign: u64,

@@ -134,13 +134,21 @@ fn a_paced_stream_arrives_complete_and_in_its_time() {
         assert!(last >= max && last - max <= max / 64, "{min} {max} {highest:?}");
 
         // Sequences go on, the sink forgets.
-        sink.reset();
+        sink.reset(now_ns());
         assert_eq!(sink.read().streams[2].sequence_max, None);
         let report = pair.send(&mut sender, self::plan(f64::INFINITY, 1_000));
         assert_eq!((report.sent, report.lag_max_ns), (1_000, 0));
         let ledger = settled(&sink, 1_000);
         assert_eq!(ledger.streams[2].unique() + report.ring_overflows, 1_000);
         assert_eq!(ledger.streams[2].sequence_max, Some(100_999));
+        assert_eq!(Some(sink.latency_max_ns()), ledger.streams[2].latency.max_ns());
+
+        // What was sent before a run began is none of it, whenever it arrives.
+        sink.reset(u64::MAX);
+        let report = pair.send(&mut sender, self::plan(10_000.0, 100));
+        assert_eq!((report.sent, report.ring_overflows), (100, 0));
+        let ledger = settled(&sink, 0);
+        assert_eq!((ledger.refused, ledger.streams[2].packets), (100, 0));
     });
 }
 
@@ -368,7 +376,7 @@ fn what_never_left_is_told() {
         // The longest frame, if the peer takes it.
         pair.rx.run("ip link set test-rx mtu 3498");
         let mut sender = pair.sender(&[image(Kind::Udp6, 3_392)], &[0], 0);
-        sink.reset();
+        sink.reset(0);
         let report = pair.send(&mut sender, plan(10_000.0, 100));
         assert_eq!((report.sent, report.ring_overflows), (100, 0));
         let ledger = settled(&sink, 100);
@@ -518,7 +526,7 @@ fn rates() {
         let order: Vec<u32> = (0..4_096).collect();
         let mut sender = pair.sender(&images, &order, 0);
         for rate_pps in [f64::INFINITY, 100e3, 500e3, 1e6, 2e6, 3e6, 4e6, 5e6] {
-            sink.reset();
+            sink.reset(0);
             let begin = now_ns() + 10_000_000;
             let packets_max = if rate_pps.is_finite() { (rate_pps * 2.0) as u64 } else { u64::MAX };
             let plan = SendPlan {

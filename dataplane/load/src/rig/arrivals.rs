@@ -20,6 +20,7 @@ pub(crate) struct Arrivals<'run> {
     start_ns: u64,
     ledger: SinkLedger,
     unique: u64,
+    latency_max_ns: u64,
 }
 
 impl<'run> Arrivals<'run> {
@@ -27,7 +28,7 @@ impl<'run> Arrivals<'run> {
     pub(crate) fn new(key: TagKey, windows: &'run [Window], start_ns: u64) -> Self {
         let streams = vec![StreamLedger::default(); windows.len()];
         let ledger = SinkLedger { streams, refused: 0, foreign: 0 };
-        Self { key, windows, start_ns, ledger, unique: 0 }
+        Self { key, windows, start_ns, ledger, unique: 0, latency_max_ns: 0 }
     }
 
     /// Counts a packet that arrived at `now_ns`.
@@ -69,7 +70,9 @@ impl<'run> Arrivals<'run> {
                     Some(highest) if tag.sequence < highest => stream.reordered += 1,
                     _ => stream.sequence_max = Some(tag.sequence),
                 }
-                stream.latency.record(now_ns.saturating_sub(tag.timestamp_ns));
+                let latency_ns = now_ns.saturating_sub(tag.timestamp_ns);
+                self.latency_max_ns = self.latency_max_ns.max(latency_ns);
+                stream.latency.record(latency_ns);
             }
         }
     }
@@ -94,6 +97,12 @@ impl<'run> Arrivals<'run> {
     #[inline]
     pub(crate) fn foreign(&self) -> u64 {
         self.ledger.foreign
+    }
+
+    /// The longest latency so far; 0 without any.
+    #[inline]
+    pub(crate) fn latency_max_ns(&self) -> u64 {
+        self.latency_max_ns
     }
 
     /// What was counted.
@@ -164,7 +173,7 @@ mod tests {
         arrivals.count(&packet(Tag { stream: 1, ..sent(6, 2_000) }, &key), 3_000);
         arrivals.count(&packet(sent(7, u64::MAX), &TagKey::new([1, 3])), 3_000); // no tag
         arrivals.count(&[0; 60], 3_000);
-        assert_eq!(arrivals.unique(), 4);
+        assert_eq!((arrivals.unique(), arrivals.latency_max_ns()), (4, 500));
         let ledger = arrivals.into_ledger();
         assert_eq!((ledger.refused, ledger.foreign), (3, 2));
         let stream = &ledger.streams[0];

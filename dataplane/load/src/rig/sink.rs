@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use xdp::host::InterfaceFacts;
 use xdp::tester::{KernelSink, SinkLedger, SinkOptions};
@@ -27,11 +28,22 @@ pub(super) struct Before {
     pub(super) overflows: Overflows,
 }
 
-/// Reads what arrived so far, different packets and those without a tag.
+/// Reads what arrived so far.
 pub(super) enum Arrived<'rig> {
     Kernel(&'rig KernelSink),
-    Xsk(Vec<(Arc<AtomicU64>, Arc<AtomicU64>)>),
+    Xsk(Vec<Arc<Arriving>>),
     None,
+}
+
+/// What a thread of a sink tells of its run while it goes on.
+#[derive(Debug, Default)]
+pub(super) struct Arriving {
+    /// Different packets.
+    pub(super) unique: AtomicU64,
+    /// Packets without a tag.
+    pub(super) foreign: AtomicU64,
+    /// The longest latency.
+    pub(super) latency_max_ns: AtomicU64,
 }
 
 impl Sink {
@@ -60,11 +72,11 @@ impl Sink {
         })
     }
 
-    /// Forgets the last run.
-    pub(super) fn reset(&mut self) -> Result<Before, LoadError> {
+    /// Forgets the last run, for one that starts at `start_ns`.
+    pub(super) fn reset(&mut self, start_ns: u64) -> Result<Before, LoadError> {
         match self {
             Self::Kernel(sink) => {
-                sink.reset();
+                sink.reset(start_ns);
                 Ok(Before::default())
             }
             Self::Xsk(sink) => {
@@ -124,10 +136,29 @@ impl Arrived<'_> {
                 let totals = sink.totals();
                 (totals.unique, totals.foreign)
             }
-            Self::Xsk(counters) => counters.iter().fold((0, 0), |sum, (unique, foreign)| {
-                (sum.0 + unique.load(Ordering::Relaxed), sum.1 + foreign.load(Ordering::Relaxed))
+            Self::Xsk(threads) => threads.iter().fold((0, 0), |sum, thread| {
+                let unique = thread.unique.load(Ordering::Relaxed);
+                (sum.0 + unique, sum.1 + thread.foreign.load(Ordering::Relaxed))
             }),
             Self::None => (0, 0),
         }
+    }
+
+    /// Whether nobody looks.
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// The longest that a packet of the run took; none if none arrived.
+    pub(super) fn latency_max(&self) -> Option<Duration> {
+        let longest_ns = match self {
+            Self::Kernel(sink) => sink.latency_max_ns(),
+            Self::Xsk(threads) => {
+                let of = |thread: &Arc<Arriving>| thread.latency_max_ns.load(Ordering::Relaxed);
+                threads.iter().map(of).max().unwrap_or(0)
+            }
+            Self::None => 0,
+        };
+        (longest_ns > 0).then(|| Duration::from_nanos(longest_ns))
     }
 }

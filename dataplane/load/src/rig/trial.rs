@@ -74,7 +74,7 @@ impl Rig {
         for watch in &self.watches {
             watch.check(0.0)?;
         }
-        let before = self.sink.reset()?;
+        let before = self.sink.reset(start_ns(&plans))?;
 
         let (reports, ledger) = self.run(&plans, on_second)?;
         let (ledger, mut void) = self.sink.finish(before, ledger)?;
@@ -168,7 +168,8 @@ impl Rig {
             abort.store(true, Ordering::Relaxed);
             let reports: Vec<Result<SendReport, LoadError>> =
                 generators.into_iter().map(join).map(Result::flatten).collect();
-            let settled = watched.and_then(|()| course.settle(settle, settle_max));
+            let sent = reports.iter().flatten().map(|report| report.sent).sum();
+            let settled = watched.and_then(|()| course.settle(sent, settle, settle_max));
             sinks_stop.store(true, Ordering::Relaxed);
             let ledgers: Result<Vec<SinkLedger>, LoadError> = sinks.into_iter().map(join).collect();
             // What happened to a link explains what a worker says of its socket, not the reverse.
@@ -268,11 +269,18 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// Waits for stragglers: until nothing came for `quiet`, but at most `wait_max`.
-    fn settle(&self, quiet: Duration, wait_max: Duration) -> Result<(), LoadError> {
+    /// Waits for stragglers of the `sent` packets: until nothing came for `quiet`, but at most
+    /// `wait_max`. While some are missing, `quiet` grows by the longest time that one of the run
+    /// took, and while all are, to `wait_max`: a device that holds packets back has not lost them.
+    fn settle(&self, sent: u64, quiet: Duration, wait_max: Duration) -> Result<(), LoadError> {
         let begin = Instant::now();
         let (mut last, mut since) = (self.arrived.now().0, begin);
-        while begin.elapsed() < wait_max && since.elapsed() < quiet {
+        let quiet_now = |arrived: u64| match self.arrived.latency_max() {
+            _ if !self.is_tagged || arrived >= sent || self.arrived.is_none() => quiet,
+            Some(longest) => quiet.saturating_add(longest),
+            None => wait_max,
+        };
+        while begin.elapsed() < wait_max && since.elapsed() < quiet_now(last) {
             thread::sleep(TICK / 2);
             let now = self.arrived.now().0;
             if now != last {
@@ -306,6 +314,11 @@ impl Course<'_> {
         });
         self.last = Second { at_s, sent, received };
     }
+}
+
+/// When the first of the workers starts.
+fn start_ns(plans: &[SendPlan]) -> u64 {
+    plans.iter().map(|plan| plan.start_ns).min().unwrap_or_else(now_ns)
 }
 
 /// What each worker is to do: its part of the rate, with slots between those of the others, and its

@@ -1,7 +1,7 @@
 //! A sink on AF_XDP sockets: one worker a queue.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use frame::{BATCH_MAX, Batch, Pool, QueueIo};
 use wire::InterfaceId;
@@ -9,6 +9,7 @@ use xdp::tester::{RedirectSink, SinkLedger};
 use xdp::{Umem, UmemPlan, XdpMode, XskOptions, XskQueue, XskStatistics};
 
 use super::arrivals::Arrivals;
+use super::sink::Arriving;
 use super::window::{WINDOW_BITS, Window};
 use crate::LoadError;
 use crate::clock::now_ns;
@@ -34,9 +35,7 @@ pub(crate) struct SinkWorker {
     queue: XskQueue,
     pool: Pool,
     batch: Batch,
-    /// Different packets of this run, and packets without a tag: for progress.
-    unique: Arc<AtomicU64>,
-    foreign: Arc<AtomicU64>,
+    arriving: Arc<Arriving>,
 }
 
 /// What the kernel lost on the sink's sockets.
@@ -68,13 +67,7 @@ impl XskSink {
             queue.refill(&mut pool);
             queue.flush();
             redirect.set_socket(&queue)?;
-            workers.push(SinkWorker {
-                queue,
-                pool,
-                batch: Batch::new(),
-                unique: Arc::default(),
-                foreign: Arc::default(),
-            });
+            workers.push(SinkWorker { queue, pool, batch: Batch::new(), arriving: Arc::default() });
         }
         let windows = (0..streams).map(|_| Window::new(WINDOW_BITS)).collect();
         Ok(Self { workers, windows, redirect, _umem: umem })
@@ -86,8 +79,9 @@ impl XskSink {
             window.clear();
         }
         for worker in &mut self.workers {
-            worker.unique.store(0, Ordering::Relaxed);
-            worker.foreign.store(0, Ordering::Relaxed);
+            worker.arriving.unique.store(0, Ordering::Relaxed);
+            worker.arriving.foreign.store(0, Ordering::Relaxed);
+            worker.arriving.latency_max_ns.store(0, Ordering::Relaxed);
             while worker.turn(|_| ()) > 0 {}
         }
     }
@@ -97,12 +91,9 @@ impl XskSink {
         (&mut self.workers, &self.windows)
     }
 
-    /// Readers of what was counted so far, different packets and those without a tag.
-    pub(crate) fn counters(&self) -> Vec<(Arc<AtomicU64>, Arc<AtomicU64>)> {
-        self.workers
-            .iter()
-            .map(|worker| (Arc::clone(&worker.unique), Arc::clone(&worker.foreign)))
-            .collect()
+    /// Readers of what was counted so far.
+    pub(super) fn counters(&self) -> Vec<Arc<Arriving>> {
+        self.workers.iter().map(|worker| Arc::clone(&worker.arriving)).collect()
     }
 
     /// Packets that went to the kernel since the sink was opened.
@@ -144,8 +135,9 @@ impl SinkWorker {
                 std::thread::yield_now();
                 continue;
             }
-            self.unique.store(arrivals.unique(), Ordering::Relaxed);
-            self.foreign.store(arrivals.foreign(), Ordering::Relaxed);
+            self.arriving.unique.store(arrivals.unique(), Ordering::Relaxed);
+            self.arriving.foreign.store(arrivals.foreign(), Ordering::Relaxed);
+            self.arriving.latency_max_ns.store(arrivals.latency_max_ns(), Ordering::Relaxed);
         }
         arrivals.into_ledger()
     }

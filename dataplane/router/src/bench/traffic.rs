@@ -62,7 +62,8 @@ struct PortArgs {
     /// Cores to pin workers to: first those that send, then those of an xsk sink
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     cores: Vec<usize>,
-    /// After a run, wait until nothing has arrived for so long
+    /// After a run, wait until nothing has arrived for so long; while packets are missing, for as long
+    /// as the slowest one took on top, and while none has come for --settle-max
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = time)]
     settle: Duration,
     /// But wait no longer than this

@@ -7,7 +7,7 @@ use super::LatencyHistogram;
 pub struct SinkLedger {
     /// One for each stream, by its number.
     pub streams: Vec<StreamLedger>,
-    /// Packets whose tag is damaged or forged: dropped.
+    /// Packets whose tag is damaged, forged, or older than the run: dropped.
     pub refused: u64,
     /// Packets without a tag: given to the kernel.
     pub foreign: u64,

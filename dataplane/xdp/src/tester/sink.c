@@ -46,10 +46,11 @@ struct stray {
 	u64 reserved[6];
 };
 
-// The sequence that follows the highest one of a stream; a cache line.
+// What a run knows of a stream as a whole; a cache line.
 struct next {
-	u64 sequence;
-	u64 reserved[7];
+	u64 sequence; // that follows the highest one
+	u64 start_ns; // of the run: what was sent before is a straggler of another one
+	u64 reserved[6];
 };
 
 // Number of entries of each: set when the maps are made.
@@ -274,6 +275,11 @@ INLINE int transport(const u16 *header, u8 protocol, const void *packet, const v
 
 		return is_ours || is_like_a_tag ? refuse() : foreign();
 	}
+
+	const struct next *next = map_lookup(&nexts, &stream);
+
+	if (!next || unlikely(sent_ns < next->start_ns))
+		return refuse();
 
 	u32 key = get_cpu() * streams + stream;
 	struct cell *cell = map_lookup(&cells, &key);

@@ -5,7 +5,7 @@
 //! ```text
 //!   cells    CPU, stream   what adds up, and the histogram
 //!   strays   CPU           packets without a good tag
-//!   nexts    stream        the highest sequence
+//!   nexts    stream        the highest sequence, and when the run started
 //!   seen     stream        which sequences of the last window were there, one bit each
 //! ```
 
@@ -36,6 +36,9 @@ const SEQUENCES_PER_ENTRY_BITS: u32 = 5;
 const CELL_WORDS: usize = 16 + BUCKETS;
 const STRAY_WORDS: usize = 8;
 const NEXT_WORDS: usize = 8;
+
+/// Position of the start in `struct next` of sink.c, behind the sequence.
+const NEXT_START_NS: usize = 1;
 
 /// Positions of words in `struct cell` of sink.c.
 mod cell {
@@ -178,12 +181,24 @@ impl KernelSink {
         totals
     }
 
-    /// Forgets everything, for a new run whose streams start again at sequence 0. Call it when no
-    /// tagged packet is on its way: one that is being counted meanwhile may be counted in part.
-    pub fn reset(&self) {
-        for map in [&self.cells, &self.strays, &self.nexts, &self.seen] {
+    /// Forgets everything, for a new run that starts at `start_ns` (`CLOCK_MONOTONIC`), with whatever
+    /// sequences. Tagged packets that were sent before are refused from now on: a device under test
+    /// may have held them back. One that is being counted meanwhile may be counted in part.
+    pub fn reset(&self, start_ns: u64) {
+        for stream in 0..self.streams {
+            self.nexts.set(stream * NEXT_WORDS + NEXT_START_NS, start_ns);
+            self.nexts.set(stream * NEXT_WORDS, 0);
+        }
+        for map in [&self.cells, &self.strays, &self.seen] {
             map.clear();
         }
+    }
+
+    /// The longest latency so far, in nanoseconds; 0 without any.
+    #[must_use]
+    pub fn latency_max_ns(&self) -> u64 {
+        let longest = |number| self.cells.get(number * CELL_WORDS + cell::LATENCY_MAX_NS);
+        (0..self.cpus * self.streams).map(longest).max().unwrap_or(0)
     }
 
     fn strays(&self) -> (u64, u64) {
