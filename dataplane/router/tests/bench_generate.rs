@@ -223,6 +223,19 @@ fn every_engine_and_sink_counts_every_packet() {
     }
 }
 
+/// The last packet of the second worker is due half a second after that of the first.
+#[test]
+fn slow_workers_send_all_of_their_packets() {
+    let Some(tester) = back_to_back() else { return };
+    for engine in ["live", "xsk"] {
+        let (trial, _) = tester.measured(&format!(
+            "--dst-mac 02:00:00:00:00:01 --rate 2 --duration 2s --queues 0,1 --engine {engine}"
+        ));
+        assert_eq!((trial["sent"].as_u64(), trial["lost"].as_u64()), (Some(4), Some(0)), "{trial}");
+        assert_eq!(trial["is_generator_limited"], false, "{trial}");
+    }
+}
+
 #[test]
 fn all_kinds_of_packets_arrive() {
     let Some(tester) = back_to_back() else { return };

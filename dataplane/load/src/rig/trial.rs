@@ -80,12 +80,14 @@ impl Rig {
         let (ledger, mut void) = self.sink.finish(before, ledger)?;
         let planned: u64 = plans.iter().map(|plan| plan.packets_max).fold(0, u64::saturating_add);
         let mut trial = self.sum_up(rate_pps, planned, &reports, &ledger);
-        let dropped = device::drops(&self.plan.send_interface)?.sent - send_drops.sent;
+        let after = device::drops(&self.plan.send_interface)?;
+        let dropped = after.sent.saturating_sub(send_drops.sent);
         // On a veth pair it is the ring of the device under test that was full.
         if dropped > 0 && !self.is_veth {
             void.push(format!("the generator's interface dropped {dropped} packets"));
         }
-        let dropped = device::drops(&self.plan.sink_interface)?.received - sink_drops.received;
+        let after = device::drops(&self.plan.sink_interface)?;
+        let dropped = after.received.saturating_sub(sink_drops.received);
         if dropped > 0 && trial.lost > 0 && void.is_empty() {
             void.push(format!(
                 "the sink's interface dropped {dropped} packets: the tester lost them, not the device \
@@ -116,7 +118,8 @@ impl Rig {
         let progress: Vec<Progress> = self.senders.iter().map(super::Sender::progress).collect();
         let (abort, sinks_stop) = (AtomicBool::new(false), AtomicBool::new(false));
         let (abort, sinks_stop) = (&abort, &sinks_stop);
-        let start_ns = plans.iter().map(|plan| plan.start_ns).min().unwrap_or_else(now_ns);
+        let failed = &AtomicBool::new(false);
+        let start_ns = start_ns(plans);
         let cores = &self.plan.cores;
         let key = self.key;
         let sink_cores = cores.get(self.senders.len()..).unwrap_or_default();
@@ -159,12 +162,14 @@ impl Rig {
                 .map(|(number, (sender, plan))| {
                     scope.spawn(move || {
                         pin(cores.get(number));
-                        sender.send(*plan, abort)
+                        let report = sender.send(*plan, abort);
+                        failed.fetch_or(report.is_err(), Ordering::Relaxed);
+                        report
                     })
                 })
                 .collect();
 
-            let watched = course.watch(&generators, stop, on_second);
+            let watched = course.watch(&generators, failed, stop, on_second);
             abort.store(true, Ordering::Relaxed);
             let reports: Vec<Result<SendReport, LoadError>> =
                 generators.into_iter().map(join).map(Result::flatten).collect();
@@ -242,19 +247,17 @@ impl Course<'_> {
     fn watch(
         &mut self,
         generators: &[ScopedJoinHandle<'_, Result<SendReport, LoadError>>],
+        failed: &AtomicBool,
         stop: &AtomicBool,
         on_second: &mut dyn FnMut(Second),
     ) -> Result<(), LoadError> {
         let mut next_second = self.start + Duration::from_secs(1);
         for tick in 1_u32.. {
-            if stop.load(Ordering::Relaxed) || generators.iter().any(ScopedJoinHandle::is_finished)
+            // One that is done leaves the others to their slots, which may come seconds later.
+            if stop.load(Ordering::Relaxed)
+                || failed.load(Ordering::Relaxed)
+                || generators.iter().all(ScopedJoinHandle::is_finished)
             {
-                // One that ended before the others ended by an error, or they are about to end too.
-                let all = || generators.iter().all(ScopedJoinHandle::is_finished);
-                let end = Instant::now() + GRACE;
-                while !stop.load(Ordering::Relaxed) && !all() && Instant::now() < end {
-                    thread::sleep(TICK / 10);
-                }
                 return Ok(());
             }
             thread::sleep(TICK);
