@@ -39,6 +39,8 @@ fn parse_drops(text: &str, interface: &str) -> Option<Drops> {
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     interface: String,
+    /// Its number: another one under the same name is another interface.
+    index: u32,
     /// Number of the XDP program that must stay attached.
     program: Option<u32>,
 }
@@ -55,7 +57,7 @@ impl Watch {
             )));
         }
         let program = facts.xdp_program.map(|(number, _)| number).filter(|_| with_program);
-        Ok(Self { interface: interface.into(), program })
+        Ok(Self { interface: interface.into(), index: facts.index, program })
     }
 
     /// Whether everything is as it was.
@@ -73,6 +75,9 @@ impl Watch {
             }
             Err(error) => return Err(LoadError::host("cannot watch the link", error)),
         };
+        if facts.index != self.index {
+            return Err(down("was removed and made anew"));
+        }
         if !facts.is_running {
             return Err(down(if facts.is_up { "lost its carrier" } else { "went down" }));
         }
