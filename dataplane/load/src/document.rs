@@ -78,7 +78,7 @@ pub struct TrialOutcome {
 pub struct Trial {
     /// The rate that was asked for; absent when it was "as fast as it goes".
     pub asked_pps: Option<f64>,
-    /// From the first packet sent to the last one.
+    /// From the first packet sent to the last one: one interval less than there are packets.
     pub duration_s: f64,
     /// Packets that left the generator.
     pub sent: u64,
@@ -101,6 +101,31 @@ pub struct Trial {
     pub void: Vec<String>,
     /// Whether the generator fell short of the rate that was asked for.
     pub is_generator_limited: bool,
+    /// The most that a packet was sent after it was due; absent without a rate. Latency counts from
+    /// when a packet was sent: what kept the generator from sending is not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_max_ns: Option<u64>,
+}
+
+impl Trial {
+    /// Packets sent a second; 0 for fewer than two packets, which have no rate.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+    pub fn sent_pps(&self) -> f64 {
+        // The time ends with the last packet, so that it holds one interval less than packets.
+        if self.duration_s > 0.0 {
+            self.sent.saturating_sub(1) as f64 / self.duration_s
+        } else {
+            0.0
+        }
+    }
+
+    /// The part of [`Self::sent_pps`] that came back.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+    pub fn received_pps(&self) -> f64 {
+        self.sent_pps() * self.received as f64 / self.sent.max(1) as f64
+    }
 }
 
 /// A distribution of latencies.

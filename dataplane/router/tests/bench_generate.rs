@@ -233,6 +233,7 @@ fn slow_workers_send_all_of_their_packets() {
         ));
         assert_eq!((trial["sent"].as_u64(), trial["lost"].as_u64()), (Some(4), Some(0)), "{trial}");
         assert_eq!(trial["is_generator_limited"], false, "{trial}");
+        assert!(trial["late_max_ns"].as_u64().is_some(), "{trial}");
     }
 }
 

@@ -225,6 +225,8 @@ impl Rig {
             foreign: ledger.foreign,
             latency: summary(&latency),
             void: Vec::new(),
+            late_max_ns: asked_pps
+                .and_then(|_| reports.iter().map(|report| report.lag_max_ns).max()),
             is_generator_limited: asked_pps.is_some()
                 && (sent as f64) < planned as f64 * (1.0 - SHORTFALL_MAX),
         }

@@ -56,7 +56,7 @@ pub fn search(
 fn warm_up(bench: &mut Bench<'_>, plan: &Plan) -> Result<f64, SearchError> {
     let Some(max_pps) = plan.max_pps else {
         let trial = bench.valid(None, plan.warm_up.max(Duration::from_millis(200)))?;
-        let reached_pps = sent_pps(&trial);
+        let reached_pps = trial.sent_pps();
         let max_pps = reached_pps * GENERATOR_MARGIN;
         if max_pps <= plan.min_pps {
             return Err(SearchError::GeneratorTooSlow { reached_pps, min_pps: plan.min_pps });
@@ -113,7 +113,7 @@ impl<'a> Bench<'a> {
                 return Ok(trial);
             }
             if tries > self.repeats_max {
-                let rate_pps = rate_pps.unwrap_or_else(|| sent_pps(&trial));
+                let rate_pps = rate_pps.unwrap_or_else(|| trial.sent_pps());
                 return Err(SearchError::Void { rate_pps, tries, reasons: trial.void });
             }
         }
@@ -261,7 +261,7 @@ impl Run<'_> {
                 self.evidence.add(load, Measured { duration, loss_ratio });
                 return Ok(loss_ratio);
             }
-            reached_pps = reached_pps.max(sent_pps(&trial).min(rate_pps));
+            reached_pps = reached_pps.max(trial.sent_pps().min(rate_pps));
         }
         Err(Halt::FellShort { load, reached_pps })
     }
@@ -333,9 +333,4 @@ impl Run<'_> {
             ));
         }
     }
-}
-
-/// What the generator sent per second.
-fn sent_pps(trial: &Trial) -> f64 {
-    if trial.duration_s > 0.0 { trial.sent as f64 / trial.duration_s } else { 0.0 }
 }

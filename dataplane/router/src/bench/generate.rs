@@ -104,8 +104,9 @@ fn write_csv(path: &Path, seconds: &[Second]) -> Result<()> {
 
 fn render(outcome: &TrialOutcome) -> String {
     let TrialOutcome { traffic, trial, .. } = outcome;
-    let per_second = |count: u64| match trial.duration_s {
-        seconds if seconds > 0.0 => format!("{:>14.0} packets/s", count as f64 / seconds),
+    let per_second = |rate_pps: f64| match trial.sent {
+        2.. => format!("{rate_pps:>14.0} packets/s"),
+        // One packet has no rate.
         _ => String::new(),
     };
     let share = |count: u64| match trial.sent {
@@ -115,9 +116,9 @@ fn render(outcome: &TrialOutcome) -> String {
     // A String takes writes without an error.
     let mut text = format!("{traffic}\n\n");
     let _ = writeln!(text, "{:<11}{:>14.3} s", "duration", trial.duration_s);
-    let _ = writeln!(text, "{:<11}{:>14} {}", "sent", trial.sent, per_second(trial.sent));
-    let _ =
-        writeln!(text, "{:<11}{:>14} {}", "received", trial.received, per_second(trial.received));
+    let _ = writeln!(text, "{:<11}{:>14} {}", "sent", trial.sent, per_second(trial.sent_pps()));
+    let received_pps = per_second(trial.received_pps());
+    let _ = writeln!(text, "{:<11}{:>14} {received_pps}", "received", trial.received);
     for (name, count) in
         [("lost", trial.lost), ("reordered", trial.reordered), ("duplicated", trial.duplicated)]
     {
@@ -142,8 +143,19 @@ fn render(outcome: &TrialOutcome) -> String {
     text
 }
 
+/// Packets that were sent so late are worth a word: latency and rate are not those of the plan.
+const LATE_NS: u64 = 1_000_000;
+
 /// What keeps the figures from being those of the device under test.
 fn verdict(text: &mut String, trial: &Trial) {
+    if let Some(late_ns) = trial.late_max_ns.filter(|late_ns| *late_ns >= LATE_NS) {
+        let _ = writeln!(
+            text,
+            "note: packets were sent up to {:.1} ms after they were due; latency counts from when they \
+             were sent",
+            late_ns as f64 / 1e6
+        );
+    }
     if let (true, Some(asked)) = (trial.is_generator_limited, trial.asked_pps) {
         let _ = writeln!(
             text,
@@ -169,14 +181,30 @@ mod tests {
             lost: 10,
             void: vec!["cut short after 2.0 of 10.0 s".into()],
             is_generator_limited: true,
+            late_max_ns: Some(2_500_000),
             ..Trial::default()
         };
         let text = render(&TrialOutcome { traffic: "60 B".into(), trial, seconds: Vec::new() });
-        for part in
-            ["500 packets/s", "1.0000 %", "did not reach 1000000", "VOID: cut short after 2.0"]
-        {
+        for part in [
+            "  500 packets/s",
+            "1.0000 %",
+            "did not reach 1000000",
+            "VOID: cut short after 2.0",
+            "2.5 ms",
+        ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
+    }
+
+    /// Ten packets a second for two seconds take 1.9 s from the first to the last.
+    #[test]
+    fn rates_are_those_of_the_intervals() {
+        let trial = Trial { duration_s: 1.9, sent: 20, received: 10, ..Trial::default() };
+        let text = render(&TrialOutcome { traffic: String::new(), trial, seconds: Vec::new() });
+        assert!(text.contains(" 10 packets/s") && text.contains(" 5 packets/s"), "{text}");
+        let trial = Trial { sent: 1, received: 1, ..Trial::default() };
+        let text = render(&TrialOutcome { traffic: String::new(), trial, seconds: Vec::new() });
+        assert!(!text.contains("packets/s"), "one packet has no rate: {text}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::super::number::{ABSENT, count, mpps, us};
 use super::super::plot::{DrawError, Glyph, Line, Lines};
 use super::origins;
 use super::throughput::{one_trial_marks, trial_cells, trial_table};
-use crate::document::{Outcome, TrialOutcome};
+use crate::document::{Outcome, Trial, TrialOutcome};
 
 const INTRO: &str = "Each run offers one rate for one time. Reordered packets are those that arrived \
     after one that was sent later (RFC 4737); refused ones bear a tag that is not of the run.";
@@ -54,7 +54,22 @@ fn one(place: &Place<'_>, run: Run<'_>, outcome: &TrialOutcome) -> Result<Block,
     };
     let title = format!("{}; {}", run.document().title, outcome.traffic);
     let origins = origins(place, [run]);
-    Ok(Block { title, figures, table, notes: Vec::new(), origins, details })
+    Ok(Block { title, figures, table, notes: late(&outcome.trial), origins, details })
+}
+
+/// What a generator that was held up means for the numbers, from a millisecond on.
+fn late(trial: &Trial) -> Vec<String> {
+    let late_ns = trial.late_max_ns.filter(|late_ns| *late_ns >= 1_000_000);
+    late_ns
+        .map(|late_ns| {
+            format!(
+                "Packets were sent up to {} µs after they were due. Latency counts from when they were \
+                 sent.",
+                us(late_ns)
+            )
+        })
+        .into_iter()
+        .collect()
 }
 
 /// Length of each interval: since the end of the one before.
@@ -102,8 +117,7 @@ fn summarise(run: Run<'_>, outcome: &TrialOutcome) -> SummaryRow {
     let trial = &outcome.trial;
     let loss = trial_cells(trial).get(5).cloned().unwrap_or_default();
     let result = if trial.void.is_empty() {
-        let received_pps = trial.received as f64 / trial.duration_s;
-        let mut text = format!("received {} Mpps, loss {loss}", mpps(received_pps));
+        let mut text = format!("received {} Mpps, loss {loss}", mpps(trial.received_pps()));
         if let Some(latency) = trial.latency.filter(|latency| latency.count > 0) {
             text += &format!(", p99 {} µs", us(latency.p99_ns));
         }
