@@ -237,6 +237,30 @@ fn slow_workers_send_all_of_their_packets() {
     }
 }
 
+/// An hour's measurement is not lost with the disk, and half of it is left nowhere.
+#[test]
+fn results_that_cannot_be_written_are_printed() {
+    let Some(tester) = back_to_back() else { return };
+    let run = "--dst-mac 02:00:00:00:00:01 --rate 1k --packets 10";
+    let output = tester
+        .generate(run)
+        .args(["--json", "--out", "/dev/full", "--csv", "/dev/full"])
+        .output()
+        .expect("sluice can be run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("/dev/full: cannot be written"), "{said}");
+    let document: Value = serde_json::from_slice(&output.stdout).expect("a document");
+    assert_eq!(document["outcome"]["trial"]["sent"].as_u64(), Some(10));
+
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full disk");
+    let output = tester.generate(run).stdout(full).output().expect("sluice can be run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("cannot be printed") && !said.contains("panicked"), "{said}");
+
+    // Whoever has no place for the result learns it before the run.
+    tester.refused(&format!("{run} --out /no/such/folder/x.json"), "cannot be written");
+}
+
 #[test]
 fn all_kinds_of_packets_arrive() {
     let Some(tester) = back_to_back() else { return };

@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use load::document::{Outcome, Second, Trial, TrialOutcome};
@@ -51,6 +51,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
         signal_hook::flag::register_conditional_default(signal, rig.stop())?;
         signal_hook::flag::register(signal, rig.stop())?;
     }
+    document::writable(args.out.iter().chain(&args.csv))?;
     let progress = Progress::new(args.duration);
     let mut seconds = Vec::new();
     let trial = rig.trial(rate_pps, args.duration, &mut |second| {
@@ -60,12 +61,11 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
     progress.end();
     let outcome = TrialOutcome { traffic: rig.text(), trial: trial?, seconds };
     drop(rig);
-    if let Some(path) = &args.csv {
-        write_csv(path, &outcome.seconds)?;
-    }
     let text = render(&outcome);
+    let csv = args.csv.as_deref().map_or(Ok(()), |path| write_csv(path, &outcome.seconds));
     let outcome = Outcome::Trial(outcome);
-    document::finish("One run", outcome, args.json, args.out.as_deref(), &text)
+    document::finish("One run", outcome, args.json, args.out.as_deref(), &text)?;
+    csv
 }
 
 /// A line on the terminal, if there is one.
@@ -99,7 +99,7 @@ fn write_csv(path: &Path, seconds: &[Second]) -> Result<()> {
     for Second { at_s, sent, received } in seconds {
         let _ = writeln!(text, "{at_s:.3},{sent},{received}");
     }
-    std::fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))
+    document::write_whole(path, &text)
 }
 
 fn render(outcome: &TrialOutcome) -> String {

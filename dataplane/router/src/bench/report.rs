@@ -1,11 +1,12 @@
 //! `sluice bench report`: one page and one Markdown file from the documents of a folder.
 
-use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use load::report;
+
+use crate::bench::document;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
@@ -19,7 +20,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     let report = report::render(&sources)?;
     for (name, text) in [("report.html", report.html), ("report.md", report.markdown)] {
         let path = args.dir.join(name);
-        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        document::write_whole(&path, &text)?;
         println!("{}", path.display());
     }
     Ok(())

@@ -135,6 +135,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<()> {
     let frame_bytes = rig_plan.source.frame_bytes_mean();
     let plan = args.goals.plan(frame_bytes)?;
     let latency_plan = args.goals.latency_plan(frame_bytes)?;
+    document::writable(args.out.iter())?;
     let rig = Rig::open(&rig_plan)?;
     for signal in [SIGINT, SIGTERM] {
         // The second one ends the process: a driver that hangs must not hold it.
