@@ -66,7 +66,15 @@ pub fn latency(
     let mut bench = Bench::new(tester, plan.repeats_max, watch);
     let mut idle = None;
     for (load, rate_pps) in loads {
-        let trial = bench.valid(Some(rate_pps), plan.trial)?;
+        let trial = match bench.valid(Some(rate_pps), plan.trial) {
+            Ok(trial) => trial,
+            // The rates that were found before stay true.
+            Err(error @ SearchError::Void { .. }) => {
+                found.notes.push(format!("Latency ({load}) was not measured: {error}."));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let Some(latency) = trial.latency else {
             found.notes.push(format!(
                 "Latency ({load}) was not measured: no packet was timed at both ends by one clock."

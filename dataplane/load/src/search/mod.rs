@@ -167,7 +167,19 @@ impl Plan {
                 self.min_pps
             ));
         }
+        if self.warm_up > self.duration_max {
+            return wrong(format!(
+                "the warm-up of {:?} is longer than the search may take, {:?}",
+                self.warm_up, self.duration_max
+            ));
+        }
         let shortest = self.goals.iter().map(|goal| goal.trial_initial).min().unwrap_or_default();
+        if shortest > self.duration_max {
+            return wrong(format!(
+                "the search may take {:?}, which is less than one trial of {shortest:?}",
+                self.duration_max
+            ));
+        }
         let packets = self.min_pps * shortest.as_secs_f64();
         if packets < PACKETS_MIN {
             return wrong(format!(

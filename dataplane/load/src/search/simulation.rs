@@ -331,6 +331,36 @@ fn latency_is_that_of_the_load_over_that_of_idle() {
     assert_eq!(found.at[0].rate_pps, 200.0, "idle is far from the limit");
 }
 
+/// The rates that were found before stay true, and so do the latencies of other loads.
+#[test]
+fn latency_that_stays_void_is_left_out() {
+    let mut device = Device::new(sharp(1_000_000.0));
+    // The list is taken from its end: the trials of the second load are void.
+    device.void = vec![vec!["the generator was held up".to_owned()]; 4];
+    device.void.push(Vec::new());
+    let found = latency(&mut device, Some(800_000.0), &LatencyPlan::default(), &mut ())
+        .expect("what could be measured");
+    let loads: Vec<_> = found.at.iter().map(|at| at.load.as_str()).collect();
+    assert_eq!((loads, found.trials.len()), (vec!["idle", "90 %"], 6));
+    assert!(
+        found.notes[0].contains("50 %") && found.notes[0].contains("held up"),
+        "{:?}",
+        found.notes
+    );
+}
+
+#[test]
+fn searches_that_take_longer_than_they_may_are_refused() {
+    let second = Duration::from_secs(1);
+    for plan in [
+        Plan { duration_max: Duration::ZERO, warm_up: Duration::ZERO, ..plan(1000.0, 1e6) },
+        Plan { duration_max: second, warm_up: 2 * second, ..plan(1000.0, 1e6) },
+    ] {
+        let error = search(&mut Device::new(sharp(5e4)), &plan, &mut ()).expect_err("no time");
+        assert!(matches!(&error, SearchError::Plan(what) if what.contains("may take")), "{error}");
+    }
+}
+
 #[test]
 fn the_watch_sees_every_trial() {
     #[derive(Default)]

@@ -115,6 +115,13 @@ impl GoalArgs {
     }
 
     fn latency_plan(&self, frame_bytes: f64) -> Result<LatencyPlan> {
+        if self.latency_trial > self.max_duration {
+            bail!(
+                "--latency-trial {:?}: longer than the search may take, {:?}",
+                self.latency_trial,
+                self.max_duration
+            );
+        }
         let Some(idle_pps) = self.idle_rate.pps(frame_bytes) else {
             bail!("--idle-rate max: the rate of an idle device has to be a number");
         };
