@@ -175,7 +175,7 @@ fn doubtful_and_void_trials_are_marked() {
     let single = TrialOutcome {
         traffic: "60 B".to_owned(),
         trial: Trial { sent: 1000, received: 900, lost: 100, duration_s: 1.0, ..void },
-        seconds: vec![Second { at_s: 1.0, sent: 500, received: 450 }; 3],
+        seconds: [1.0, 2.0, 2.3].map(|at_s| Second { at_s, sent: 500, received: 450 }).to_vec(),
     };
     let report =
         report(vec![Outcome::Search(mixed), Outcome::Search(all_void), Outcome::Trial(single)]);
@@ -356,6 +356,25 @@ fn ratios_hold_within_a_placement_only() {
     for number in ["7.65", "9.87"] {
         assert!(!report.html.contains(number) && !report.markdown.contains(number), "{number}");
     }
+}
+
+/// A peer that forwards all that the tester offers is still compared, with a word on that.
+#[test]
+fn a_rate_that_the_tester_limits_keeps_its_ratio() {
+    let limited = Peer {
+        rate_is: "forwarded at full load; at least this, the tester reached no more".to_owned(),
+        ..peer("linux", "apart", 2e6, Some(0.5))
+    };
+    let full = |peer: Peer| Peer { rate_is: "forwarded at full load".to_owned(), ..peer };
+    let peers = vec![
+        full(peer("sluice", "apart", 1e6, None)),
+        limited,
+        peer("nftables", "apart", 1e6, Some(8.76)),
+    ];
+    let outcome = PeersOutcome { traffic: "60 B".to_owned(), peers };
+    let report = report(vec![Outcome::Peers(outcome)]);
+    says(&report, &["0.500 (0.450 to 0.550)", "generator-limited", "the tester reached no more"]);
+    assert!(!report.html.contains("8.76"), "a ratio of rates of two kinds");
 }
 
 #[test]

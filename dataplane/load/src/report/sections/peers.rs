@@ -19,7 +19,7 @@ pub(super) fn section(place: &Place<'_>) -> Result<Option<Section>, DrawError> {
     for run in &place.runs {
         let Outcome::Peers(peers) = &run.document().outcome else { continue };
         let rows = peers.peers.iter();
-        let groups = group_by(rows.map(|peer| ((&peer.placement, &peer.rate_is), peer)));
+        let groups = group_by(rows.map(|peer| ((peer.placement.as_str(), kind(peer)), peer)));
         // A skipped peer has no rate, so it stands with those of its placement, whatever it says of
         // the kind of its rate.
         let groups = with_skipped(groups);
@@ -42,7 +42,18 @@ pub(super) fn section(place: &Place<'_>) -> Result<Option<Section>, DrawError> {
     Ok(Some(Section { id: "peers", title: "Ratio to peers", intro, blocks, summary }))
 }
 
-type Groups<'a> = Vec<((&'a String, &'a String), Vec<&'a Peer>)>;
+type Groups<'a> = Vec<((&'a str, &'a str), Vec<&'a Peer>)>;
+
+/// The kind of a peer's rate, under which rates are compared: what follows a semicolon says how far
+/// this one can be trusted ("forwarded at full load; at least this, the tester reached no more").
+fn kind(peer: &Peer) -> &str {
+    peer.rate_is.split(';').next().unwrap_or_default()
+}
+
+/// What is to be known of this peer's rate alone.
+fn proviso(peer: &Peer) -> Option<&str> {
+    peer.rate_is.split_once(';').map(|(_, proviso)| proviso.trim())
+}
 
 /// Puts skipped peers into the first group of their placement that measured something.
 fn with_skipped(groups: Groups<'_>) -> Groups<'_> {
@@ -93,13 +104,16 @@ fn marks(peer: &Peer, beside: &[&Peer]) -> Vec<Mark> {
     if let Some(reason) = &peer.skipped {
         return vec![mark(MarkKind::Skipped, reason.clone())];
     }
+    let mut marks: Vec<Mark> = Vec::new();
+    if let Some(proviso) = proviso(peer) {
+        marks.push(mark(MarkKind::GeneratorLimited, proviso));
+    }
     let is_left_out =
         peer.name != REFERENCE && peer.sluice_over_peer.is_some() && ratio(peer, beside).is_none();
     if is_left_out {
-        vec![mark(MarkKind::Unproven, "ratio: no rates of both side by side")]
-    } else {
-        Vec::new()
+        marks.push(mark(MarkKind::Unproven, "ratio: no rates of both side by side"));
     }
+    marks
 }
 
 fn rate_text(peer: &Peer) -> (String, String) {
