@@ -195,6 +195,36 @@ fn doubtful_and_void_trials_are_marked() {
     assert_eq!(report.html.matches("<figure>").count(), 1);
 }
 
+/// What is behind the last whole second holds the wait for stragglers: as a point it would be a fall
+/// of the rate.
+#[test]
+fn the_rest_of_a_second_is_no_point_of_a_figure() {
+    let drawn = |at_s: &[f64]| {
+        let second = |&at_s: &f64| Second { at_s, sent: 500, received: 450 };
+        let single = TrialOutcome {
+            traffic: "60 B".to_owned(),
+            trial: Trial {
+                sent: 1000,
+                received: 900,
+                lost: 100,
+                duration_s: at_s.iter().copied().fold(0.0, f64::max),
+                late_max_ns: Some(2_000_000),
+                ..Trial::default()
+            },
+            seconds: at_s.iter().map(second).collect(),
+        };
+        report(vec![Outcome::Trial(single)])
+    };
+    assert_eq!(drawn(&[1.0, 1.3]).html.matches("<figure>").count(), 0);
+    let (whole, rest) = (drawn(&[1.0, 2.0]), drawn(&[1.0, 2.0, 2.3]));
+    let svg = |report: &Report| {
+        let figure = report.html.split("<figure>").nth(1).expect("a figure").to_owned();
+        figure.split("</svg>").next().expect("a drawing").to_owned()
+    };
+    assert_eq!(svg(&whole), svg(&rest));
+    says(&whole, &["up to 2,000 µs after they were due"]);
+}
+
 #[test]
 fn repetitions_become_a_median_and_other_versions_do_not() {
     let at = |rate: f64| Outcome::Search(search(bound(Some(rate), Some(rate + 1e4)), both().1));
@@ -375,6 +405,24 @@ fn a_rate_that_the_tester_limits_keeps_its_ratio() {
     let report = report(vec![Outcome::Peers(outcome)]);
     says(&report, &["0.500 (0.450 to 0.550)", "generator-limited", "the tester reached no more"]);
     assert!(!report.html.contains("8.76"), "a ratio of rates of two kinds");
+}
+
+/// Of a control that mostly lost nothing, a logarithmic figure shows at least the worst.
+#[test]
+fn whiskers_that_begin_at_zero_are_drawn() {
+    let whiskers = |control_lost: Vec<u64>| {
+        let change = Change { control_lost, control_blocked_us: 0.0, ..change("reload") };
+        let slow =
+            Change { lost: vec![900_000; 3], blocked_us: 90_000.0, ..self::change("restart") };
+        let outcome = ChangesOutcome {
+            subject: "sluice".to_owned(),
+            traffic: "60 B".to_owned(),
+            ndr_pps: 2e6,
+            changes: vec![change, slow],
+        };
+        report(vec![Outcome::Changes(outcome)]).html.matches("<polyline").count()
+    };
+    assert_eq!(whiskers(vec![0, 0, 2000]), whiskers(vec![0, 0, 0]) + 2);
 }
 
 #[test]

@@ -23,7 +23,8 @@ pub(in super::super) struct Bars {
 pub(in super::super) enum Scale {
     /// Bars from 0, to at least this end (so that drawings beside each other share a scale).
     Linear { end_min: f64 },
-    /// Points on a logarithmic axis; zero has no place on it, and only its number is there.
+    /// Points on a logarithmic axis; zero has no place on it, and only its number is there. A whisker
+    /// that begins at zero begins at the axis' end.
     Log,
     /// The same around a line at 1. For ratios: a half is as far from 1 as twice.
     Ratio,
@@ -90,7 +91,8 @@ impl Bars {
         let figures = longest(
             &mut self.rows.iter().flat_map(|row| &row.bars).map(|bar| bar.figure.chars().count()),
         );
-        ((names * CHARACTER).min(LABEL_MAX) + 8.0, figures * CHARACTER + 8.0)
+        // A point at the axis' end reaches beyond it.
+        ((names * CHARACTER).min(LABEL_MAX) + 8.0, figures * CHARACTER + 14.0)
     }
 
     fn on_axis<X>(
@@ -147,24 +149,28 @@ impl Bars {
             area.draw_text(&name, &text(HPos::Right, VPos::Center), (left - 6, middle))?;
             for bar in &row.bars {
                 let centre = y + f64::from(BAR) / 2.0;
-                // A logarithm has no place for zero.
-                if is_drawable(bar.value) && (log.is_none() || bar.value > 0.0) {
+                if is_drawable(bar.value) {
                     let shade = colour(bar.colour).mix(if bar.is_light { LIGHT } else { 1.0 });
+                    // A logarithm has no place for zero.
                     if log.is_some() {
                         let point = Circle::new((bar.value, centre), 5, shade.filled());
-                        chart.draw_series([point])?;
+                        chart.draw_series((bar.value > 0.0).then_some(point))?;
                     } else {
                         let corners = [(0.0, y + 1.5), (bar.value, y + f64::from(BAR) - 1.5)];
                         chart.draw_series([Rectangle::new(corners, shade.filled())])?;
                     }
                     let spread =
-                        drawable(bar.spread).filter(|(low, _)| log.is_none() || *low > 0.0);
+                        drawable(bar.spread).filter(|(_, high)| log.is_none() || *high > 0.0);
                     if let Some((low, high)) = spread {
-                        let strokes = [
+                        let is_open = log.is_some() && low == 0.0;
+                        let low = log.map_or(low, |(axis_low, _)| low.max(axis_low));
+                        let mut strokes = vec![
                             vec![(low, centre), (high, centre)],
-                            vec![(low, centre - 3.0), (low, centre + 3.0)],
                             vec![(high, centre - 3.0), (high, centre + 3.0)],
                         ];
+                        if !is_open {
+                            strokes.push(vec![(low, centre - 3.0), (low, centre + 3.0)]);
+                        }
                         chart.draw_series(
                             strokes.into_iter().map(|stroke| PathElement::new(stroke, BLACK)),
                         )?;

@@ -73,11 +73,11 @@ fn table(run: Run<'_>, changes: &ChangesOutcome) -> Table {
         numbers("blocked, µs a change"),
         numbers("spread, µs"),
         numbers("control, µs"),
-        numbers("spread, µs"),
+        numbers("its spread, µs"),
         words("lost, each run"),
         words("lost, each control"),
         numbers("longest turn, µs"),
-        numbers("control, µs"),
+        numbers("in control, µs"),
         numbers("swap, µs"),
         numbers("live after, ms"),
     ];
@@ -146,7 +146,7 @@ fn figures(changes: &ChangesOutcome) -> Result<(Vec<Figure>, Vec<String>), DrawE
         value: if lost.is_empty() { f64::NAN } else { time_us },
         spread: spread(&blocked_us(change, lost)),
         colour: if is_control { 4 } else { 0 },
-        is_light: is_control,
+        is_light: false,
         figure: time(time_us, lost),
     };
     let rows = measured.iter().map(|change| BarRow {
@@ -172,7 +172,7 @@ fn figures(changes: &ChangesOutcome) -> Result<(Vec<Figure>, Vec<String>), DrawE
             svg: bars.draw()?,
             legend: vec![
                 (Glyph::Solid(0), "with the change".to_owned()),
-                (Glyph::Light(4), "control, without it".to_owned()),
+                (Glyph::Solid(4), "control, without it".to_owned()),
             ],
         }],
         Vec::new(),

@@ -10,8 +10,8 @@ use crate::document::{Latency, LatencyAt, SearchOutcome};
 
 type Search<'a> = (Run<'a>, &'a SearchOutcome);
 
-const INTRO: &str = "One-way latency from the generator to the sink, both timed by one clock, at loads \
-    that are shares of NDR. The part of the way that the device under test is not on is in it: \u{201c}over \
+const INTRO: &str = "Latency from the generator to the sink, both timed by one clock, at loads that are \
+    shares of NDR; one way or a round trip, as the traffic says. The part of the way that the device under test is not on is in it: \u{201c}over \
     idle\u{201d} is what the load adds.";
 
 pub(super) fn section(place: &Place<'_>) -> Result<Option<Section>, DrawError> {
@@ -112,7 +112,7 @@ fn figures(
             ladders,
         };
         if let Some(svg) = ladders.draw()? {
-            let caption = "One-way latency in µs (logarithmic) by load; a line for each run.";
+            let caption = "Latency in µs (logarithmic) by load; a line for each run.";
             figures.push(Figure { caption: caption.to_owned(), svg, legend });
         }
     }

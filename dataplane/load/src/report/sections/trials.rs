@@ -45,8 +45,8 @@ fn one(place: &Place<'_>, run: Run<'_>, outcome: &TrialOutcome) -> Result<Block,
     }
     debug_assert!(table.rows.iter().all(|row| row.cells.len() == table.columns.len()));
     let is_void = !outcome.trial.void.is_empty();
-    let figures =
-        if is_void || outcome.seconds.len() < 2 { Vec::new() } else { vec![figure(outcome)?] };
+    let whole = intervals(outcome).filter(|length_s| *length_s > WHOLE_S).count();
+    let figures = if is_void || whole < 2 { Vec::new() } else { vec![figure(outcome)?] };
     let details = if outcome.seconds.is_empty() {
         Vec::new()
     } else {
@@ -72,6 +72,9 @@ fn late(trial: &Trial) -> Vec<String> {
         .collect()
 }
 
+/// An interval that is shorter is the rest of a run, not one of its seconds.
+const WHOLE_S: f64 = 0.9;
+
 /// Length of each interval: since the end of the one before.
 fn intervals(outcome: &TrialOutcome) -> impl Iterator<Item = f64> {
     let starts = std::iter::once(0.0).chain(outcome.seconds.iter().map(|second| second.at_s));
@@ -87,6 +90,8 @@ fn figure(outcome: &TrialOutcome) -> Result<Figure, DrawError> {
             .seconds
             .iter()
             .zip(intervals(outcome))
+            // What is left behind the last whole second holds the wait for stragglers as well.
+            .filter(|(_, length_s)| *length_s > WHOLE_S)
             .map(|(second, length_s)| (second.at_s, of(second) as f64 / length_s / 1e6))
             .collect(),
     };
@@ -94,7 +99,7 @@ fn figure(outcome: &TrialOutcome) -> Result<Figure, DrawError> {
     let svg = Lines { x_label: "s since the start", y_label: "Mpps", lines }.draw()?;
     let legend =
         vec![(Glyph::Line(0), "sent".to_owned()), (Glyph::Dashes(1), "received".to_owned())];
-    let caption = "Packets sent and received, in Mpps, second by second.".to_owned();
+    let caption = "Packets sent and received, in Mpps, in each whole second.".to_owned();
     Ok(Figure { caption, svg, legend })
 }
 
