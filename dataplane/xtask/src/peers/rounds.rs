@@ -87,6 +87,15 @@ impl Row {
         }
     }
 
+    /// Takes back what a round gave that turned out not to be the router's: it died meanwhile, or
+    /// the kernel forwarded in its place. `searches` and `latencies` are how many there were before.
+    fn forget(&mut self, round: usize, (searches, latencies): (usize, usize)) {
+        self.full_pps[round] = None;
+        self.ndr_pps[round] = None;
+        self.searches.truncate(searches);
+        self.latencies.truncate(latencies);
+    }
+
     /// The median rate at full load.
     #[must_use]
     pub fn full_median_pps(&self) -> Option<f64> {
@@ -203,6 +212,7 @@ impl<'a> Rounds<'a> {
                         continue;
                     }
                     let router = self.routers[row.router].as_ref();
+                    let before = (row.searches.len(), row.latencies.len());
                     let turn = self.with(router, placement, |bed| {
                         // What one round could not measure, the next one may.
                         if let Err(error) =
@@ -213,6 +223,7 @@ impl<'a> Rounds<'a> {
                         Ok(())
                     });
                     if let Err(error) = turn {
+                        row.forget(round, before);
                         row.trouble = Some(format!("{error:#}"));
                     }
                     self.tell(plan, round, row);
@@ -319,5 +330,28 @@ impl Outcome {
             self.traffic = trial.traffic().map(str::to_owned);
             self.machine = Some(trial.machine().clone()).filter(Value::is_object);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_that_failed_leaves_no_figures() {
+        let mut row = Row::new(0, Placement::Default, 2);
+        row.full_pps[0] = Some(1e6);
+        row.searches.push((1e5, Value::Null));
+        let before = (row.searches.len(), row.latencies.len());
+        row.full_pps[1] = Some(9e6);
+        row.ndr_pps[1] = Some(8e6);
+        row.searches.push((8e6, Value::Null));
+        row.latencies.push((1000, Value::Null));
+        row.forget(1, before);
+        assert_eq!(
+            (row.full_pps.as_slice(), row.full_median_pps()),
+            (&[Some(1e6), None][..], Some(1e6))
+        );
+        assert_eq!((row.ndr_pps[1], row.searches.len(), row.latency()), (None, 1, None));
     }
 }
