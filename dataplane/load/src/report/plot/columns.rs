@@ -4,8 +4,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::{
-    DrawError, LIGHT, WIDTH, axis_end, colour, drawable, drawing, fitted, is_drawable, real, text,
-    tick,
+    DrawError, LIGHT, TEXT_SIZE, WIDTH, axis_end, colour, drawable, drawing, fitted, is_drawable,
+    real, sized_text, text, tick,
 };
 
 /// A drawing of upright bars.
@@ -68,6 +68,9 @@ impl Columns {
             area.draw_text(self.y_label, &text(HPos::Left, VPos::Top), (4, 4))?;
 
             let slot = 0.8 / real(self.series.len().max(1));
+            let width = f64::from(WIDTH - LEFT) / groups.max(1.0);
+            // A sign that is as high as it is wide, as some fonts have them, keeps to its bar.
+            let sign_size = TEXT_SIZE.min(slot * width * TEXT_SIZE / 12.0);
             for (place, series) in self.series.iter().enumerate() {
                 let shade = colour(series.colour).mix(if series.is_light { LIGHT } else { 1.0 });
                 for (group, point) in series.points.iter().enumerate() {
@@ -97,13 +100,12 @@ impl Columns {
                     }
                     if let Some(sign) = point.sign {
                         let (x, y) = chart.backend_coord(&(middle, top));
-                        let style = text(HPos::Center, VPos::Bottom);
+                        let style = sized_text(sign_size, HPos::Center, VPos::Bottom);
                         area.draw_text(&sign.to_string(), &style, (x, y - 2))?;
                     }
                 }
             }
 
-            let width = f64::from(WIDTH - LEFT) / groups.max(1.0);
             for (group, category) in self.categories.iter().enumerate() {
                 let (x, y) = chart.backend_coord(&(real(group) + 0.5, 0.0));
                 let label = fitted(category, width - 4.0);

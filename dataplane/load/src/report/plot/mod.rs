@@ -111,7 +111,11 @@ fn drawing(
 }
 
 fn text(horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
-    ("sans-serif", TEXT_SIZE).into_font().color(&BLACK).pos(Pos::new(horizontal, vertical))
+    sized_text(TEXT_SIZE, horizontal, vertical)
+}
+
+fn sized_text(size: f64, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&BLACK).pos(Pos::new(horizontal, vertical))
 }
 
 /// Shortens words to what fits in `width` pixels; the table has them whole.
