@@ -195,6 +195,20 @@ fn doubtful_and_void_trials_are_marked() {
     assert_eq!(report.html.matches("<figure>").count(), 1);
 }
 
+#[test]
+fn void_trials_are_told_by_kind() {
+    let trial = |reason: &str| Trial { void: vec![reason.to_owned()], sent: 1, ..Trial::default() };
+    let trials = vec![
+        trial("held up for 12 ms"),
+        trial("held up for 9 ms"),
+        trial("the link went down"),
+        Trial { sent: 1, ..Trial::default() },
+    ];
+    let search = SearchOutcome { trials, ..search(both().0, both().1) };
+    let report = report(vec![Outcome::Search(search)]);
+    says(&report, &["3 of 4 trials: held up for 12 ms; the link went down"]);
+}
+
 /// What is behind the last whole second holds the wait for stragglers: as a point it would be a fall
 /// of the rate.
 #[test]

@@ -90,9 +90,11 @@ fn trial_marks(search: &SearchOutcome) -> Vec<Mark> {
     let total = count(search.trials.len() as u64);
     let void: Vec<_> = search.trials.iter().filter(|trial| !trial.void.is_empty()).collect();
     if !void.is_empty() {
+        // Reasons that differ in a number only are told once; the list of trials has them all.
+        let kind = |reason: &str| reason.replace(|c: char| c.is_ascii_digit(), "");
         let mut reasons: Vec<&str> = Vec::new();
         for reason in void.iter().flat_map(|trial| &trial.void) {
-            if !reasons.contains(&reason.as_str()) {
+            if !reasons.iter().any(|known| kind(known) == kind(reason)) {
                 reasons.push(reason);
             }
         }
