@@ -117,7 +117,6 @@ fn seconds(run: Run<'_>, outcome: &TrialOutcome) -> Table {
     Table { columns, rows: rows.collect() }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of packets, rounded for people")]
 fn summarise(run: Run<'_>, outcome: &TrialOutcome) -> SummaryRow {
     let trial = &outcome.trial;
     let loss = trial_cells(trial).get(5).cloned().unwrap_or_default();
