@@ -316,7 +316,7 @@ fn flows_that_overlap_are_refused_in_time() {
     let refused = |sources: &[&str], destinations: Destinations| {
         let profile =
             Profile { flows: 150_000, sources: prefixes(sources), destinations, ..profile() };
-        let error = profile.build(Stations::default()).err().expect("there are not so many");
+        let error = profile.build(Stations::default()).expect_err("there are not so many");
         assert!(error.to_string().contains("name nothing twice"), "{error}");
     };
     refused(&["10.1.0.1/32"; 5], Destinations::Addresses(prefixes(&["10.2.0.1/32"]), 80..=80));
