@@ -270,11 +270,12 @@ mod tests {
     #[test]
     fn few_flows_are_all_kept_and_none_is_evicted_by_one_that_is_over() {
         let mut cache = FlowCache::new();
-        for number in 0..1000 {
+        // Keys of the hash are drawn: of a thousand flows five share a set in one run of forty.
+        for number in 0..100 {
             assert!(!cache.keep(&flow(number), word(10, number), Edit::default(), Nanos(0)));
         }
-        let kept = (0..1000).filter(|number| get(&cache, &flow(*number), 0).is_some()).count();
-        assert_eq!(kept, 1000);
+        let kept = (0..100).filter(|number| get(&cache, &flow(*number), 0).is_some()).count();
+        assert_eq!(kept, 100);
         for number in 20_000..60_000 {
             let now = Nanos(u64::from(number) * 2 * S);
             assert!(!cache.keep(&flow(number), word(10, 0), Edit::default(), now));
