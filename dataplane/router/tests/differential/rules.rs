@@ -32,6 +32,10 @@ pub(crate) struct Outcome {
     /// A gap that is to be closed, and no intention.
     #[serde(default)]
     pub(crate) known_gap: bool,
+    /// It may explain nothing: which of several next hops a flow takes follows from a number that the kernel draws
+    /// when it boots.
+    #[serde(default)]
+    pub(crate) by_chance: bool,
     #[serde(skip)]
     pub(crate) used: usize,
 }
@@ -103,9 +107,9 @@ impl Rules {
         reasons.filter(|reason| reason.trim().is_empty()).count()
     }
 
-    /// Rules that explained nothing.
+    /// Rules that explained nothing, and not by chance.
     pub(crate) fn unused(&self) -> Vec<String> {
-        let outcomes = self.outcome.iter().filter(|rule| rule.used == 0);
+        let outcomes = self.outcome.iter().filter(|rule| rule.used == 0 && !rule.by_chance);
         let parts = self.part.iter().filter(|rule| rule.used == 0);
         outcomes
             .map(|rule| {
