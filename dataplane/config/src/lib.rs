@@ -30,6 +30,7 @@ mod ports;
 mod raw;
 mod read;
 mod reason;
+mod reference;
 mod route_file;
 mod slice_blocks;
 mod word_or;
@@ -46,6 +47,7 @@ pub use model::{
 };
 pub use ports::PortRange;
 pub use reason::{Known, NoEndpoint, Place, Reason};
+pub use reference::reference;
 pub use route_file::RouteFile;
 // Ids and owners are those of the tables, so that nobody has to translate them.
 pub use tables::{EgressBlock, LocalOwnerId, NodeId, Owner, SiteId, SliceId, SliceRange};

@@ -2,7 +2,8 @@
 //!
 //! A key that is not listed here is refused. Every key is optional at this level; which ones must
 //! be there is said at the key and found by the check, so that one missing key does not hide
-//! other errors. Paths are relative to the directory of the configuration file.
+//! other errors. Paths are relative to the directory of the configuration file. What is said of tables and keys
+//! is what operators read, too: `reference.rs` makes a page of it.
 
 use std::collections::BTreeMap;
 
@@ -414,7 +415,7 @@ pub(crate) struct RawEgress {
     pub(crate) slice: Tables<RawSlice>,
 }
 
-/// Exactly one of the keys.
+/// `default` and `portless` of an egress entry, as tables: exactly one of the keys.
 #[derive(Debug, Default, Deserialize)]
 #[serde(
     deny_unknown_fields,
@@ -429,7 +430,7 @@ pub(crate) struct RawHolder {
     pub(crate) site: Field<String>,
 }
 
-/// An entry of `sites`: both keys must be there.
+/// `sites` of an egress entry, each: both keys must be there.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(crate) struct RawSitePorts {
@@ -458,7 +459,7 @@ pub(crate) struct RawSlice {
     pub(crate) owner: Field<String>,
 }
 
-/// A port set by RFC 7597: the ports whose upper `psid_len` bits are `psid`.
+/// `ports` of a slice, as a port set by RFC 7597: the ports whose upper `psid_len` bits are `psid`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(
     deny_unknown_fields,
@@ -521,7 +522,7 @@ pub(crate) struct RawEgressTag {
     pub(crate) next_hops: Option<Vec<Spanned<WordOr<RawTagMember>>>>,
 }
 
-/// One of `next_hops` of an egress tag.
+/// `next_hops` of an egress tag, each, as a table.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(crate) struct RawTagMember {

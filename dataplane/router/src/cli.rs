@@ -39,7 +39,11 @@ pub(crate) enum Command {
     /// Check whether this machine can run the router, and print the command that mends each fault
     Preflight(ConfigArgs),
     /// Draft a configuration from this machine's interfaces, addresses and routes
-    Init,
+    Init {
+        /// Print every key that there is instead, with its default and bounds, as Markdown
+        #[arg(long)]
+        reference: bool,
+    },
     /// Show the state of the running router
     Status {
         #[command(flatten)]

@@ -12,8 +12,12 @@ use xdp::host;
 /// How long reading the kernel's tables may take.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// Prints the draft.
-pub(crate) fn run() -> Result<()> {
+/// Prints the draft, or the page of all keys.
+pub(crate) fn run(reference: bool) -> Result<()> {
+    if reference {
+        print!("{}", config::reference());
+        return Ok(());
+    }
     let options = MirrorOptions { neighbors: false, ..MirrorOptions::default() };
     let (_mirror, events) = KernelMirror::start(options)?;
     let mut kernel = KernelState::default();

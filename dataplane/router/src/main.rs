@@ -49,7 +49,7 @@ fn main() -> ExitCode {
             ))
             | Command::Check { .. }
             | Command::Preflight(_)
-            | Command::Init
+            | Command::Init { .. }
             | Command::Plan(_)
             | Command::Route(_)
             | Command::Slice(_)
@@ -82,7 +82,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Run(args) => run::run(&args.config)?,
         Command::Check { file, no_plugins } => check::run(&file, !no_plugins)?,
         Command::Preflight(args) => preflight::run(&Checked::load(&args.config)?)?,
-        Command::Init => init::run()?,
+        Command::Init { reference } => init::run(reference)?,
         Command::Status { socket, json } => client::status(&socket.socket, json)?,
         Command::Reload(args) => client::reload(&args)?,
         Command::Confirm { cancel, socket } => client::confirm(&socket.socket, cancel)?,
