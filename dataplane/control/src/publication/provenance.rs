@@ -1,5 +1,6 @@
 //! Which route an address takes, where that comes from, and what was not chosen: for people. The FIB gives
-//! what the route leads to, and forgets its prefix.
+//! what the route leads to, and forgets its prefix; so whether it says of every address what the routes do is
+//! asked here too.
 
 use std::net::IpAddr;
 
